@@ -1,0 +1,1 @@
+"""Quartet: an asynchronous service on Quart and Redis."""

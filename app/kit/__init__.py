@@ -1,0 +1,1 @@
+"""The Redis building blocks: asyncio and redis only, no web framework, nothing else of the application."""

@@ -1,0 +1,72 @@
+"""The only place where key names are spelled.
+
+What one script touches shares a hash tag ({...}), so that it runs on a Redis Cluster; every tag and name carries
+the namespace, so that two applications on one server never meet. Callers pass in names that they have validated
+or hashed: nothing that a client sent reaches a key as it is.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+
+def digest(value: str | bytes) -> str:
+    """SHA-256, hexadecimal, of what must not appear in a key as it is."""
+    return hashlib.sha256(value.encode() if isinstance(value, str) else value).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names of one application. `namespace` matches [a-z0-9][a-z0-9_-]*."""
+
+    namespace: str
+
+    # Sessions: record, user index and epoch of one bucket share its tag.
+    def session(self, bucket: str, session_digest: str) -> str:
+        return f"{{{self.namespace}:session:{bucket}}}:id:{session_digest}"
+
+    def session_index(self, bucket: str, user_id: int) -> str:
+        return f"{{{self.namespace}:session:{bucket}}}:user:{user_id}"
+
+    def session_epoch(self, bucket: str, user_id: int) -> str:
+        return f"{{{self.namespace}:session:{bucket}}}:epoch:{user_id}"
+
+    # Cache: an entry and its lease share a tag; tag versions live anywhere.
+    def cache_entry(self, entry_digest: str) -> str:
+        return f"{{{self.namespace}:cache:{entry_digest}}}"
+
+    def cache_lease(self, entry_digest: str) -> str:
+        return f"{{{self.namespace}:cache:{entry_digest}}}:lease"
+
+    def cache_tag(self, tag: str) -> str:
+        return f"{self.namespace}:tag:{tag}"
+
+    # Rate limits: every limit of a request is checked by one script, so all share one tag.
+    def limit(self, policy: str, subject_digest: str) -> str:
+        return f"{{{self.namespace}:limit}}:{policy}:{subject_digest}"
+
+    # Events: history, counters and clock are written by one script. Pub/sub channels are no keys.
+    def event_clock(self) -> str:
+        return f"{{{self.namespace}:events}}:clock"
+
+    def event_stream(self, channel: str) -> str:
+        return f"{{{self.namespace}:events}}:stream:{channel}"
+
+    def event_count(self, channel: str) -> str:
+        return f"{{{self.namespace}:events}}:count:{channel}"
+
+    def event_seen(self, event_id: str) -> str:
+        return f"{{{self.namespace}:events}}:seen:{event_id}"
+
+    def event_epoch(self) -> str:
+        return f"{{{self.namespace}:events}}:epoch"
+
+    def event_channel(self, channel: str) -> str:
+        return f"{self.namespace}:events:{channel}"
+
+    # Tasks: everything of one queue shares a tag.
+    def task_prefix(self, queue: str) -> str:
+        """What each key of a queue starts with; the scripts append the id of a task they find only inside."""
+        return f"{{{self.namespace}:{queue}}}:"
+
+    def views(self) -> str:
+        return f"{self.namespace}:views"

@@ -1,0 +1,23 @@
+"""Who asks: the identity that every kind of credential resolves to."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Credential = Literal["session", "api_key", "cookie"]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A user as authenticated by one credential: a header session, an API key or the browser's cookie."""
+
+    user_id: int
+    roles: frozenset[str]
+    credential: Credential
+
+    @property
+    def is_admin(self) -> bool:
+        return "admin" in self.roles
+
+    def may_write(self, owner_id: int) -> bool:
+        """True for the owner of a thing and for admins."""
+        return self.user_id == owner_id or self.is_admin

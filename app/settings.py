@@ -1,0 +1,165 @@
+"""Settings, read once from the environment, validated all at once, frozen."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"
+SECRET_KEY_LENGTH = 32
+REDIS_SCHEMES = ("memory", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+DATABASE_SCHEMES = ("sqlite+aiosqlite", "postgresql+asyncpg")
+
+
+class SettingsError(Exception):
+    """Every problem found in the environment, one line each, each naming its variable."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _scheme_in(schemes: tuple[str, ...]) -> AfterValidator:
+    def check(url: str) -> str:
+        if url.split(":", 1)[0] not in schemes:
+            # The URL itself may hold a password, so the message never repeats it.
+            raise ValueError(f"must start with one of {', '.join(f'{scheme}://' for scheme in schemes)}")
+        return url
+
+    return AfterValidator(check)
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value, strict=False))
+
+
+def _namespace(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", value):
+        raise ValueError("must be 1 to 32 of a-z, 0-9, - and _")
+    return value
+
+
+CommaList = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
+
+
+class Settings(BaseModel):
+    """One field a variable: `redis_url` is read from REDIS_URL, and so on. docs/settings.md describes each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    environment: Literal["development", "testing", "production"] = "development"
+    secret_key: str = Field(default=DEVELOPMENT_SECRET_KEY, repr=False)
+    bind: str = Field(default="127.0.0.1:8000", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):\d{1,5}$|^unix:.+")
+    workers: int = Field(default=1, ge=1, le=64)
+    public_url: str = Field(default="http://127.0.0.1:8000", pattern=r"^https?://[^/]+$")
+    allowed_hosts: CommaList = ()
+    trusted_proxies: Networks = ()
+    trusted_hops: int = Field(default=0, ge=0, le=16)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_token: str = Field(default="", repr=False)
+
+    redis_url: Annotated[str, _scheme_in(REDIS_SCHEMES)] = Field(default="memory://", repr=False)
+    allow_embedded_redis: bool = False
+    namespace: Annotated[str, AfterValidator(_namespace)] = "quartet"
+    redis_budget_ms: int = Field(default=250, ge=10, le=60_000)
+
+    database_url: Annotated[str, _scheme_in(DATABASE_SCHEMES)] = Field(
+        default="sqlite+aiosqlite:///var/quartet.db", repr=False
+    )
+    database_pool_size: int = Field(default=10, ge=1, le=1000)
+    database_max_overflow: int = Field(default=20, ge=0, le=1000)
+
+    session_idle_seconds: int = Field(default=86_400, ge=60)
+    session_absolute_seconds: int = Field(default=30 * 86_400, ge=60)
+    sessions_per_user: int = Field(default=20, ge=1, le=1000)
+    max_body_bytes: int = Field(default=1 << 20, ge=1024)
+
+    consumer: bool = True
+    worker_concurrency: int = Field(default=16, ge=1, le=1000)
+    task_lease_seconds: float = Field(default=30, ge=1)
+    task_grace_seconds: float = Field(default=10, ge=0)
+    drain_seconds: float = Field(default=1, ge=0)
+    max_streams: int = Field(default=10_000, ge=1)
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def uses_embedded_redis(self) -> bool:
+        return self.redis_url.startswith("memory:")
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment (or `environ`) into Settings. SettingsError lists everything that is wrong."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())}
+    problems = []
+    if "redis_url" not in values:
+        try:
+            values |= _redis_url_from_parts(environ)
+        except ValueError as error:
+            problems.append(str(error))
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems += [f"{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+    problems += _cross_checks(values)
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _redis_url_from_parts(environ: Mapping[str, str]) -> dict[str, str]:
+    """REDIS_HOST, REDIS_PORT, REDIS_DB, REDIS_PASSWORD, REDIS_SSL and REDIS_SENTINEL_* as one URL."""
+    hosts, host = environ.get("REDIS_SENTINEL_HOSTS", ""), environ.get("REDIS_HOST", "")
+    if not hosts and not host:
+        return {}
+    port, database = environ.get("REDIS_PORT") or "6379", environ.get("REDIS_DB") or "0"
+    for name, value in (("REDIS_PORT", port), ("REDIS_DB", database)):
+        if not value.isdecimal():
+            raise ValueError(f"{name}: must be a whole number")
+    password = environ.get("REDIS_PASSWORD", "")
+    credentials = f":{quote(password, safe='')}@" if password else ""
+    scheme = "rediss" if environ.get("REDIS_SSL", "").lower() in {"1", "true", "yes", "on"} else "redis"
+    if hosts:
+        master = environ.get("REDIS_SENTINEL_MASTER") or "mymaster"
+        return {"redis_url": f"{scheme}+sentinel://{credentials}{hosts}/{master}/{database}"}
+    return {"redis_url": f"{scheme}://{credentials}{host}:{port}/{database}"}
+
+
+def _cross_checks(values: Mapping[str, Any]) -> list[str]:
+    """Rules over several variables. They read raw values, so that they report beside the fields' own errors."""
+    problems = []
+    embedded = values.get("redis_url", "memory://").startswith("memory:")
+    if embedded and str(values.get("workers", "1")) != "1":
+        problems.append(
+            "WORKERS: more than one needs a Redis server: memory:// lives in one process, "
+            "so each worker would have sessions, limits and tasks of its own"
+        )
+    if values.get("environment") != "production":
+        return problems
+    secret = values.get("secret_key", "")
+    if not secret:
+        problems.append("SECRET_KEY: must be set in production")
+    elif secret == DEVELOPMENT_SECRET_KEY:
+        problems.append("SECRET_KEY: is the development default")
+    elif len(secret) < SECRET_KEY_LENGTH:
+        problems.append(f"SECRET_KEY: must have at least {SECRET_KEY_LENGTH} characters")
+    allowed = str(values.get("allow_embedded_redis", "")).lower() in {"1", "true", "yes", "on", "t", "y"}
+    if embedded and not allowed:
+        problems.append(
+            "REDIS_URL: memory:// forgets everything at exit; name a server, or set ALLOW_EMBEDDED_REDIS=1"
+        )
+    if not values.get("allowed_hosts"):
+        problems.append("ALLOWED_HOSTS: must be set in production")
+    return problems
