@@ -11,7 +11,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"
 SECRET_KEY_LENGTH = 32
-REDIS_SCHEMES = ("memory", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+REDIS_SCHEMES = (
+    "memory",
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
 DATABASE_SCHEMES = ("sqlite+aiosqlite", "postgresql+asyncpg")
 
 
@@ -102,7 +111,9 @@ class Settings(BaseModel):
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the environment (or `environ`) into Settings. SettingsError lists everything that is wrong."""
     environ = os.environ if environ is None else environ
-    values: dict[str, Any] = {name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())}
+    values: dict[str, Any] = {
+        name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())
+    }
     problems = []
     if "redis_url" not in values:
         try:
@@ -157,9 +168,7 @@ def _cross_checks(values: Mapping[str, Any]) -> list[str]:
         problems.append(f"SECRET_KEY: must have at least {SECRET_KEY_LENGTH} characters")
     allowed = str(values.get("allow_embedded_redis", "")).lower() in {"1", "true", "yes", "on", "t", "y"}
     if embedded and not allowed:
-        problems.append(
-            "REDIS_URL: memory:// forgets everything at exit; name a server, or set ALLOW_EMBEDDED_REDIS=1"
-        )
+        problems.append("REDIS_URL: memory:// forgets everything at exit; name a server, or set ALLOW_EMBEDDED_REDIS=1")
     if not values.get("allowed_hosts"):
         problems.append("ALLOWED_HOSTS: must be set in production")
     return problems

@@ -1,0 +1,134 @@
+"""Real servers for the tests: each on its own free loopback port, in its own folder, ended by its own process id."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+POSTGRES_FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+
+def binary(name: str) -> str:
+    """The path of a server's program. Missing: the test is skipped, or fails where REQUIRE_SERVICES=1 is set."""
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *map(str, POSTGRES_FOLDERS)]))
+    if found:
+        return found
+    message = f"{name} is not installed (`make services` installs it)"
+    if os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until_listening(port: int, process: subprocess.Popen[bytes], *, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server on port {port} ended with {process.returncode}")
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nothing listens on port {port} after {seconds} s")
+        time.sleep(0.01)
+
+
+def end(process: subprocess.Popen[bytes], *, with_signal: int = signal.SIGTERM) -> None:
+    """End a process that the tests started, and wait for it. A stopped one (SIGSTOP) is continued first."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(with_signal)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class RedisServer:
+    """A redis-server that a test may kill, stop and start again on the same port and folder."""
+
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.program = binary("redis-server")
+        self.folder = folder
+        self.port = port or free_port()
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> "RedisServer":
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        self.process = subprocess.Popen([self.program, *arguments, *self.options], stdout=subprocess.DEVNULL)
+        wait_until_listening(self.port, self.process)
+        return self
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        end(self.process, with_signal=signal.SIGKILL)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            end(self.process)
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A fresh PostgreSQL, as the URL of an empty database."""
+    initdb, server, createdb = binary("initdb"), binary("postgres"), binary("createdb")
+    folder = Path(tempfile.mkdtemp(prefix="quartet-pg-"))
+    # PostgreSQL refuses to run as root: where the tests do, its own user runs it.
+    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    if as_user:
+        shutil.chown(folder, "postgres", "postgres")
+    port = free_port()
+    try:
+        subprocess.run(
+            [*as_user, initdb, "-D", folder / "data", "-U", "quartet", "-A", "trust", "--no-sync"],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+        )
+        process = subprocess.Popen(
+            [*as_user, server, "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+        )
+        try:
+            wait_until_listening(port, process)
+            _create_database(createdb, port)
+            yield f"postgresql+asyncpg://quartet@127.0.0.1:{port}/quartet"
+        finally:
+            end(process, with_signal=signal.SIGINT)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create_database(createdb: str, port: int) -> None:
+    """The port listens a moment before the server accepts sessions."""
+    deadline = time.monotonic() + 20
+    command = [createdb, "-h", "127.0.0.1", "-p", str(port), "-U", "quartet", "quartet"]
+    while subprocess.run(command, capture_output=True).returncode != 0:
+        if time.monotonic() > deadline:
+            raise TimeoutError("PostgreSQL accepts no session")
+        time.sleep(0.05)
