@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"
+DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  it protects nothing
 SECRET_KEY_LENGTH = 32
 REDIS_SCHEMES = (
     "memory",
