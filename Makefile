@@ -1,0 +1,57 @@
+# Everything a newcomer needs: `make run` and `make test`. `make` alone lists the targets.
+# PYTHON=python3.13 make test    chooses the interpreter, with an environment of its own (.venv-3.13)
+# BIND=127.0.0.1:9000 make run   any setting of docs/settings.md goes into the environment
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run test test-long check services
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+ifeq ($(origin PYTHON), undefined)
+# The first that is new enough. A name on PATH may be a shim without an interpreter behind it, so each is asked.
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c '$(NEW_ENOUGH)' 2>/dev/null && echo "$$p" && break; done)
+VENV := .venv
+else
+VENV := .venv-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+endif
+
+# Tools run as modules of this interpreter: the scripts beside it name it on their first line, where a folder with
+# a space in its name breaks them.
+IN_VENV := $(VENV)/bin/python
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+run: $(VENV)/requirements.installed ## Serve on 127.0.0.1:8000 with demo data; needs no Redis and no PostgreSQL
+	@$(IN_VENV) -m app.cli db upgrade
+	@$(IN_VENV) -m app.cli seed
+	@exec $(IN_VENV) -m app.cli serve
+
+test: $(VENV)/requirements-dev.installed ## Run the tests; those that need a missing server are skipped and named
+	@$(IN_VENV) -m pytest
+
+test-long: $(VENV)/requirements-dev.installed ## Run the soaks and the long fault runs
+	@$(IN_VENV) -m pytest -m long
+
+check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the direction of imports
+	@$(IN_VENV) -m ruff check .
+	@$(IN_VENV) -m ruff format --check .
+	@$(IN_VENV) -m mypy
+	@$(IN_VENV) -c 'from importlinter.cli import lint_imports_command as main; main(["--no-logo"])'
+
+services: ## Install the servers that some tests start: Redis, Sentinel, PostgreSQL (apt-get)
+	@.ci/services
+
+# The hashes in the lock are checked; made anew only when the lock has changed.
+$(VENV)/%.installed: %.lock
+	@"$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null || { \
+		echo 'Python 3.11 or newer is needed; PYTHON=/path/to/python make ... names one.' >&2; exit 1; }
+	@test -x $(IN_VENV) || "$(PYTHON)" -m venv --clear $(VENV) || { rm -rf $(VENV); \
+		echo 'No environment was made: on Debian and Ubuntu, apt-get install python3-venv.' >&2; exit 1; }
+	@echo 'Installing $< into $(VENV); this happens once, and again when the file changes.'
+	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
