@@ -1,33 +1,112 @@
 """connect(): one Redis client for a URL, be it a server or the store embedded in this process."""
 
-from urllib.parse import urlsplit
+from typing import Any, cast
 
 from fakeredis import FakeAsyncRedis, FakeServer
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import FullJitterBackoff
+from redis.asyncio import Connection, ConnectionPool, Redis, Sentinel, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app.kit.answered import Answered
+from app.kit.cluster import PipelinedCluster
+from app.kit.commands import REPEATABLE, is_alone, is_repeatable
+from app.kit.pipeline import Pipeline
+from app.kit.url import Target, parse_url
+
 # What a caller sees of a Redis that is down or does not answer in time.
 Unreachable: tuple[type[RedisError], ...] = (RedisConnectionError, RedisTimeoutError)
 
+# The longest that a blocking command or a handshake on a connection of its own may keep silent.
+DEDICATED_TIMEOUT_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 1.0
+TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+
+
+class PipelinedRedis(Redis):
+    """redis.asyncio.Redis whose commands share round trips; its typed methods and reply parsing are unchanged.
+
+    Blocking commands, pub/sub, WATCH and MULTI keep connections of their own, from the pool.
+    """
+
+    def __init__(self, *, pool: ConnectionPool, timeout_seconds: float) -> None:
+        """A command outside any budget waits `timeout_seconds` at most. The client closes the pool with itself."""
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True
+        self._automatic = Pipeline(pool.make_connection, timeout_seconds=timeout_seconds)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if is_alone(args):
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        repeatable = options.pop(REPEATABLE, None)
+        if repeatable is None:
+            repeatable = is_repeatable(args)
+        reply = await self._automatic.execute(args, repeatable=repeatable)
+        return await self.parse_response(cast(Connection, Answered(reply)), args[0], **options)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await self._automatic.aclose()
+        await super().aclose(close_connection_pool)
+
+    def stats(self) -> dict[str, Any]:
+        return self._automatic.stats()
+
 
 def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int = 64) -> Redis:
-    """A client that answers in bytes. Nothing is opened before the first command.
+    """A client that answers in bytes. Nothing is opened before the first command. BadURL says what is wrong in `url`.
 
-    `name` is what CLIENT LIST shows of its connections. A command that gets no answer within `timeout_seconds`
-    raises redis.exceptions.TimeoutError; reconnecting is tried once, with full jitter, inside that bound.
+    `name` is what CLIENT LIST shows of its connections. A command that gets no answer within `timeout_seconds`, or
+    within the budget of the work that it belongs to, raises redis.exceptions.TimeoutError.
     """
-    if urlsplit(url).scheme == "memory":
-        return FakeAsyncRedis(server=FakeServer(), client_name=name)
-    return Redis.from_url(
-        url,
-        client_name=name,
-        max_connections=max_connections,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        socket_keepalive=True,
-        retry=Retry(FullJitterBackoff(base=0.01, cap=0.1), retries=1),
-    )
+    target = parse_url(url)
+    if target.kind == "memory":
+        embedded: Redis = FakeAsyncRedis(server=FakeServer(), client_name=name)
+        return embedded
+    options = _connection_options(target, name) | {"max_connections": max_connections}
+    if target.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in target.addresses]
+        cluster = PipelinedCluster(startup_nodes=nodes, timeout_seconds=timeout_seconds, ssl=target.tls, **options)
+        # The two clients have the same typed methods, but no common type that says so.
+        return cast(Redis, cluster)
+    return PipelinedRedis(pool=_pool(target, options), timeout_seconds=timeout_seconds)
+
+
+def _connection_options(target: Target, name: str) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "client_name": name,
+        "username": target.username,
+        "password": target.password,
+        "socket_timeout": DEDICATED_TIMEOUT_SECONDS,
+    }
+    if target.kind != "unix":
+        options |= {"socket_keepalive": True, "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    if target.kind != "cluster":
+        options |= {"db": target.database}
+    if target.tls:
+        options |= {key: value for key, value in target.options.items() if key in TLS_FILES}
+        options |= {"ssl_check_hostname": target.options.get("ssl_check_hostname") != "false"}
+    return options
+
+
+def _pool(target: Target, options: dict[str, Any]) -> ConnectionPool:
+    if target.kind == "unix":
+        return ConnectionPool(connection_class=UnixDomainSocketConnection, path=target.path, **options)
+    if target.kind == "sentinel":
+        return _sentinel_pool(target, options)
+    [(host, port)] = target.addresses
+    return ConnectionPool(connection_class=SSLConnection if target.tls else Connection, host=host, port=port, **options)
+
+
+def _sentinel_pool(target: Target, options: dict[str, Any]) -> ConnectionPool:
+    """A pool whose connections ask the sentinels, at each connect, which server is the primary."""
+    asking = {key: value for key, value in options.items() if key not in {"db", "username", "password"}}
+    asking |= {
+        "username": target.options.get("sentinel_username"),
+        "password": target.options.get("sentinel_password"),
+        "socket_timeout": CONNECT_TIMEOUT_SECONDS,
+        "ssl": target.tls,
+    }
+    sentinel = Sentinel(target.addresses, sentinel_kwargs=asking)
+    return SentinelConnectionPool(target.service, sentinel, ssl=target.tls, **options)

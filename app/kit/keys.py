@@ -20,11 +20,12 @@ class Keys:
 
     namespace: str
 
-    # Sessions: record, user index and epoch of one bucket share its tag.
+    # Sessions: record, user index and epoch of one bucket share its tag. An empty last part gives the prefix to
+    # which a script appends what it finds only inside.
     def session(self, bucket: str, session_digest: str) -> str:
         return f"{{{self.namespace}:session:{bucket}}}:id:{session_digest}"
 
-    def session_index(self, bucket: str, user_id: int) -> str:
+    def session_index(self, bucket: str, user_id: int | str) -> str:
         return f"{{{self.namespace}:session:{bucket}}}:user:{user_id}"
 
     def session_epoch(self, bucket: str, user_id: int) -> str:
@@ -43,6 +44,9 @@ class Keys:
     # Rate limits: every limit of a request is checked by one script, so all share one tag.
     def limit(self, policy: str, subject_digest: str) -> str:
         return f"{{{self.namespace}:limit}}:{policy}:{subject_digest}"
+
+    def limit_check(self, check_digest: str) -> str:
+        return f"{{{self.namespace}:limit}}:/check:{check_digest}"
 
     # Events: history, counters and clock are written by one script. Pub/sub channels are no keys.
     def event_clock(self) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from app.kit.commands import REPEATABLE
+
 Argument = str | bytes | int | float
 
 
@@ -19,13 +21,17 @@ def _source(name: str) -> tuple[str, str]:
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-async def run_script(redis: Redis, name: str, *, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+async def run_script(
+    redis: Redis, name: str, *, keys: Sequence[str], args: Sequence[Argument], repeatable: bool = False
+) -> Any:
     """Run lua/NAME.lua atomically in one round trip; two when the server has lost its scripts (NOSCRIPT).
 
-    EVAL repeats only this script: it did not run when EVALSHA answered NOSCRIPT.
+    EVAL sends only this script again: it did not run when EVALSHA answered NOSCRIPT. `repeatable` says that a
+    second run with the same arguments does no harm, so that it may follow a reply that was lost.
     """
     text, sha = _source(name)
+    options = {REPEATABLE: repeatable}
     try:
-        return await redis.evalsha(sha, len(keys), *keys, *args)
+        return await redis.execute_command("EVALSHA", sha, len(keys), *keys, *args, **options)
     except NoScriptError:
-        return await redis.eval(text, len(keys), *keys, *args)
+        return await redis.execute_command("EVAL", text, len(keys), *keys, *args, **options)

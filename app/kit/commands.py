@@ -1,0 +1,52 @@
+"""What the automatic pipeline must know of Redis' commands: which go alone, and which may be sent twice."""
+
+from typing import Any
+
+# An option of execute_command(): this very command may be sent again when its reply was lost.
+REPEATABLE = "repeatable"
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_BLOCKING = _names("BLPOP BRPOP BRPOPLPUSH BLMOVE BLMPOP BZPOPMIN BZPOPMAX BZMPOP WAIT WAITAOF MONITOR")
+_OF_A_CONNECTION = _names(
+    "AUTH HELLO SELECT QUIT RESET CLIENT READONLY READWRITE ASKING MULTI EXEC DISCARD WATCH UNWATCH HIMPORT "
+    "SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE SHUTDOWN FAILOVER SYNC PSYNC"
+)
+_ALONE = _BLOCKING | _OF_A_CONNECTION
+
+# Reads, and writes that leave the same state when done twice.
+_REPEATABLE = _names(
+    "GET MGET STRLEN GETRANGE EXISTS TTL PTTL TYPE PING ECHO TIME DBSIZE INFO SCAN KEYS RANDOMKEY OBJECT MEMORY "
+    "HGET HMGET HGETALL HEXISTS HLEN HKEYS HVALS HSCAN LLEN LRANGE LINDEX LPOS SCARD SISMEMBER SMEMBERS SMISMEMBER "
+    "SSCAN ZCARD ZCOUNT ZSCORE ZMSCORE ZRANGE ZRANGEBYSCORE ZREVRANGE ZREVRANGEBYSCORE ZRANK ZREVRANK ZSCAN "
+    "XLEN XRANGE XREVRANGE XINFO PUBSUB SCRIPT CONFIG COMMAND CLUSTER SLOWLOG LATENCY "
+    "DEL UNLINK HDEL SREM ZREM EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST HSET HMSET MSET SADD SETEX PSETEX "
+    "FLUSHALL FLUSHDB"
+)
+
+
+def _name(args: tuple[Any, ...]) -> str:
+    first = args[0]
+    word: str = first.decode() if isinstance(first, bytes) else first
+    return word.partition(" ")[0].upper()
+
+
+def is_alone(args: tuple[Any, ...]) -> bool:
+    """True for a command that waits in the server, or that changes or needs a connection's own state."""
+    name = _name(args)
+    return name in _ALONE or (name in {"XREAD", "XREADGROUP"} and b"BLOCK" in [_upper(arg) for arg in args])
+
+
+def is_repeatable(args: tuple[Any, ...]) -> bool:
+    """True where sending the command twice does no harm. A SET is, unless it is conditional or returns the old."""
+    name = _name(args)
+    if name == "SET":
+        return not {b"NX", b"XX", b"GET"} & {_upper(arg) for arg in args[3:]}
+    return name in _REPEATABLE
+
+
+def _upper(arg: Any) -> bytes:
+    return arg.upper() if isinstance(arg, bytes) else str(arg).upper().encode()

@@ -1,0 +1,219 @@
+"""RateLimiter: all limits of a request checked in one round trip, by Redis' clock, all or nothing."""
+
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.kit.keys import Keys, digest
+from app.kit.limit import Charge, CostTooHigh, Limit
+from app.kit.limit_decision import Claim, Decision, Standing
+from app.kit.local_window import LocalWindow
+from app.kit.scripts import Argument, run_script
+from app.kit.telemetry import NoTelemetry, Telemetry
+
+__all__ = ["Charge", "CostTooHigh", "Decision", "Limit", "RateLimiter", "Standing"]
+
+logger = logging.getLogger(__name__)
+
+# Longer than any client goes on repeating a command whose reply it lost.
+REMEMBER_CHECK_MS = 10_000
+REMEMBER_REFUND_MS = 60_000
+
+Charges = Iterable[Charge | tuple[Limit, str]]
+
+
+class RateLimiter:
+    """Checks limits, and gives back what they took.
+
+    `secret` keys the hash of subjects, so that Redis does not reveal the addresses that it counts. `now_us` replaces
+    Redis' clock and is for tests only: the clocks of several nodes disagree.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        telemetry: Telemetry | None = None,
+        secret: bytes = b"",
+        local: LocalWindow | None = None,
+        now_us: Callable[[], int] | None = None,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._telemetry = telemetry or NoTelemetry()
+        self._secret = secret
+        self._local = local or LocalWindow()
+        self._now_us = now_us
+        self._answers = True
+
+    async def check(self, charges: Charges, *, cost: int = 1, request_id: str | None = None) -> Decision:
+        """Take the cost of every charge, or of none where one limit refuses. `cost` is that of the plain tuples.
+
+        The same charges with the same `request_id` count once; it must not come from a client, who would repeat it.
+        CostTooHigh where a cost exceeds what its limit ever admits at once.
+        """
+        claims = [self._claim(c if isinstance(c, Charge) else Charge(*c, cost=cost)) for c in charges]
+        keys = [claim.key for claim in claims]
+        if len(set(keys)) < len(keys):
+            raise ValueError("two of these limits share a name, window and subject: give one of them another name")
+        check = digest("\n".join([request_id or secrets.token_hex(16), *keys]))[:32]
+        decision = await self._decide(claims, remembered=self._keys.limit_check(check))
+        self._report(decision)
+        return decision
+
+    async def settle(self, decision: Decision, *, succeeded: bool) -> Decision:
+        """Tell how the request ended: a success gives `reserved` units back, a failure counts for `failures`."""
+        if not decision.allowed:
+            return decision
+        if succeeded:
+            return await self._give_back(decision, [s for s in decision.standings if s.limit.counts == "reserved"])
+        failures = [s for s in decision.standings if s.limit.counts == "failures"]
+        claims = [Claim(s.limit, s.key, needs=s.cost, takes=s.cost, shadow=True) for s in failures]
+        found = await self._decide(claims, remembered=f"{decision.remembered}:failed")
+        by_key = {s.key: s for s in found.standings}
+        return replace(decision, standings=tuple(by_key.get(s.key, s) for s in decision.standings))
+
+    async def refund(self, decision: Decision) -> Decision:
+        """Give back all that the check took, each unit once however often this is called."""
+        return await self._give_back(decision, list(decision.standings))
+
+    async def peek(self, charges: Charges) -> Decision:
+        """How the limits stand for one unit more; nothing is taken. Raises where Redis does not answer."""
+        claims = [self._claim(Charge(*c))._replace(needs=1, takes=0) for c in charges]
+        return await self._ask(claims, remembered="")
+
+    async def reset(self, charges: Charges) -> int:
+        """Free all units of these limits and subjects, here and in Redis. The number that Redis knew."""
+        keys = [self._claim(Charge(*c)).key for c in charges]
+        for key in keys:
+            self._local.forget(key)
+        return int(await self._redis.unlink(*keys)) if keys else 0
+
+    def _claim(self, charge: Charge) -> Claim:
+        limit, subject, cost = charge
+        if cost < 0:
+            raise ValueError(f"{limit.name}: a cost is 0 or more, not {cost}")
+        if cost > limit.capacity:
+            if not limit.shadow:
+                raise CostTooHigh(f"{limit.name} admits at most {limit.capacity} at once, not {cost}")
+            cost = limit.capacity
+        # The window and the algorithm are part of the key: a limit that was redefined starts anew.
+        policy = f"{limit.name}/{limit.algorithm}{limit.window_seconds}"
+        # Whatever a subject holds, its key has the same length; 128 bits are plenty for no two to meet.
+        subject_digest = hmac.digest(self._secret, subject.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
+        takes = 0 if limit.counts == "failures" else cost
+        return Claim(limit, self._keys.limit(policy, subject_digest), max(cost, takes), takes, limit.shadow)
+
+    async def _decide(self, claims: Sequence[Claim], *, remembered: str) -> Decision:
+        if not claims:
+            return Decision(allowed=True, now_seconds=time.time(), remembered=remembered)
+        try:
+            decision = await self._ask(claims, remembered=remembered)
+        except RedisError as error:
+            self._note(answers=False, reason=type(error).__name__)
+            return self._alone(claims)
+        self._note(answers=True)
+        return decision
+
+    async def _ask(self, claims: Sequence[Claim], *, remembered: str) -> Decision:
+        """All limits in one script. A check that takes nothing needs no memory of itself."""
+        takes = any(claim.takes for claim in claims)
+        args: list[Argument] = [REMEMBER_CHECK_MS if takes else 0, self._now_us() if self._now_us else ""]
+        for limit, _, needs, taken, shadow in claims:
+            args += [limit.algorithm, limit.window_seconds * 1_000_000, limit.amount, limit.capacity]
+            args += [needs, taken, int(shadow)]
+        # The first key shares the others' hash tag even where it is not used.
+        names = [remembered or self._keys.limit_check(""), *(claim.key for claim in claims)]
+        admitted, now_us, *found = await run_script(self._redis, "limit_check", keys=names, args=args)
+        standings = tuple(
+            Standing(
+                limit=claim.limit,
+                key=claim.key,
+                cost=claim.needs,
+                admits=bool(found[n]),
+                remaining=found[n + 1],
+                wait_seconds=found[n + 2] / 1e6,
+                stamp=found[n + 3],
+            )
+            for n, claim in zip(range(0, len(found), 4), claims, strict=True)
+        )
+        return Decision(allowed=bool(admitted), standings=standings, now_seconds=now_us / 1e6, remembered=remembered)
+
+    def _alone(self, claims: Sequence[Claim]) -> Decision:
+        """The decision without Redis: each limit fails as it says."""
+        closed = [c for c in claims if c.limit.on_error == "closed" and not c.shadow]
+        for claim in closed:
+            self._count(claim.limit, "failed_closed")
+        if closed:
+            return Decision(allowed=False, unavailable=True, now_seconds=time.time())
+        local = [c for c in claims if c.limit.on_error == "local"]
+        for claim in claims:
+            # Fails open: what is not counted here is not counted at all.
+            self._count(claim.limit, "local" if claim in local else "failed_open")
+        rooms = [self._local.room(c.key, c.limit) for c in local]
+        admits = [room >= c.needs for room, c in zip(rooms, local, strict=True)]
+        allowed = all(fits or c.shadow for fits, c in zip(admits, local, strict=True))
+        standings = []
+        for claim, fits in zip(local, admits, strict=True):
+            standings.append(self._stand(claim, admits=fits, take=allowed))
+        return Decision(allowed=allowed, standings=tuple(standings), now_seconds=time.time(), local=True)
+
+    def _stand(self, claim: Claim, *, admits: bool, take: bool) -> Standing:
+        limit, key, needs, takes, _ = claim
+        stamp = self._local.take(key, units=takes) if admits and take and takes else 0.0
+        remaining = self._local.room(key, limit)
+        wait_seconds = self._local.wait_seconds(key, limit, units=remaining + 1 if admits else needs)
+        return Standing(
+            limit=limit,
+            key=key,
+            cost=needs,
+            admits=admits,
+            remaining=remaining,
+            wait_seconds=wait_seconds,
+            stamp=stamp,
+        )
+
+    async def _give_back(self, decision: Decision, standings: Sequence[Standing]) -> Decision:
+        taken = [s for s in standings if s.stamp]
+        if not taken:
+            return decision
+        if decision.local:
+            for standing in taken:
+                self._local.give_back(standing.key, stamp=standing.stamp)
+        else:
+            args: list[Argument] = [REMEMBER_REFUND_MS, self._now_us() if self._now_us else ""]
+            for s in taken:
+                args += [s.limit.algorithm, s.limit.window_seconds * 1_000_000, s.limit.amount, s.cost, int(s.stamp)]
+            names = [decision.remembered, *(s.key for s in taken)]
+            try:
+                await run_script(self._redis, "limit_refund", keys=names, args=args)
+            except RedisError:
+                # Fails closed: the units stay taken until their window has passed.
+                for standing in taken:
+                    self._count(standing.limit, "refund_lost")
+                return decision
+        after = tuple(s.given_back() if s in taken else s for s in decision.standings)
+        return replace(decision, standings=after)
+
+    def _report(self, decision: Decision) -> None:
+        for standing in decision.standings:
+            if standing.admits and decision.allowed:
+                self._count(standing.limit, "allowed")
+            elif not standing.admits:
+                self._count(standing.limit, "shadow" if standing.limit.shadow else "denied")
+
+    def _count(self, limit: Limit, outcome: str) -> None:
+        self._telemetry.count("rate_limit", policy=limit.name, outcome=outcome)
+
+    def _note(self, *, answers: bool, reason: str = "") -> None:
+        """Log when Redis stops or starts to answer, not each check in between."""
+        if answers != self._answers:
+            self._answers = answers
+            logger.warning("limits: redis %s", "answers again" if answers else f"does not answer ({reason})")

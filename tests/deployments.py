@@ -1,0 +1,120 @@
+"""Redis deployments of several processes for the tests: a cluster, and a primary watched by sentinels."""
+
+import subprocess
+import time
+from pathlib import Path
+
+from tests.services import RedisServer, binary, end, free_port, wait_until_listening
+
+# A cluster's bus listens on the port plus 10000, so the port itself must leave room for it.
+HIGHEST_PORT = 55_000
+
+
+def _cluster_port() -> int:
+    while True:
+        port = free_port()
+        if port < HIGHEST_PORT:
+            return port
+
+
+def redis_cli(port: int, *arguments: str) -> str:
+    """What redis-cli prints for a command."""
+    done = subprocess.run(
+        [binary("redis-cli"), "-p", str(port), *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def wait_for(condition: object, *, seconds: float = 30) -> None:
+    """Poll a callable until it is true: for set-up outside an event loop."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the deployment did not come up")
+        time.sleep(0.02)
+
+
+class RedisCluster:
+    """Three primaries on loopback, each with a third of the slots."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes: list[RedisServer] = []
+        for number in range(3):
+            own = folder / str(number)
+            own.mkdir()
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+            self.nodes.append(RedisServer(own, *options, port=_cluster_port()))
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def start(self) -> "RedisCluster":
+        for node in self.nodes:
+            node.start()
+        addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        redis_cli(self.nodes[0].port, "--cluster", "create", *addresses, "--cluster-yes")
+        wait_for(lambda: all("cluster_state:ok" in redis_cli(node.port, "cluster", "info") for node in self.nodes))
+        return self
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+
+class SentinelDeployment:
+    """A primary, a replica and three sentinels that agree on failovers after a second of silence."""
+
+    SERVICE = "main"
+    DOWN_AFTER_MS = 1000
+
+    def __init__(self, folder: Path, *, sentinel_password: str = "") -> None:
+        for name in ("primary", "replica"):
+            (folder / name).mkdir()
+        self.folder = folder
+        self.sentinel_password = sentinel_password
+        self.primary = RedisServer(folder / "primary")
+        self.replica = RedisServer(folder / "replica", "--replicaof", f"127.0.0.1 {self.primary.port}")
+        self.sentinel_ports = [free_port() for _ in range(3)]
+        self.sentinels: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinel_ports)
+        query = f"?sentinel_password={self.sentinel_password}" if self.sentinel_password else ""
+        return f"redis+sentinel://{hosts}/{self.SERVICE}/0{query}"
+
+    def start(self) -> "SentinelDeployment":
+        self.primary.start()
+        self.replica.start()
+        wait_for(lambda: "master_link_status:up" in redis_cli(self.replica.port, "info", "replication"))
+        for port in self.sentinel_ports:
+            self.sentinels.append(self._start_sentinel(port))
+        wait_for(lambda: all(self._sees_all(port) for port in self.sentinel_ports))
+        return self
+
+    def stop(self) -> None:
+        for sentinel in self.sentinels:
+            end(sentinel)
+        self.primary.stop()
+        self.replica.stop()
+
+    def _start_sentinel(self, port: int) -> subprocess.Popen[bytes]:
+        password = f"requirepass {self.sentinel_password}\n" if self.sentinel_password else ""
+        file = self.folder / f"sentinel-{port}.conf"
+        file.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {self.folder}\n{password}"
+            f"sentinel monitor {self.SERVICE} 127.0.0.1 {self.primary.port} 2\n"
+            f"sentinel down-after-milliseconds {self.SERVICE} {self.DOWN_AFTER_MS}\n"
+            f"sentinel failover-timeout {self.SERVICE} 5000\n"
+        )
+        process = subprocess.Popen([binary("redis-sentinel"), str(file)], stdout=subprocess.DEVNULL)
+        wait_until_listening(port, process)
+        return process
+
+    def _sees_all(self, port: int) -> bool:
+        password = ["-a", self.sentinel_password, "--no-auth-warning"] if self.sentinel_password else []
+        state = redis_cli(port, *password, "sentinel", "master", self.SERVICE).split("\n")
+        known = dict(zip(state[::2], state[1::2], strict=False))
+        return known.get("num-slaves") == "1" and known.get("num-other-sentinels") == "2"

@@ -1,0 +1,201 @@
+"""The pipelined client answers as the plain redis-py client does, on every deployment."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.kit.budget import budget
+from app.kit.client import PipelinedRedis, connect
+from app.kit.keys import Keys
+from app.kit.scripts import run_script
+from tests.services import RedisServer
+
+Step = Callable[[Redis, str], Awaitable[Any]]
+
+# Every command that the project sends, with its errors; each step sees what the ones before it left.
+STEPS: list[Step] = [
+    lambda r, k: r.ping(),
+    lambda r, k: r.set(f"{k}s", "text"),
+    lambda r, k: r.set(f"{k}s", "text", nx=True),
+    lambda r, k: r.set(f"{k}s", b"\xff\x00", px=100_000, get=True),
+    lambda r, k: r.get(f"{k}s"),
+    lambda r, k: r.get(f"{k}none"),
+    lambda r, k: r.mget(f"{k}s", f"{k}s"),
+    lambda r, k: r.exists(f"{k}s"),
+    lambda r, k: r.incr(f"{k}s"),
+    lambda r, k: r.lpush(f"{k}s", 1),
+    lambda r, k: r.hset(f"{k}h", mapping={"a": 1, "b": "x", "c": 1.5}),
+    lambda r, k: r.hgetall(f"{k}h"),
+    lambda r, k: r.hmget(f"{k}h", ["a", "none"]),
+    lambda r, k: r.hincrby(f"{k}h", "a", 2),
+    lambda r, k: r.hdel(f"{k}h", "b"),
+    lambda r, k: r.hgetall(f"{k}none"),
+    lambda r, k: r.zadd(f"{k}z", {"one": 1, "two": 2.5}),
+    lambda r, k: r.zrange(f"{k}z", 0, -1, withscores=True),
+    lambda r, k: r.zscore(f"{k}z", "two"),
+    lambda r, k: r.zscore(f"{k}z", "none"),
+    lambda r, k: r.zrem(f"{k}z", "one"),
+    lambda r, k: r.zcard(f"{k}z"),
+    lambda r, k: r.rpush(f"{k}l", "a", "b"),
+    lambda r, k: r.llen(f"{k}l"),
+    lambda r, k: r.lrange(f"{k}l", 0, -1),
+    lambda r, k: r.blpop([f"{k}l"], timeout=1),
+    lambda r, k: r.xadd(f"{k}x", {"f": "v"}, id="1-1"),
+    lambda r, k: r.xadd(f"{k}x", {"f": "v"}, id="1-1"),
+    lambda r, k: r.xrange(f"{k}x", "-", "+", count=10),
+    lambda r, k: r.xrange(f"{k}none"),
+    lambda r, k: r.xrevrange(f"{k}x", count=1),
+    lambda r, k: r.xlen(f"{k}x"),
+    lambda r, k: r.pexpire(f"{k}x", 100_000),
+    lambda r, k: r.ttl(f"{k}none"),
+    lambda r, k: r.persist(f"{k}x"),
+    lambda r, k: r.pttl(f"{k}x"),
+    lambda r, k: r.publish("channel", "message"),
+    lambda r, k: r.eval("return {1, 'two', false, redis.call('GET', KEYS[1])}", 1, f"{k}s"),
+    lambda r, k: r.eval("return redis.error_reply('CUSTOM wrong')", 1, f"{k}s"),
+    lambda r, k: r.evalsha("0" * 40, 1, f"{k}s"),
+    lambda r, k: r.script_exists("0" * 40),
+    lambda r, k: r.type(f"{k}s"),
+    lambda r, k: r.unlink(f"{k}s"),
+    lambda r, k: r.delete(f"{k}h", f"{k}none"),
+    lambda r, k: r.execute_command("NOSUCH", f"{k}s"),
+    lambda r, k: r.execute_command("GET"),
+]
+
+
+async def outcome(step: Step, redis: Redis, prefix: str) -> tuple[str, str]:
+    """What came back, or which error; the prefix is taken out of the error's text."""
+    try:
+        return "value", repr(await step(redis, prefix)).replace(prefix, "")
+    except RedisError as error:
+        return type(error).__name__, str(error).replace(prefix, "")
+
+
+@pytest.fixture
+async def plain(redis_server: RedisServer) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis_server.url)
+    yield client
+    await client.aclose()
+
+
+@pytest.mark.server
+async def test_every_command_of_the_project_answers_as_from_the_plain_client(
+    real_redis: Redis, plain: Redis, keys: Keys
+) -> None:
+    assert isinstance(real_redis, PipelinedRedis)
+    for number, step in enumerate(STEPS):
+        expected = await outcome(step, plain, f"{{{keys.namespace}:p}}")
+        assert await outcome(step, real_redis, f"{{{keys.namespace}:a}}") == expected, f"step {number}"
+
+
+@pytest.mark.server
+async def test_commands_of_one_tick_share_one_round_trip(real_redis: Redis, keys: Keys) -> None:
+    await real_redis.ping()
+    before = real_redis.stats()["batches"]  # type: ignore[attr-defined]
+    names = [f"{keys.namespace}:{number}" for number in range(100)]
+    await asyncio.gather(*(real_redis.set(name, name) for name in names))
+    assert await asyncio.gather(*(real_redis.get(name) for name in names)) == [name.encode() for name in names]
+    assert real_redis.stats()["batches"] - before == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.server
+async def test_a_batch_is_bounded_in_commands_and_bytes(real_redis: Redis, keys: Keys) -> None:
+    await real_redis.ping()
+    before = real_redis.stats()["batches"]  # type: ignore[attr-defined]
+    value = b"x" * 100_000
+    await asyncio.gather(*(real_redis.set(f"{keys.namespace}:{number}", value) for number in range(30)))
+    await asyncio.gather(*(real_redis.get(f"{keys.namespace}:none") for _ in range(2000)))
+    assert real_redis.stats()["batches"] - before >= 10 + 4  # type: ignore[attr-defined]
+
+
+@pytest.mark.server
+async def test_one_commands_error_reaches_only_its_own_caller(real_redis: Redis, keys: Keys) -> None:
+    key = f"{keys.namespace}:list"
+    await real_redis.rpush(key, "a")
+    answers = await asyncio.gather(real_redis.get(key), real_redis.llen(key), real_redis.ping(), return_exceptions=True)
+    assert isinstance(answers[0], RedisError)
+    assert list(answers[1:]) == [1, True]
+
+
+@pytest.mark.server
+async def test_the_number_of_connections_does_not_grow_with_callers(
+    redis_server: RedisServer, plain: Redis, keys: Keys
+) -> None:
+    client = connect(redis_server.url, name=f"{keys.namespace}:node:web", timeout_seconds=5)
+    await asyncio.gather(*(client.get("x") for _ in range(500)))
+    names = [entry["name"] for entry in await plain.client_list()]
+    assert names.count(f"{keys.namespace}:node:web") == 1
+    await client.aclose()
+
+
+async def test_a_script_is_healed_without_running_anything_else_twice(redis: Redis, keys: Keys) -> None:
+    counter = keys.session("bucket", "counter")
+    await redis.script_flush()
+    answers = await asyncio.gather(
+        redis.incr(counter), run_script(redis, "noop", keys=[counter], args=["one"]), redis.incr(counter)
+    )
+    assert list(answers) == [1, b"one", 2]
+    assert await run_script(redis, "noop", keys=[counter], args=["two"]) == b"two"
+    assert await redis.get(counter) == b"2"
+
+
+async def test_a_transaction_and_a_watch_keep_their_own_connection(redis_url: str, keys: Keys) -> None:
+    redis = connect(redis_url, name="test", timeout_seconds=5)
+    key = keys.session("bucket", "watched")
+    async with redis.pipeline(transaction=True) as transaction:
+        await transaction.watch(key)
+        await redis.set(key, "other")
+        transaction.multi()
+        transaction.set(key, "mine")
+        with pytest.raises(RedisError):
+            await transaction.execute()
+    assert await redis.get(key) == b"other"
+    await redis.aclose()
+
+
+@pytest.mark.server
+async def test_a_blocking_command_holds_nobody_up(real_redis: Redis, keys: Keys) -> None:
+    waiting = asyncio.ensure_future(real_redis.blpop([f"{keys.namespace}:list"], timeout=5))
+    for _ in range(100):
+        await real_redis.ping()
+    assert not waiting.done()
+    await real_redis.rpush(f"{keys.namespace}:list", "x")
+    assert await waiting == (f"{keys.namespace}:list".encode(), b"x")
+
+
+@pytest.mark.server
+async def test_a_caller_that_is_cancelled_takes_nothing_from_the_others(real_redis: Redis, keys: Keys) -> None:
+    names = [f"{keys.namespace}:{number}" for number in range(50)]
+    await asyncio.gather(*(real_redis.set(name, name) for name in names))
+    for turns in range(4):
+        tasks = [asyncio.ensure_future(real_redis.get(name)) for name in names]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in tasks[::3]:
+            task.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, (name, answer) in enumerate(zip(names, answers, strict=True)):
+            assert answer == name.encode() or (number % 3 == 0 and isinstance(answer, asyncio.CancelledError))
+
+
+@pytest.mark.server
+async def test_a_budget_is_not_charged_while_redis_answers(real_redis: Redis) -> None:
+    with budget(0.25) as given:
+        for _ in itertools.repeat(None, 50):
+            await real_redis.ping()
+    assert given.remaining_seconds == 0.25
+
+
+@pytest.mark.server
+async def test_close_answers_those_who_still_wait(redis_server: RedisServer) -> None:
+    client = connect(redis_server.url, name="test", timeout_seconds=5)
+    waiting = asyncio.ensure_future(client.get("x"))
+    await asyncio.sleep(0)
+    await client.aclose()
+    with pytest.raises(RedisError):
+        await waiting
