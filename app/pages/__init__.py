@@ -1,0 +1,1 @@
+"""The web pages: HTML for people, over the same services as the API."""

@@ -1,0 +1,118 @@
+"""The documentation says what the code does: settings, links, docstrings, and nothing of one machine."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypercorn.config import Config
+from pydantic_core import PydanticUndefined
+
+from app.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SETTING = re.compile(r"^\| `([A-Z_]+)` \| (?:`(.*?)`|(\*empty\*)) \| (.+) \|$", re.MULTILINE)
+# Put together from parts, so that this file does not hold what it looks for.
+MACHINE_PATHS = re.compile(r"(?<![\w.}])/(?:" + "|".join(("work", "root", "home", "Users")) + r")/[\w.]")
+REGISTRIES = re.compile(
+    r"\b(?:" + "|".join(("py" + "pi", "python" + "hosted", "npm" + "js", "docker", "gh" + "cr", "qu" + "ay")) + r")"
+    r"\.(?:org|io|com)\b"
+)
+
+
+def rows(section: str) -> dict[str, str]:
+    """The variables of settings.md with their defaults: of the tables before "Redis in parts", or of that one."""
+    before, _, parts = (ROOT / "docs/settings.md").read_text().partition("## Redis in parts")
+    found = {name: default for name, default, _, _ in SETTING.findall(parts if section == "parts" else before)}
+    assert found
+    return found
+
+
+def shown(default: object) -> str:
+    assert default is not PydanticUndefined
+    return "" if default == () else str(default)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    fields = {name.upper(): shown(field.default) for name, field in Settings.model_fields.items()}
+    assert rows("settings") == fields
+
+
+def test_every_setting_has_one_row() -> None:
+    names = [name for name, *_ in SETTING.findall((ROOT / "docs/settings.md").read_text())]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_the_parts_of_the_redis_url_are_documented() -> None:
+    read = re.findall(r'environ\.get\("([A-Z_]+)"', (ROOT / "app/settings.py").read_text())
+    assert set(rows("parts")) == set(read)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+        if not target.startswith(("http://", "https://", "#")):
+            assert (document.parent / target.partition("#")[0]).exists(), target
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs/decisions"
+    files = {path.name for path in folder.glob("[0-9]*.md")}
+    assert set(re.findall(r"\]\((\d{4}-[^)]+)\)", (folder / "README.md").read_text())) == files
+
+
+def test_every_dependency_has_a_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    document = (ROOT / "docs/decisions/0005-dependencies.md").read_text()
+    named = " ".join(re.findall(r"^\| ([^|]+) \|", document, re.MULTILINE))
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        assert re.search(rf"\b{re.match('[a-z0-9-]+', requirement)[0]}\b", named), requirement  # type: ignore[index]
+
+
+def test_changelog_has_an_unreleased_section() -> None:
+    assert re.search(r"^## Unreleased$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def test_hypercorn_knows_its_settings() -> None:
+    # Hypercorn takes any name without a word, so a misspelt one would do nothing.
+    assert [name for name in tomllib.loads((ROOT / "hypercorn.toml").read_text()) if not hasattr(Config, name)] == []
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "app").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_has_a_docstring(module: Path) -> None:
+    assert ast.get_docstring(ast.parse(module.read_text()))
+
+
+def text_files() -> dict[str, str]:
+    """The text of each file in the repository."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git repository")
+    found = {}
+    for name in listed.stdout.splitlines():
+        content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b"\0"
+        if b"\0" not in content:
+            found[name] = content.decode()
+    return found
+
+
+def test_nothing_names_a_machine_or_a_registry() -> None:
+    found = [
+        f"{name}: {match[0]}"
+        for name, content in text_files().items()
+        for pattern in (MACHINE_PATHS, REGISTRIES)
+        for match in pattern.finditer(content)
+    ]
+    assert found == []
+
+
+def test_locks_hold_hashes_and_no_addresses() -> None:
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        lock = (ROOT / name).read_text()
+        assert "://" not in lock
+        pinned = re.findall(r"^[\w.\[\],-]+==.*$", lock, re.MULTILINE)
+        assert pinned
+        assert all(line.endswith("\\") for line in pinned), "a package without a hash"
