@@ -69,6 +69,8 @@ export function example(node, within = []) {
     return Object.fromEntries(values);
   }
   if (schema.type === "array") return [example(schema.items ?? {}, inside)];
-  const samples = { string: schema.format ?? "text", integer: schema.minimum ?? 1, number: 1, boolean: false };
+  const formats = { email: "name@example.com", date: "2030-01-31", "date-time": "2030-01-31T12:00:00Z" };
+  const string = formats[schema.format] ?? schema.format ?? "text";
+  const samples = { string, integer: schema.minimum ?? 1, number: 1, boolean: false };
   return samples[[schema.type].flat()[0]] ?? null;
 }
