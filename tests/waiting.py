@@ -4,9 +4,17 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
+
+
+@overload
+async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = 10) -> T: ...
+
+
+@overload
+async def eventually(condition: Callable[[], T], *, seconds: float = 10) -> T: ...
 
 
 async def eventually(condition: Callable[[], T | Awaitable[T]], *, seconds: float = 10) -> T:

@@ -142,7 +142,7 @@ def decode_record(session_id: str, fields: Mapping[bytes, bytes]) -> SessionReco
         user = fields.get(b"user")
         return SessionRecord(
             id=session_id,
-            channel=CHANNELS[CHANNELS.index(fields[b"channel"].decode())],  # type: ignore[arg-type]
+            channel=CHANNELS[CHANNELS.index(fields[b"channel"].decode())],
             user_id=None if user is None else int(user),
             created_at=int(fields[b"created"]) / 1000,
             last_activity=int(fields[b"active"]) / 1000,

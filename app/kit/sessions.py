@@ -37,7 +37,9 @@ EPOCH_MS = 3_600_000
 ANY_EPOCH = "*"
 _HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
+# Inside the class, `list` is its method.
 SessionInfos = list[SessionInfo]
+Arguments = list[Argument]
 
 
 class SessionsEnded(Exception):
@@ -96,7 +98,7 @@ class SessionStore:
         if user_id is not None:
             fields[b"user"] = str(user_id).encode()
             keys += [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
-        args: list[Argument] = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
+        args: Arguments = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
         args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch]
         calls = [self._run("create", keys=keys, args=[*args, *(part for pair in fields.items() for part in pair)])]
         if replaces is not None:
@@ -108,22 +110,12 @@ class SessionStore:
         return decode_record(session_id, fields | made)
 
     async def get(self, session_id: str, *, channel: Channel) -> SessionRecord | None:
-        """The session of an id that came over `channel`; None for any other id, and what cannot be read."""
-        bucket = bucket_of(session_id)
-        if bucket is None:
-            return self._rejected("malformed")
+        """The session of an id that came over `channel`; None for any other id, and for what cannot be read."""
         try:
-            fields = await self._call("get", self._redis.hgetall(self._keys.session(bucket, digest(session_id))))
-            record = decode_record(session_id, fields) if fields else None
+            return await self._read(session_id, channel)
         except Unreadable as error:
-            return self._rejected(error.reason)
-        except ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
-                raise
-            return self._rejected("corrupt")
-        if record is None:
-            return self._rejected("unknown")
-        return record if record.channel == channel else self._rejected("other_channel")
+            self._telemetry.count("session_rejected_total", reason=error.reason)
+            return None
 
     async def save(self, record: SessionRecord, *, changed: Mapping[str, Any], removed: Collection[str]) -> bool:
         """Merge fields into the session and slide its expiry. False: it has ended, and nothing was written.
@@ -134,7 +126,7 @@ class SessionStore:
         merged = {name: value for name, value in record.stored.items() if name not in removed} | encoded
         if size(merged) > MAX_BYTES:
             raise Unstorable(f"the session would have more than {MAX_BYTES} bytes, by the fields {sorted(encoded)!a}")
-        args: list[Argument] = [part for name, value in encoded.items() for part in (field_name(name), value)]
+        args: Arguments = [part for name, value in encoded.items() for part in (field_name(name), value)]
         saved = await self._slide(record, [len(encoded), *args, *(field_name(name) for name in removed)])
         if saved:
             record.stored = merged
@@ -190,9 +182,26 @@ class SessionStore:
         bucket = bucket_for(user_id)
         keys = [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
         kept = digest(keep) if keep is not None else ""
-        args = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
+        args: Arguments = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
         ended: int = await self._run("end_all", keys=keys, args=args)
         return ended
+
+    async def _read(self, session_id: str, channel: Channel) -> SessionRecord:
+        bucket = bucket_of(session_id)
+        if bucket is None:
+            raise Unreadable("malformed")
+        try:
+            fields = await self._call("get", self._redis.hgetall(self._keys.session(bucket, digest(session_id))))
+        except ResponseError as error:
+            if str(error).startswith("WRONGTYPE"):
+                raise Unreadable("corrupt") from None
+            raise
+        if not fields:
+            raise Unreadable("unknown")
+        record = decode_record(session_id, fields)
+        if record.channel != channel:
+            raise Unreadable("other_channel")
+        return record
 
     async def _slide(self, record: SessionRecord, changes: Sequence[Argument]) -> bool:
         keys = [self._key(record), *self._index(record)]
@@ -223,6 +232,3 @@ class SessionStore:
         except Unreachable:
             self._telemetry.count("session_unreachable_total", operation=operation)
             raise
-
-    def _rejected(self, reason: str) -> None:
-        self._telemetry.count("session_rejected_total", reason=reason)

@@ -1,0 +1,13 @@
+-- Ends every session of a user but one, and sets a new epoch, which refuses the logins that are under way.
+-- KEYS[1] index, KEYS[2] epoch
+-- ARGV[1] prefix of record keys, ARGV[2] new epoch, ARGV[3] its life in ms, ARGV[4] digest to keep ('' none)
+-- reply: how many were ended
+local ended = 0
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+for _, digest in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  if digest ~= ARGV[4] then
+    ended = ended + redis.call('UNLINK', ARGV[1] .. digest)
+    redis.call('ZREM', KEYS[1], digest)
+  end
+end
+return ended

@@ -1,0 +1,14 @@
+-- Gives a session another id; its contents and its expiry stay.
+-- KEYS[1] record, KEYS[2] record under the new id; for a user also KEYS[3] index
+-- ARGV[1] digest of the id, ARGV[2] digest of the new id
+-- reply: 1, or 0 when the session is gone
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  -- The new id exists when this is a repeat whose first answer was lost.
+  return redis.call('EXISTS', KEYS[2])
+end
+redis.call('RENAME', KEYS[1], KEYS[2])
+if KEYS[3] then
+  redis.call('ZREM', KEYS[3], ARGV[1])
+  redis.call('ZADD', KEYS[3], redis.call('HGET', KEYS[2], 'expires'), ARGV[2])
+end
+return 1

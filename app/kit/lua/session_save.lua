@@ -1,0 +1,26 @@
+-- Merges changed fields into a session that still exists, and slides its expiry. Without fields it only slides.
+-- KEYS[1] record; for a user also KEYS[2] index
+-- ARGV[1] idle ms, ARGV[2] digest of the id, ARGV[3] how many fields change, then field, value for each of them;
+-- the rest are the fields to remove
+-- reply: {active ms, expires ms}; nil when the session is gone
+local deadline = tonumber(redis.call('HGET', KEYS[1], 'deadline') or '')
+if not deadline then return nil end
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local expires = math.min(now + tonumber(ARGV[1]), deadline)
+local function whole(number) return string.format('%.0f', number) end
+
+local last = 3 + 2 * tonumber(ARGV[3])
+for i = 4, last, 2 do
+  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+end
+for i = last + 1, #ARGV do
+  redis.call('HDEL', KEYS[1], ARGV[i])
+end
+redis.call('HSET', KEYS[1], 'active', whole(now), 'expires', whole(expires))
+redis.call('PEXPIREAT', KEYS[1], whole(expires))
+if KEYS[2] then
+  redis.call('ZADD', KEYS[2], 'XX', whole(expires), ARGV[2])
+end
+return {whole(now), whole(expires)}
