@@ -47,7 +47,7 @@ class Limit:
                 failures: judged before, counted when it failed, so that requests at the same time may exceed it.
     on_error    without Redis: open admits, closed refuses, local counts in this process alone.
     shadow      counts and reports, never refuses.
-    sensitive   guards credentials: open and the counter are refused as too weak.
+    sensitive   guards credentials: what would let more attempts through than the amount is a ValueError.
     """
 
     name: str
@@ -70,8 +70,8 @@ class Limit:
             raise ValueError(f"{self.name}: a window has 1 to {MAX_WINDOW_SECONDS} seconds, not {self.window_seconds}")
         if self.burst is not None and (self.algorithm != "gcra" or not 1 <= self.burst <= self.amount):
             raise ValueError(f"{self.name}: burst is for gcra, and 1 to {self.amount}")
-        if self.sensitive and (self.on_error == "open" or self.algorithm == "counter" or self.shadow):
-            raise ValueError(f"{self.name}: a sensitive limit is never open, a counter, or a shadow")
+        if self.sensitive and self._is_weak:
+            raise ValueError(f"{self.name}: a sensitive limit is never open, a counter, a shadow, or of failures")
 
     @classmethod
     def parse(cls, text: str, *, name: str, **options: Unpack[LimitOptions]) -> "Limit":
@@ -81,6 +81,10 @@ class Limit:
             raise ValueError(f'a limit reads like "100/minute" or "5 per 10 seconds", not {text!r}')
         amount, count, unit = found.groups()
         return cls(name=name, amount=int(amount), window_seconds=int(count or 1) * _UNITS[unit.lower()], **options)
+
+    @property
+    def _is_weak(self) -> bool:
+        return self.on_error == "open" or self.algorithm == "counter" or self.shadow or self.counts == "failures"
 
     @property
     def capacity(self) -> int:

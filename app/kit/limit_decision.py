@@ -17,7 +17,7 @@ class Claim(NamedTuple):
     shadow: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How one limit stands after the check."""
 

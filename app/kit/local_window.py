@@ -32,9 +32,10 @@ class LocalWindow:
         return limit.amount - len(log)
 
     def wait_seconds(self, key: str, limit: Limit, *, units: int) -> float:
-        """Seconds until `units` are free, as long as nobody else takes any."""
+        """Seconds until `units` (at most the amount) are free, as long as nobody else takes any."""
         leaving = units - self.room(key, limit)
-        return 0.0 if leaving <= 0 else self._logs[key][leaving - 1] + limit.window_seconds - self._clock()
+        log = self._logs.get(key)
+        return log[leaving - 1] + limit.window_seconds - self._clock() if log and leaving > 0 else 0.0
 
     def take(self, key: str, *, units: int) -> float:
         """Count `units`, and return the stamp that give_back() wants."""

@@ -109,7 +109,7 @@ class RateLimiter:
         # Whatever a subject holds, its key has the same length; 128 bits are plenty for no two to meet.
         subject_digest = hmac.digest(self._secret, subject.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
         takes = 0 if limit.counts == "failures" else cost
-        return Claim(limit, self._keys.limit(policy, subject_digest), max(cost, takes), takes, limit.shadow)
+        return Claim(limit, self._keys.limit(policy, subject_digest), needs=cost, takes=takes, shadow=limit.shadow)
 
     async def _decide(self, claims: Sequence[Claim], *, remembered: str) -> Decision:
         if not claims:
@@ -117,8 +117,9 @@ class RateLimiter:
         try:
             decision = await self._ask(claims, remembered=remembered)
         except RedisError as error:
+            # Down, loading, out of memory, or a read-only replica: whatever it is, it does not count.
             self._note(answers=False, reason=type(error).__name__)
-            return self._alone(claims)
+            return self._alone(claims, remembered=remembered)
         self._note(answers=True)
         return decision
 
@@ -131,22 +132,16 @@ class RateLimiter:
             args += [needs, taken, int(shadow)]
         # The first key shares the others' hash tag even where it is not used.
         names = [remembered or self._keys.limit_check(""), *(claim.key for claim in claims)]
-        admitted, now_us, *found = await run_script(self._redis, "limit_check", keys=names, args=args)
+        admitted, now_us, *found = await run_script(self._redis, "limit_check", keys=names, args=args, repeatable=True)
         standings = tuple(
             Standing(
-                limit=claim.limit,
-                key=claim.key,
-                cost=claim.needs,
-                admits=bool(found[n]),
-                remaining=found[n + 1],
-                wait_seconds=found[n + 2] / 1e6,
-                stamp=found[n + 3],
+                claim.limit, claim.key, claim.needs, bool(found[n]), found[n + 1], found[n + 2] / 1e6, found[n + 3]
             )
             for n, claim in zip(range(0, len(found), 4), claims, strict=True)
         )
         return Decision(allowed=bool(admitted), standings=standings, now_seconds=now_us / 1e6, remembered=remembered)
 
-    def _alone(self, claims: Sequence[Claim]) -> Decision:
+    def _alone(self, claims: Sequence[Claim], *, remembered: str) -> Decision:
         """The decision without Redis: each limit fails as it says."""
         closed = [c for c in claims if c.limit.on_error == "closed" and not c.shadow]
         for claim in closed:
@@ -160,25 +155,22 @@ class RateLimiter:
         rooms = [self._local.room(c.key, c.limit) for c in local]
         admits = [room >= c.needs for room, c in zip(rooms, local, strict=True)]
         allowed = all(fits or c.shadow for fits, c in zip(admits, local, strict=True))
-        standings = []
-        for claim, fits in zip(local, admits, strict=True):
-            standings.append(self._stand(claim, admits=fits, take=allowed))
-        return Decision(allowed=allowed, standings=tuple(standings), now_seconds=time.time(), local=True)
+        standings = [self._stand(c, admits=fits, take=allowed) for c, fits in zip(local, admits, strict=True)]
+        return Decision(
+            allowed=allowed,
+            standings=tuple(standings),
+            now_seconds=time.time(),
+            local=True,
+            remembered=remembered,
+        )
 
     def _stand(self, claim: Claim, *, admits: bool, take: bool) -> Standing:
         limit, key, needs, takes, _ = claim
         stamp = self._local.take(key, units=takes) if admits and take and takes else 0.0
-        remaining = self._local.room(key, limit)
-        wait_seconds = self._local.wait_seconds(key, limit, units=remaining + 1 if admits else needs)
-        return Standing(
-            limit=limit,
-            key=key,
-            cost=needs,
-            admits=admits,
-            remaining=remaining,
-            wait_seconds=wait_seconds,
-            stamp=stamp,
-        )
+        remaining = max(0, self._local.room(key, limit))
+        units = min(limit.amount, remaining + 1) if admits else needs
+        wait_seconds = self._local.wait_seconds(key, limit, units=units)
+        return Standing(limit, key, needs, admits, remaining, wait_seconds, stamp)
 
     async def _give_back(self, decision: Decision, standings: Sequence[Standing]) -> Decision:
         taken = [s for s in standings if s.stamp]
@@ -193,7 +185,7 @@ class RateLimiter:
                 args += [s.limit.algorithm, s.limit.window_seconds * 1_000_000, s.limit.amount, s.cost, int(s.stamp)]
             names = [decision.remembered, *(s.key for s in taken)]
             try:
-                await run_script(self._redis, "limit_refund", keys=names, args=args)
+                await run_script(self._redis, "limit_refund", keys=names, args=args, repeatable=True)
             except RedisError:
                 # Fails closed: the units stay taken until their window has passed.
                 for standing in taken:
