@@ -9,6 +9,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from app.kit.answered import Answered
 from app.kit.cluster import PipelinedCluster
@@ -62,7 +63,8 @@ def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int
     """
     target = parse_url(url)
     if target.kind == "memory":
-        embedded: Redis = FakeAsyncRedis(server=FakeServer(), client_name=name)
+        # Its connections are objects in this process, so their number needs no bound (redis-py gives it one of 100).
+        embedded: Redis = FakeAsyncRedis(server=FakeServer(), client_name=name, max_connections=1 << 31)
         return embedded
     options = _connection_options(target, name) | {"max_connections": max_connections}
     if target.kind == "cluster":
@@ -79,6 +81,10 @@ def _connection_options(target: Target, name: str) -> dict[str, Any]:
         "username": target.username,
         "password": target.password,
         "socket_timeout": DEDICATED_TIMEOUT_SECONDS,
+        # Each of these would be a round trip of the handshake.
+        "lib_name": None,
+        "lib_version": None,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if target.kind != "unix":
         options |= {"socket_keepalive": True, "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS}
