@@ -82,8 +82,7 @@ def _connection_options(target: Target, name: str) -> dict[str, Any]:
         "password": target.password,
         "socket_timeout": DEDICATED_TIMEOUT_SECONDS,
         # Each of these would be a round trip of the handshake.
-        "lib_name": None,
-        "lib_version": None,
+        "driver_info": None,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if target.kind != "unix":

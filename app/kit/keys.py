@@ -72,5 +72,23 @@ class Keys:
         """What each key of a queue starts with; the scripts append the id of a task they find only inside."""
         return f"{{{self.namespace}:{queue}}}:"
 
+    def task_places(self, queue: str) -> list[str]:
+        """KEYS of every task script: ready lists by priority, sched, lease, dead, wake, aborts, stat."""
+        places = ("ready:high", "ready:normal", "ready:low", "sched", "lease", "dead", "wake", "aborts", "stat")
+        return [self.task_prefix(queue) + place for place in places]
+
+    def task_wake(self, queue: str) -> str:
+        return self.task_prefix(queue) + "wake"
+
+    def task_dead(self, queue: str) -> str:
+        return self.task_prefix(queue) + "dead"
+
+    def task_totals(self, queue: str) -> str:
+        return self.task_prefix(queue) + "stat"
+
+    def task_record(self, queue: str, task_id: str) -> str:
+        """`task_id` is valid by app.kit.tasks.info.is_task_id()."""
+        return f"{self.task_prefix(queue)}t:{task_id}"
+
     def views(self) -> str:
         return f"{self.namespace}:views"

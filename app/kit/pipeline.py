@@ -46,6 +46,7 @@ class Counters:
 
     commands: int = 0
     batches: int = 0
+    replies: int = 0
     connects: int = 0
     connect_failures: int = 0
     breaks: int = 0
@@ -143,26 +144,34 @@ class Pipeline:
         """Connect, serve until the connection breaks, and again. Connecting is what probes a server that is down."""
         delay = BACKOFF_SECONDS[0]
         while True:
-            connection = self._make_connection()
+            replies = self.counters.replies
             try:
-                async with asyncio.timeout(SILENCE_SECONDS):
-                    await connection.connect()
-            except (RedisError, OSError, TimeoutError) as error:
-                await self._drop(connection)
+                await self._connect_and_serve()
+            except Exception as error:
+                # Whatever it was, this task must live: nobody else would ever connect again.
                 self._could_not_connect(error)
-                await asyncio.sleep(random.uniform(0, delay))  # noqa: S311  full jitter, no secret
-                delay = min(BACKOFF_SECONDS[1], delay * 2)
-                continue
-            delay = BACKOFF_SECONDS[0]
+            self._recover()
+            # A server that takes connections but answers nothing on them is as good as one that refuses them.
+            delay = BACKOFF_SECONDS[0] if self.counters.replies > replies else min(BACKOFF_SECONDS[1], delay * 2)
+            await asyncio.sleep(random.uniform(0, delay))  # noqa: S311  full jitter, no secret
+
+    async def _connect_and_serve(self) -> None:
+        connection = self._make_connection()
+        # The deadlines are the commands' own. redis-py would wrap each write in asyncio.wait_for, which on
+        # Python 3.11 can swallow a cancellation.
+        connection.socket_timeout = None
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                await connection.connect()
             self._has_connected()
-            try:
-                await self._serve(connection)
-            finally:
-                self.connected = False
-                await self._drop(connection)
-                self._recover()
+            await self._serve(connection)
+        finally:
+            self.connected = False
+            with suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
 
     def _has_connected(self) -> None:
+        """The handshake has been answered: the server is back, and the circuit closes."""
         self.connected, self._last_error = True, None
         self.counters.connects += 1
         self._heard = asyncio.get_running_loop().time()
@@ -170,7 +179,6 @@ class Pipeline:
 
     def _could_not_connect(self, error: Exception) -> None:
         self.counters.connect_failures += 1
-        self.breaker.failed()
         if self._last_error is None or type(self._last_error) is not type(error):
             logger.warning("cannot connect to redis: %s", type(error).__name__)
         self._last_error = error
@@ -233,6 +241,7 @@ class Pipeline:
                 raise RedisConnectionError("a reply that nothing asked for")
             self._heard = loop.time()
             self.breaker.succeeded()
+            self.counters.replies += 1
             command = self._sent.popleft()
             if isinstance(reply, ReadOnlyError):
                 # A failover has made a replica of this server. It ran nothing: the new primary gets the command.
@@ -263,11 +272,6 @@ class Pipeline:
         for command in commands:
             if not command.future.done():
                 command.future.set_exception(error)
-
-    @staticmethod
-    async def _drop(connection: AbstractConnection) -> None:
-        with suppress(RedisError, OSError):
-            await connection.disconnect(nowait=True)
 
     async def _watch(self) -> None:
         """Ends the waits that are over, and drops a connection that has fallen silent."""

@@ -126,11 +126,17 @@ def field_name(name: str) -> bytes:
     return _DATA + name.encode()
 
 
-def metadata_fields(metadata: Mapping[str, str]) -> dict[bytes, bytes]:
-    return {
-        _METADATA + name.encode(): value[:MAX_METADATA_LENGTH].encode(errors="replace")
-        for name, value in metadata.items()
-    }
+def encode_record(
+    data: Mapping[str, Any], metadata: Mapping[str, str], *, channel: Channel, user_id: int | None
+) -> dict[bytes, bytes]:
+    """The fields of a new record, but for the times, which the script sets by Redis' clock."""
+    fields = {field_name(name): value for name, value in encode(data).items()}
+    for name, text in metadata.items():
+        fields[_METADATA + name.encode()] = text[:MAX_METADATA_LENGTH].encode(errors="replace")
+    fields[b"channel"] = channel.encode()
+    if user_id is not None:
+        fields[b"user"] = str(user_id).encode()
+    return fields
 
 
 def decode_record(session_id: str, fields: Mapping[bytes, bytes]) -> SessionRecord:

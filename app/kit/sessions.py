@@ -23,8 +23,8 @@ from app.kit.session_codec import (
     bucket_of,
     decode_record,
     encode,
+    encode_record,
     field_name,
-    metadata_fields,
     new_id,
     size,
 )
@@ -91,12 +91,10 @@ class SessionStore:
         Unstorable: `data` cannot be kept. SessionsEnded: the user's epoch is not `epoch` any more.
         """
         bucket = bucket_for(user_id)
-        session_id, stored = new_id(bucket), encode(data)
-        fields = {field_name(name): value for name, value in stored.items()} | metadata_fields(metadata or {})
-        fields[b"channel"] = channel.encode()
+        session_id = new_id(bucket)
+        fields = encode_record(data, metadata or {}, channel=channel, user_id=user_id)
         keys = [self._keys.session(bucket, digest(session_id))]
         if user_id is not None:
-            fields[b"user"] = str(user_id).encode()
             keys += [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
         args: Arguments = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
         args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch]

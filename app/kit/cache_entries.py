@@ -1,0 +1,149 @@
+"""Cache entries, their leases and the versions of tags, as they stand in Redis.
+
+An entry counts only while each of its tags has the version that it had before the entry's value was computed. So
+one UNLINK of a tag ends all its entries, however many, and a tag that is lost ends them too.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+
+from app.kit.cache_envelope import Envelope, Stored, Versions, seal, unseal
+from app.kit.keys import Keys
+from app.kit.scripts import Argument, run_script
+
+
+class Version(NamedTuple):
+    """A tag's version, and its age by the clock of the server that made it."""
+
+    text: bytes
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of asking for a lease. Neither granted nor a new entry found: another holds it."""
+
+    granted: bool
+    found: Stored | None
+    versions: Mapping[str, Version]
+
+
+class Entries:
+    """Reads and writes entries. Entries and tags are named by digests; values are bytes; times are in ms."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, max_bytes: int, margin_ms: int) -> None:
+        """An entry of more than `max_bytes` is taken for corrupt. A tag outlives its entries by `margin_ms`."""
+        self._redis = redis
+        self._keys = keys
+        self._max_bytes = max_bytes
+        self._margin_ms = margin_ms
+        self._clustered = isinstance(redis, RedisCluster)
+
+    def fits(self, value: bytes) -> bool:
+        return len(value) <= self._max_bytes
+
+    async def read(self, entries: Sequence[str], *, tags: Sequence[str], graced: bool) -> list[Stored]:
+        """What stands under each entry's key. One round trip where `tags` are all that the entries have, else two.
+
+        An entry that lacks one of `tags` is invalid. `graced` says that entries may be in their grace: then their
+        time left is asked for at once.
+        """
+        names = [self._keys.cache_entry(entry) for entry in entries]
+        tag_names = [self._keys.cache_tag(tag) for tag in tags]
+        if graced:
+            values, left = await asyncio.gather(self._values(names + tag_names), self._left_ms(names))
+        else:
+            values, left = await self._values(names + tag_names), None
+        envelopes = [self._open(raw) for raw in values[: len(names)]]
+        versions = await self._complete(dict(zip(tags, values[len(names) :], strict=True)), envelopes)
+        if left is None and any(envelope and envelope.grace_ms for envelope in envelopes):
+            left = await self._left_ms(names)
+        return [
+            envelope.judge(versions=versions, required=tags, left_ms=left_ms) if envelope else Stored("absent")
+            for envelope, left_ms in zip(envelopes, left or [0] * len(names), strict=True)
+        ]
+
+    async def attempt(
+        self, entry: str, *, token: str, lease_ms: int, seen: bytes, tags: Sequence[str], life_ms: int
+    ) -> Attempt:
+        """Ask for the entry's lease, and for the versions of `tags` as they are before anything is computed.
+
+        `seen` is the mark of what was found to be of no use; an entry with another mark is handed back instead.
+        """
+        names = [self._keys.cache_entry(entry), self._keys.cache_lease(entry)]
+        reply, versions = await asyncio.gather(
+            run_script(self._redis, "cache_lease", keys=names, args=[token, lease_ms, seen], repeatable=True),
+            self.versions(tags, token=token, life_ms=life_ms),
+        )
+        if len(reply) == 1:
+            return Attempt(bool(reply[0]), None, versions)
+        _, raw, left_ms = reply
+        envelope = unseal(raw, max_bytes=self._max_bytes)
+        known = await self._complete({tag: version.text for tag, version in versions.items()}, [envelope])
+        return Attempt(False, envelope.judge(versions=known, required=tags, left_ms=left_ms), versions)
+
+    async def versions(self, tags: Sequence[str], *, token: str, life_ms: int) -> dict[str, Version]:
+        """The version of each tag, asked in one tick. A tag that has none gets one, to live as long as `life_ms`."""
+        args: list[Argument] = [token, life_ms + self._margin_ms]
+        names = [self._keys.cache_tag(tag) for tag in tags]
+        replies = await asyncio.gather(
+            *(run_script(self._redis, "cache_tag", keys=[name], args=args, repeatable=True) for name in names)
+        )
+        return {tag: Version(text, int(age_us) / 1e6) for tag, (text, age_us) in zip(tags, replies, strict=True)}
+
+    async def store(
+        self, entry: str, value: bytes, *, token: str, held: bool, life_ms: int, grace_ms: int, versions: Versions
+    ) -> bool:
+        """Write an entry that lives for `life_ms`, its grace included.
+
+        With `held` it is written only while the token has the lease: False says that a late writer was fenced out.
+        Without, whoever holds the lease loses it, and so cannot write over this.
+        """
+        names = [self._keys.cache_entry(entry), self._keys.cache_lease(entry)]
+        sealed = seal(value, token=token, grace_ms=grace_ms, versions=versions)
+        written, *_ = await asyncio.gather(
+            run_script(self._redis, "cache_store", keys=names, args=[token if held else "", sealed, life_ms]),
+            *(self._redis.pexpire(self._keys.cache_tag(tag), life_ms + self._margin_ms, gt=True) for tag in versions),
+        )
+        return bool(written)
+
+    async def renew(self, entry: str, *, token: str, lease_ms: int) -> bool:
+        """Hold the lease for `lease_ms` from now; 0 gives it up. False: it is no longer the token's."""
+        names = [self._keys.cache_lease(entry)]
+        return bool(await run_script(self._redis, "cache_renew", keys=names, args=[token, lease_ms], repeatable=True))
+
+    async def delete(self, entries: Iterable[str]) -> None:
+        """Delete entries, and the leases of those who compute them now: what they write is fenced out."""
+        pairs = [(self._keys.cache_entry(entry), self._keys.cache_lease(entry)) for entry in entries]
+        await asyncio.gather(*(self._redis.unlink(*pair) for pair in pairs))
+
+    async def invalidate(self, tags: Iterable[str]) -> None:
+        """End every entry of these tags: one UNLINK a tag, all in one tick, because each lives in a slot of its own."""
+        await asyncio.gather(*(self._redis.unlink(self._keys.cache_tag(tag)) for tag in tags))
+
+    async def _values(self, names: Sequence[str]) -> list[bytes | None]:
+        """The strings under these names, in one round trip; None for a key that is missing or of another type."""
+        if not self._clustered:
+            return cast(list[bytes | None], await self._redis.mget(names)) if names else []
+        # The names live in many slots: one command each, in one tick, which is one batch a node.
+        found = await asyncio.gather(*(self._redis.mget([name]) for name in names))
+        return [cast(bytes | None, value) for [value] in found]
+
+    async def _left_ms(self, names: Sequence[str]) -> list[int]:
+        return await asyncio.gather(*(self._redis.pttl(name) for name in names))
+
+    async def _complete(self, known: dict[str, bytes | None], envelopes: Sequence[Envelope | None]) -> Versions:
+        """`known`, and the versions of those tags that only the entries name."""
+        missing = list({tag for envelope in envelopes if envelope for tag in envelope.tags} - known.keys())
+        if missing:
+            values = await self._values([self._keys.cache_tag(tag) for tag in missing])
+            known.update(zip(missing, values, strict=True))
+        return known
+
+    def _open(self, raw: bytes | None) -> Envelope | None:
+        return None if raw is None else unseal(raw, max_bytes=self._max_bytes)

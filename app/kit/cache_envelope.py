@@ -1,0 +1,86 @@
+"""What a cache entry is made of: one line of JSON that says under which tags it counts, then the value's bytes."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+# What bytes that were not written here, or not in this format, raise when they are decoded.
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+TOKEN_BYTES = 8
+# How much of an entry tells one write from every other: `[1,"TOKEN"`, as in lua/cache_lease.lua.
+MARK_BYTES = 21
+
+State = Literal["absent", "fresh", "stale", "invalid", "corrupt", "unreachable"]
+# The version of each tag; None where the tag has none, and nothing counts under it.
+Versions = Mapping[str, bytes | None]
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The first line. `token` is random, one for each write; `versions` are those of the tags before the compute."""
+
+    format: Literal[1]
+    token: str
+    grace_ms: int
+    size: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What stands under an entry's key, judged. `mark` tells this write from every other."""
+
+    state: State
+    value: bytes = b""
+    mark: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An entry's bytes, opened. `head` is None where they are not an entry of this format."""
+
+    raw: bytes
+    head: Head | None
+    value: bytes = b""
+
+    @property
+    def tags(self) -> Collection[str]:
+        return self.head.versions.keys() if self.head else ()
+
+    @property
+    def grace_ms(self) -> int:
+        return self.head.grace_ms if self.head else 0
+
+    def judge(self, *, versions: Versions, required: Collection[str], left_ms: int) -> Stored:
+        """Whether the entry counts. It does not if one of its tags has changed, or if one of `required` is not its."""
+        mark = self.raw[:MARK_BYTES]
+        if self.head is None:
+            return Stored("corrupt", mark=mark)
+        unchanged = all(versions[tag] == version.encode() for tag, version in self.head.versions.items())
+        if not unchanged or not self.head.versions.keys() >= set(required):
+            return Stored("invalid", mark=mark)
+        stale = self.grace_ms > 0 and left_ms <= self.grace_ms
+        return Stored("stale" if stale else "fresh", self.value, mark)
+
+
+_decoder = msgspec.json.Decoder(Head)
+
+
+def seal(value: bytes, *, token: str, grace_ms: int, versions: Versions) -> bytes:
+    texts = {tag: version.decode() for tag, version in versions.items() if version is not None}
+    head = msgspec.json.encode(Head(1, token, grace_ms, len(value), texts))
+    return b"%b\n%b" % (head, value)
+
+
+def unseal(raw: bytes, *, max_bytes: int) -> Envelope:
+    """Never raises: foreign, outdated or cut off bytes, and values of more than `max_bytes`, open to nothing."""
+    end = raw.find(b"\n")
+    try:
+        head = _decoder.decode(raw[: max(end, 0)])
+    except UNREADABLE:
+        return Envelope(raw, None)
+    value = raw[end + 1 :]
+    if len(value) != head.size or head.size > max_bytes:
+        return Envelope(raw, None)
+    return Envelope(raw, head, value)

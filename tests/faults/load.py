@@ -1,0 +1,57 @@
+"""Clients that never stop asking, each checking that the answer is its own."""
+
+import asyncio
+import itertools
+from collections import Counter
+from types import TracebackType
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.kit.budget import budget
+from app.kit.scripts import run_script
+
+BUDGET_SECONDS = 0.25
+
+
+class Load:
+    """`async with Load(redis, key)`: 32 callers run scripts and echoes, each as one web request with its budget."""
+
+    def __init__(self, redis: Redis, key: str, *, callers: int = 32) -> None:
+        self._redis = redis
+        self._key = key
+        self._callers = callers
+        self._tasks: list[asyncio.Task[None]] = []
+        self.answered = 0
+        self.wrong = 0
+        self.longest_seconds = 0.0
+        self.errors: Counter[str] = Counter()
+
+    async def __aenter__(self) -> "Load":
+        self._tasks = [asyncio.create_task(self._call(number)) for number in range(self._callers)]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _call(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        for turn in itertools.count():
+            began = loop.time()
+            mine = f"{number}:{turn}".encode()
+            try:
+                with budget(BUDGET_SECONDS):
+                    self._check(await self._redis.execute_command("ECHO", mine), mine)
+                    self._check(await run_script(self._redis, "noop", keys=[self._key], args=[mine]), mine)
+            except RedisError as error:
+                self.errors[type(error).__name__] += 1
+            self.longest_seconds = max(self.longest_seconds, loop.time() - began)
+            await asyncio.sleep(0.001)
+
+    def _check(self, answer: object, mine: bytes) -> None:
+        self.answered += 1
+        self.wrong += answer != mine

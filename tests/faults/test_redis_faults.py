@@ -1,0 +1,223 @@
+"""What the client does when Redis dies, hangs, lies or forgets: bounded waits, own answers, back by itself."""
+
+import asyncio
+import itertools
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from app.kit.budget import budget
+from app.kit.client import Unreachable, connect
+from app.kit.keys import Keys
+from tests.faults.load import BUDGET_SECONDS, Load
+from tests.services import RedisServer
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.server
+
+# A wait is measured on a loaded machine: what is asserted is that it ends, not the scheduler's precision.
+SLACK_SECONDS = 0.75
+# After Redis is back, it must be in use again within this.
+RECOVERY_SECONDS = 2.0
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server of this test's own, to be killed."""
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def client(server: RedisServer) -> AsyncIterator[Redis]:
+    client = connect(server.url, name="faults", timeout_seconds=5)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def load(client: Redis, keys: Keys) -> AsyncIterator[Load]:
+    async with Load(client, keys.views()) as load:
+        await eventually(lambda: load.answered > 1000)
+        yield load
+    assert load.wrong == 0
+    assert load.longest_seconds < BUDGET_SECONDS + SLACK_SECONDS
+
+
+async def recovered(load: Load) -> None:
+    answered = load.answered
+    await eventually(lambda: load.answered > answered + 500, seconds=RECOVERY_SECONDS)
+
+
+async def test_killed_and_restarted_under_load(server: RedisServer, load: Load) -> None:
+    for _ in range(2):
+        server.kill()
+        load.errors.clear()
+        await eventually(lambda: load.errors["CircuitOpen"] > 100)
+        server.start()
+        await recovered(load)
+
+
+async def stopped_for(seconds: float, server: RedisServer, load: Load) -> None:
+    server.signal(signal.SIGSTOP)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    await eventually(lambda: load.errors["CircuitOpen"] > 100 and loop.time() > until, seconds=seconds + 10)
+    server.signal(signal.SIGCONT)
+    await recovered(load)
+
+
+async def test_stopped_without_a_word_and_continued(server: RedisServer, load: Load) -> None:
+    await stopped_for(2, server, load)
+
+
+@pytest.mark.long
+async def test_stopped_for_20_seconds_and_continued(server: RedisServer, load: Load) -> None:
+    await stopped_for(20, server, load)
+
+
+@asynccontextmanager
+async def repeating(redis_url: str, every_seconds: float, *command: str) -> AsyncIterator[None]:
+    """Another client sends `command` again and again."""
+    other = Redis.from_url(redis_url)
+
+    async def repeat() -> None:
+        while True:
+            await other.execute_command(*command)
+            await asyncio.sleep(every_seconds)
+
+    task = asyncio.create_task(repeat())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await other.aclose()
+
+
+async def disturbed_for(seconds: float, server: RedisServer, load: Load, every_seconds: float, *command: str) -> None:
+    loop = asyncio.get_running_loop()
+    until, answered = loop.time() + seconds, load.answered
+    async with repeating(server.url, every_seconds, *command):
+        await eventually(lambda: loop.time() > until, seconds=seconds + 10)
+    assert load.answered > answered + 500
+    await recovered(load)
+
+
+KILL = ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+async def test_connections_killed_every_100_ms(server: RedisServer, load: Load) -> None:
+    await disturbed_for(1, server, load, 0.1, *KILL)
+
+
+@pytest.mark.long
+async def test_connections_killed_every_100_ms_for_10_seconds(server: RedisServer, load: Load) -> None:
+    await disturbed_for(10, server, load, 0.1, *KILL)
+
+
+async def test_scripts_flushed_every_10_ms_are_healed(server: RedisServer, load: Load) -> None:
+    await disturbed_for(1, server, load, 0.01, "SCRIPT", "FLUSH")
+    assert not load.errors
+
+
+async def test_everything_flushed_under_load(server: RedisServer, load: Load) -> None:
+    await disturbed_for(0.5, server, load, 0.01, "FLUSHALL")
+    assert not load.errors
+
+
+async def test_a_full_server_refuses_writes_and_goes_on_reading(client: Redis, keys: Keys) -> None:
+    await client.set(keys.views(), "kept")
+    await client.config_set("maxmemory", 1)
+    with pytest.raises(OutOfMemoryError):
+        await client.set(keys.views(), "more")
+    assert await client.get(keys.views()) == b"kept"
+    await client.config_set("maxmemory", 0)
+    assert await client.set(keys.views(), "more")
+
+
+async def test_a_command_that_may_not_run_twice_is_not_sent_twice(server: RedisServer, client: Redis) -> None:
+    """INCR under killed connections: each answer says that it ran; the rest may have run once, never twice."""
+    answered = failed = 0
+    async with repeating(server.url, 0.005, *KILL):
+        for _ in range(300):
+            try:
+                await client.incr("counter")
+                answered += 1
+            except Unreachable:
+                failed += 1
+    total = int(await client.get("counter") or 0)
+    assert answered <= total <= answered + failed
+    assert failed > 0
+
+
+async def test_the_breaker_opens_and_a_closed_one_stays_out_of_the_way(server: RedisServer, client: Redis) -> None:
+    assert await client.ping()
+    assert client.stats()["breaker"] == "closed"  # type: ignore[attr-defined]
+    server.kill()
+    with budget(BUDGET_SECONDS), pytest.raises(Unreachable):
+        await client.get("x")
+    await eventually(lambda: client.stats()["breaker"] == "open")  # type: ignore[attr-defined]
+    server.start()
+    await eventually(lambda: client.stats()["breaker"] == "closed", seconds=RECOVERY_SECONDS)  # type: ignore[attr-defined]
+
+
+async def test_background_work_waits_for_redis_to_come_back(server: RedisServer, client: Redis) -> None:
+    await client.set("key", "value")
+    server.kill()
+    waiting = asyncio.ensure_future(client.set("key", "again"))
+    await eventually(lambda: client.stats()["connect_failures"] > 2)  # type: ignore[attr-defined]
+    assert not waiting.done()
+    server.start()
+    assert await waiting
+
+
+GARBAGE = {
+    "not the protocol": b"HTTP/1.1 200 OK\r\n\r\n",
+    "half a reply": b"$10\r\nhalf",
+    "more replies than commands": b"+OK\r\n" * 50,
+    "nothing": b"",
+    "a huge length": b"$999999999999999999999\r\n",
+    "binary": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE.keys())
+async def test_a_server_that_answers_with_garbage(answer: bytes) -> None:
+    """Each caller gets an error within its budget, and none an answer."""
+    connections = itertools.count()
+
+    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        next(connections)
+        try:
+            # The handshake is answered as Redis would, so that the lie meets a connection in use.
+            while data := await reader.read(65536):
+                commands = data.count(b"*")
+                handshake = data.count(b"HELLO") + data.count(b"CLIENT")
+                writer.write(b"%1\r\n+proto\r\n:3\r\n" * data.count(b"HELLO") + b"+OK\r\n" * data.count(b"CLIENT"))
+                if commands > handshake:
+                    writer.write(answer)
+                    await writer.drain()
+                    break
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(lie, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        client = connect(f"redis://127.0.0.1:{port}", name="garbage", timeout_seconds=5)
+        loop = asyncio.get_running_loop()
+        for _ in range(3):
+            began = loop.time()
+            with budget(BUDGET_SECONDS):
+                answers = await asyncio.gather(*(client.get(f"{n}") for n in range(8)), return_exceptions=True)
+            assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS
+            if answer == GARBAGE["more replies than commands"]:
+                continue
+            assert all(isinstance(found, RedisError) for found in answers)
+        assert next(connections) > 1
+        await client.aclose()
