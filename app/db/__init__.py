@@ -1,0 +1,1 @@
+"""The database: SQLAlchemy on PostgreSQL or SQLite, with read and write sessions that are different types."""

@@ -1,0 +1,145 @@
+"""Database: short sessions on the primary and on a replica. What may only read and what may write differ in type."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar, TypeVarTuple
+
+from sqlalchemy import CursorResult, Executable, Row, literal, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.sql.selectable import TypedReturnsRows
+
+from app.db.base import Base
+from app.db.engine import open_engines
+from app.db.failures import failure_of
+from app.errors import Conflict, Unavailable
+
+logger = logging.getLogger(__name__)
+LARGEST_ID = 2**63 - 1
+
+T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=Base)
+Columns = TypeVarTuple("Columns")
+AfterCommit = Callable[[], Awaitable[None]]
+
+
+class ReadSession:
+    """Reads only. What it returns stays usable when it is closed."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, model: type[ModelT], key: int) -> ModelT | None:
+        """The row with this number. One that no row can have (a path may say 10^30) finds none."""
+        return await self._session.get(model, key) if 0 < key <= LARGEST_ID else None
+
+    async def scalar(self, statement: TypedReturnsRows[T]) -> T | None:
+        """The first column of the first row."""
+        return await self._session.scalar(statement)
+
+    async def scalars(self, statement: TypedReturnsRows[T]) -> Sequence[T]:
+        """The first column of every row."""
+        return (await self._session.scalars(statement)).all()
+
+    async def rows(self, statement: TypedReturnsRows[*Columns]) -> Sequence[Row[*Columns]]:
+        return (await self._session.execute(statement)).all()
+
+
+class WriteSession(ReadSession):
+    """Reads and writes in one transaction, which Database.write() commits: nothing else does."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        super().__init__(session)
+        self.after_commit: list[AfterCommit] = []
+
+    def add(self, *rows: Base) -> None:
+        self._session.add_all(rows)
+
+    async def delete(self, row: Base) -> None:
+        await self._session.delete(row)
+
+    async def flush(self) -> None:
+        """Send what was added or changed, so that new rows have their numbers."""
+        await self._session.flush()
+
+    async def execute(self, statement: Executable, rows: Sequence[dict[str, Any]] | None = None) -> CursorResult[Any]:
+        """Run an INSERT, UPDATE or DELETE, once for each of `rows`."""
+        result = await self._session.execute(statement, rows)
+        assert isinstance(result, CursorResult)  # noqa: S101  for the type checker: only a SELECT by ORM gives another
+        return result
+
+
+class Database:
+    """Hands out sessions. Nothing is opened before the first one asks something."""
+
+    def __init__(
+        self,
+        url: str,
+        replica_url: str | None = None,
+        *,
+        pool_size: int = 10,
+        max_overflow: int = 20,
+        connect_timeout_seconds: float = 5,
+        statement_timeout_seconds: float = 10,
+    ) -> None:
+        connect = partial(
+            open_engines,
+            pool_size=pool_size,
+            max_overflow=max_overflow,
+            connect_timeout_seconds=connect_timeout_seconds,
+            statement_timeout_seconds=statement_timeout_seconds,
+        )
+        primary = connect(url)
+        replica = connect(replica_url) if replica_url else primary
+        self._engines = {*primary, *replica}
+        self._writing = async_sessionmaker(primary.writes, expire_on_commit=False)
+        self._reading_primary = async_sessionmaker(primary.reads, expire_on_commit=False)
+        self._reading = async_sessionmaker(replica.reads, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def read(self, *, primary: bool = False) -> AsyncIterator[ReadSession]:
+        """A session on the replica where there is one. A replica that is down is not replaced by the primary,
+
+        which its load could take down as well. `primary=True` sees every commit: for checks, and to fill caches.
+        """
+        sessions = self._reading_primary if primary else self._reading
+        async with _translated(), sessions() as session:
+            yield ReadSession(session)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[WriteSession]:
+        """A transaction on the primary: committed at the end, rolled back on an exception.
+
+        What the session's `after_commit` lists is awaited between the commit and the return, in its order.
+        """
+        async with _translated(), self._writing() as session, session.begin():
+            writing = WriteSession(session)
+            yield writing
+        for call in writing.after_commit:
+            await call()
+
+    async def ping(self) -> None:
+        """Ask each database for its answer to SELECT 1. Unavailable if one gives none."""
+        for primary in (True, False):
+            async with self.read(primary=primary) as session:
+                await session.scalar(select(literal(1)))
+
+    async def close(self) -> None:
+        for engine in self._engines:
+            await engine.dispose()
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Fails closed: a database that is down is a 503, never a 500 and never an empty answer."""
+    try:
+        yield
+    except Exception as error:
+        failure = failure_of(error)
+        if failure == "down":
+            logger.warning("the database is unavailable: %s", type(error).__name__)
+            raise Unavailable("The database does not answer.") from error
+        if failure == "collision":
+            raise Conflict("The change collides with what is stored.") from error
+        raise

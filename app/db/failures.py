@@ -1,0 +1,51 @@
+"""What the errors of a database mean: it is down, two changes collide, or the code is at fault."""
+
+import sqlite3
+from typing import Literal
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+Failure = Literal["down", "collision"]
+
+# PostgreSQL, appendix A: connection exceptions, lack of resources, intervention by an operator (a statement's timeout
+# too), system errors, and transactions rolled back (deadlocks): all of them may succeed when tried again.
+_DOWN_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+_LOCK_NOT_AVAILABLE = "55P03"
+_COLLISIONS = frozenset({"23505", "23503"})  # unique, foreign key
+
+_SQLITE_DOWN = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+_SQLITE_COLLISIONS = frozenset(
+    {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
+)
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """None: a defect, which is nobody's to hide."""
+    if isinstance(error, OSError | PoolTimeout | TimeoutError):
+        return "down"
+    if not isinstance(error, DBAPIError):
+        return None
+    if error.connection_invalidated:
+        return "down"
+    state = getattr(error.orig, "sqlstate", None)
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if state in _COLLISIONS or code in _SQLITE_COLLISIONS:
+        return "collision"
+    if state is not None:
+        return "down" if state[:2] in _DOWN_CLASSES or state == _LOCK_NOT_AVAILABLE else None
+    if code is not None:
+        return "down" if code & 0xFF in _SQLITE_DOWN else None  # the low byte of an extended code is the primary one
+    # The driver itself speaks, not the server: the connection is closed or was never made.
+    return "down" if type(error.orig).__name__ == "InterfaceError" else None

@@ -1,0 +1,1 @@
+"""News articles: lists, views, and a summary and keywords made in the background."""

@@ -1,0 +1,59 @@
+"""What Alembic runs for each command: it connects, locks out other nodes, and migrates in one transaction."""
+
+import asyncio
+from typing import Literal
+
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from sqlalchemy import Connection, text
+
+from app.db.base import Base, UtcDateTime
+from app.db.engine import open_engines
+from app.db.outbox import OutboxRow
+from app.domain.articles import models as articles
+from app.domain.users import models as users
+
+# The metadata knows the tables of modules that are imported: these are all.
+TABLES = (users.User, users.ApiKey, articles.Article, OutboxRow)
+# Any number that nothing else in this database locks; PostgreSQL's advisory locks have no names.
+LOCK = 5_177_318
+# A step may rewrite a large table.
+STATEMENT_TIMEOUT_SECONDS = 3600
+
+
+async def migrate() -> None:
+    engine = open_engines(
+        context.config.attributes["database_url"],
+        pool_size=1,
+        max_overflow=0,
+        connect_timeout_seconds=10,
+        statement_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
+    ).writes
+    try:
+        async with engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # Held to the end of the transaction. On SQLite BEGIN IMMEDIATE does the same.
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            await connection.run_sync(run)
+    finally:
+        await engine.dispose()
+
+
+def run(connection: Connection) -> None:
+    """The steps that are missing, inside the transaction that migrate() began: all of them, or none."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_server_default=True,
+        render_as_batch=True,  # SQLite alters a table by copying it
+        render_item=render,
+    )
+    context.run_migrations()
+
+
+def render(kind: str, item: object, _autogenerate: AutogenContext) -> str | Literal[False]:
+    """How a new step spells a type. It must not import the models' own, which go on changing."""
+    return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
+
+
+asyncio.run(migrate())
