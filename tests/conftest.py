@@ -10,6 +10,8 @@ from app.kit.client import connect
 from app.kit.keys import Keys
 from tests.services import RedisServer, postgres
 
+pytest_plugins = ["tests.databases"]
+
 _numbers = itertools.count()
 
 
