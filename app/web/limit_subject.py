@@ -1,0 +1,39 @@
+"""Who is counted by a route's limit: functions from the current request to a subject."""
+
+from collections.abc import Awaitable, Callable
+
+from quart import request
+
+from app.principal import Principal
+from app.web.client_address import client_network
+
+# None: the limit does not apply to this request.
+Subject = Callable[[Principal | None], str | None | Awaitable[str | None]]
+
+
+def by_address(_principal: Principal | None) -> str:
+    """The client's IPv4 address, or its IPv6 /64 network."""
+    return f"address:{client_network()}"
+
+
+def by_principal(principal: Principal | None) -> str:
+    """The user, however they came; a visitor by address."""
+    return f"user:{principal.user_id}" if principal else by_address(None)
+
+
+def by_api_key(principal: Principal | None) -> str:
+    """The API key, once it has proved valid: or made-up keys would each have a limit of their own."""
+    if principal and principal.credential == "api_key":
+        return f"api-key:{request.headers['API-Key']}"
+    return by_address(None)
+
+
+def by_header(name: str) -> Subject:
+    """What a header holds, by address where it is missing. Only for a header that a proxy sets: clients invent any."""
+
+    def subject(_principal: Principal | None) -> str:
+        value = request.headers.get(name)
+        return by_address(None) if value is None else f"header:{value}"
+
+    subject.__name__ = f"by_{name.lower()}"
+    return subject
