@@ -1,5 +1,6 @@
 """connect(): one Redis client for a URL, be it a server or the store embedded in this process."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from fakeredis import FakeAsyncRedis, FakeServer
@@ -32,9 +33,10 @@ class PipelinedRedis(Redis):
     Blocking commands, pub/sub, WATCH and MULTI keep connections of their own, from the pool.
     """
 
-    def __init__(self, *, pool: ConnectionPool, timeout_seconds: float) -> None:
-        """A command outside any budget waits `timeout_seconds` at most. The client closes the pool with itself."""
+    def __init__(self, *, pool: ConnectionPool, timeout_seconds: float, sentinels: Sequence[Redis] = ()) -> None:
+        """A command outside any budget waits `timeout_seconds` at most. It closes the pool and the sentinels."""
         super().__init__(connection_pool=pool)
+        self._sentinels = sentinels
         self.auto_close_connection_pool = True
         self._automatic = Pipeline(pool.make_connection, timeout_seconds=timeout_seconds)
 
@@ -50,6 +52,8 @@ class PipelinedRedis(Redis):
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await self._automatic.aclose()
         await super().aclose(close_connection_pool)
+        for sentinel in self._sentinels:
+            await sentinel.aclose()
 
     def stats(self) -> dict[str, Any]:
         return self._automatic.stats()
@@ -72,6 +76,11 @@ def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int
         cluster = PipelinedCluster(startup_nodes=nodes, timeout_seconds=timeout_seconds, ssl=target.tls, **options)
         # The two clients have the same typed methods, but no common type that says so.
         return cast(Redis, cluster)
+    if target.kind == "sentinel":
+        sentinel = _sentinel(target, options)
+        # Each connect of the pool asks the sentinels which server is the primary.
+        pool: ConnectionPool = SentinelConnectionPool(target.service, sentinel, ssl=target.tls, **options)
+        return PipelinedRedis(pool=pool, timeout_seconds=timeout_seconds, sentinels=sentinel.sentinels)
     return PipelinedRedis(pool=_pool(target, options), timeout_seconds=timeout_seconds)
 
 
@@ -98,14 +107,11 @@ def _connection_options(target: Target, name: str) -> dict[str, Any]:
 def _pool(target: Target, options: dict[str, Any]) -> ConnectionPool:
     if target.kind == "unix":
         return ConnectionPool(connection_class=UnixDomainSocketConnection, path=target.path, **options)
-    if target.kind == "sentinel":
-        return _sentinel_pool(target, options)
     [(host, port)] = target.addresses
     return ConnectionPool(connection_class=SSLConnection if target.tls else Connection, host=host, port=port, **options)
 
 
-def _sentinel_pool(target: Target, options: dict[str, Any]) -> ConnectionPool:
-    """A pool whose connections ask the sentinels, at each connect, which server is the primary."""
+def _sentinel(target: Target, options: dict[str, Any]) -> Sentinel:
     asking = {key: value for key, value in options.items() if key not in {"db", "username", "password"}}
     asking |= {
         "username": target.options.get("sentinel_username"),
@@ -113,5 +119,4 @@ def _sentinel_pool(target: Target, options: dict[str, Any]) -> ConnectionPool:
         "socket_timeout": CONNECT_TIMEOUT_SECONDS,
         "ssl": target.tls,
     }
-    sentinel = Sentinel(target.addresses, sentinel_kwargs=asking)
-    return SentinelConnectionPool(target.service, sentinel, ssl=target.tls, **options)
+    return Sentinel(target.addresses, sentinel_kwargs=asking)
