@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import itertools
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 
 from app.kit.client import PipelinedRedis, Unreachable, connect
 from app.kit.keys import Keys, digest
+from app.kit.session_codec import bucket_for
 from app.kit.sessions import SessionRecord, SessionsEnded, SessionStore, Unstorable
 from tests.deployments import RedisCluster
 from tests.services import free_port
@@ -304,6 +306,29 @@ async def test_a_user_sees_and_ends_their_sessions(store: SessionStore) -> None:
     assert await store.end(1, phone.handle) is False
     assert [info.handle for info in await store.list(1)] == [desk.handle]
     assert await is_live(store, other)
+
+
+async def test_nobody_ends_the_session_of_another_user_in_the_same_bucket(store: SessionStore) -> None:
+    neighbour = next(user_id for user_id in itertools.count(2) if bucket_for(user_id) == bucket_for(1))
+    record = await store.create({}, channel="cookie", user_id=neighbour)
+    assert await store.end(1, record.handle) is False
+    assert await is_live(store, record)
+    assert await store.end(neighbour, record.handle) is True
+
+
+async def test_a_rotated_id_leaves_nothing_in_the_index(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    record = await store.create({}, channel="cookie", user_id=1)
+    await store.rotate(record)
+    assert await redis.zrange(keys.session_index(key_bucket(record), 1), 0, -1) == [record.handle.encode()]
+
+
+async def test_a_lost_index_is_not_made_again_without_an_end(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    record = await store.create({}, channel="cookie", user_id=1)
+    await redis.delete(keys.session_index(key_bucket(record), 1))
+    assert await store.save(record, changed={"a": 1}, removed=())
+    assert await store.rotate(record)
+    assert await all_keys(redis, keys) == [key_of(keys, record)]
+    assert (await again(store, record)).data == {"a": 1}
 
 
 async def test_the_last_active_session_is_listed_first(redis: Redis, keys: Keys) -> None:

@@ -7,8 +7,8 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   return redis.call('EXISTS', KEYS[2])
 end
 redis.call('RENAME', KEYS[1], KEYS[2])
-if KEYS[3] then
-  redis.call('ZREM', KEYS[3], ARGV[1])
+-- Only what was indexed is indexed again: a new index would have no TTL.
+if KEYS[3] and redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then
   redis.call('ZADD', KEYS[3], redis.call('HGET', KEYS[2], 'expires'), ARGV[2])
 end
 return 1

@@ -21,6 +21,7 @@ end
 redis.call('HSET', KEYS[1], 'active', whole(now), 'expires', whole(expires))
 redis.call('PEXPIREAT', KEYS[1], whole(expires))
 if KEYS[2] then
+  -- XX: where the index is lost, a new one would have no TTL.
   redis.call('ZADD', KEYS[2], 'XX', whole(expires), ARGV[2])
 end
 return {whole(now), whole(expires)}
