@@ -62,6 +62,11 @@ class RouteLimits:
 
     rules: tuple[Rule, ...]
 
+    def __post_init__(self) -> None:
+        names = [limit.name for limit in self.declared("any")]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two limits of one subject and period: name them by Limit.parse() ({', '.join(names)})")
+
     def declared(self, endpoint: str) -> list[Limit]:
         """The limits that are known without a request."""
         return [rule.limit(source, endpoint) for rule in self.rules for source in rule.sources if not callable(source)]
@@ -88,23 +93,14 @@ def rate_limit(
     scope   routes of one scope share their limits; otherwise each route counts for itself
     Several decorators on one view add up. ValueError for a limit that cannot be.
     """
-    rule = Rule(
-        sources=limits,
-        subjects=key if isinstance(key, tuple) else (key,),
-        cost=cost,
-        scope=scope,
-        options=options,
-    )
+    subjects = key if isinstance(key, tuple) else (key,)
+    rule = Rule(sources=limits, subjects=subjects, cost=cost, scope=scope, options=options)
 
     def decorate(bearer: Bearer) -> Bearer:
         if policy_of(bearer, Exemption):
             raise TypeError(f"{bearer!r} is exempt")
         earlier = policy_of(bearer, RouteLimits)
-        policy = RouteLimits((rule, *(earlier.rules if earlier else ())))
-        names = [limit.name for limit in policy.declared("any")]
-        if len(set(names)) < len(names):
-            raise ValueError(f"{bearer!r}: two limits of one subject and period: name them by Limit.parse()")
-        return attach(bearer, policy, replace=True)
+        return attach(bearer, RouteLimits((rule, *(earlier.rules if earlier else ()))), replace=True)
 
     return decorate
 
