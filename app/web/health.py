@@ -1,0 +1,102 @@
+"""Health: alive (the loop turns), ready (may take traffic), and a report on each backend."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from quart import Blueprint, Response, jsonify
+from redis.exceptions import ResponseError
+
+from app.resources import Resources
+from app.web import resources
+from app.web.rate_limit import exempt
+
+blueprint = Blueprint("health", __name__)
+CHECK_SECONDS = 2.0
+REASON = "probes must get an answer when clients are limited"
+
+Check = dict[str, Any]
+
+
+@blueprint.get("/health/live")
+@exempt(REASON)
+async def live() -> Response:
+    return jsonify({"status": "healthy"})
+
+
+@blueprint.get("/health/ready")
+@exempt(REASON)
+async def ready() -> tuple[Response, int]:
+    """503 while a backend is down, or while the node drains."""
+    return _answer(await _checks(resources(), {"redis": _redis, "database": _database, "streams": _streams}))
+
+
+@blueprint.get("/health")
+@exempt(REASON)
+async def health() -> tuple[Response, int]:
+    probes: dict[str, Callable[[Resources], Awaitable[Check]]] = {
+        "redis": _redis,
+        "redis_memory": _redis_memory,
+        "database": _database,
+        "tasks": _tasks,
+        "streams": _streams,
+        "loop": _loop,
+    }
+    return _answer(await _checks(resources(), probes))
+
+
+def _answer(checks: dict[str, Check]) -> tuple[Response, int]:
+    healthy = all(check["status"] != "unhealthy" for check in checks.values())
+    status = "healthy" if healthy else "unhealthy"
+    return jsonify({"status": status, "checks": checks}), 200 if healthy else 503
+
+
+async def _checks(found: Resources, probes: Mapping[str, Callable[[Resources], Awaitable[Check]]]) -> dict[str, Check]:
+    """All probes at once, each within CHECK_SECONDS. What fails is unhealthy, by the name of its error alone."""
+
+    async def run(probe: Callable[[Resources], Awaitable[Check]]) -> Check:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return await probe(found)
+        except Exception as error:
+            # An error's text may name hosts and users, so only its class is shown.
+            return {"status": "unhealthy", "error": type(error).__name__}
+
+    answers = await asyncio.gather(*(run(probe) for probe in probes.values()))
+    return dict(zip(probes, answers, strict=True))
+
+
+async def _redis(found: Resources) -> Check:
+    began = time.perf_counter()
+    await found.redis.ping()
+    return {"status": "healthy", "latency_ms": round((time.perf_counter() - began) * 1000, 2)}
+
+
+async def _redis_memory(found: Resources) -> Check:
+    try:
+        info = await found.redis.info("memory")
+    except ResponseError:
+        return {"status": "embedded", "used": None}
+    return {"status": "healthy", "used": info["used_memory_human"]}
+
+
+async def _database(found: Resources) -> Check:
+    began = time.perf_counter()
+    await found.database.ping()
+    return {"status": "healthy", "latency_ms": round((time.perf_counter() - began) * 1000, 2)}
+
+
+async def _tasks(found: Resources) -> Check:
+    return {"status": "healthy", **(await found.queue.depth())}
+
+
+async def _streams(found: Resources) -> Check:
+    return {"status": "unhealthy" if found.hub.draining else "healthy", "open": found.hub.streams}
+
+
+async def _loop(found: Resources) -> Check:
+    """How late the loop comes to a callback that is due at once."""
+    began = time.perf_counter()
+    await asyncio.sleep(0)
+    return {"status": "healthy", "lag_ms": round((time.perf_counter() - began) * 1000, 2)}

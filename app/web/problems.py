@@ -1,0 +1,79 @@
+"""Every error as RFC 9457 problem details: our own, the framework's, and those of a backend that is down."""
+
+import logging
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+from quart import Quart, Response, g, request
+from quart_schema import RequestSchemaValidationError
+from werkzeug.exceptions import HTTPException
+
+from app.errors import AppError, BadRequest, Invalid, Unavailable, UnsupportedMediaType
+from app.kit.client import Unreachable
+
+logger = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+
+
+def register(app: Quart) -> None:
+    """Install the handlers. `app` answers every failure in the one shape."""
+    app.register_error_handler(AppError, _from_app_error)
+    app.register_error_handler(RequestSchemaValidationError, _from_validation)
+    app.register_error_handler(HTTPException, _from_http_exception)
+    for unreachable in Unreachable:
+        app.register_error_handler(unreachable, _from_unreachable)
+    app.register_error_handler(Exception, _from_defect)
+
+
+def require_json() -> None:
+    """415 unless the body says that it is JSON (RFC 9110, 15.5.16). Called where a JSON body is wanted."""
+    if not request.is_json:
+        raise UnsupportedMediaType("Send the body as application/json.")
+
+
+def problem(
+    status: int, title: str, detail: str, *, type: str = "about:blank", extra: dict[str, Any] | None = None
+) -> Response:
+    """A problem details answer with the request's id."""
+    body = {"type": type, "title": title, "status": status, "detail": detail, "request_id": g.get("request_id", "")}
+    return Response(msgspec.json.encode(body | (extra or {})), status=status, content_type=MEDIA_TYPE)
+
+
+async def _from_app_error(error: AppError) -> Response:
+    response = problem(error.status, error.title, error.detail, type=error.type, extra=error.extra)
+    response.headers.update(error.headers)
+    return response
+
+
+async def _from_validation(error: RequestSchemaValidationError) -> Response:
+    cause = error.validation_error
+    if isinstance(cause, ValidationError):
+        # Neither the input nor pydantic's context is repeated: a body may hold a password.
+        fields = [{"loc": list(e["loc"]), "msg": e["msg"].removeprefix("Value error, ")} for e in cause.errors()]
+        return await _from_app_error(Invalid(fields))
+    return await _from_app_error(BadRequest("The body must be a JSON object."))
+
+
+async def _from_http_exception(error: HTTPException) -> Response:
+    """Quart's and Werkzeug's own errors: 404, 405, 413, malformed JSON and the like; redirects pass as they are."""
+    answer = error.get_response()
+    status = error.code or 500
+    if status < 400:
+        return Response(b"", status=status, headers=dict(answer.headers))
+    response = problem(status, error.name, error.description or "")
+    for name in ("Allow", "Retry-After", "WWW-Authenticate"):
+        if name in answer.headers:
+            response.headers[name] = answer.headers[name]
+    return response
+
+
+async def _from_unreachable(error: Exception) -> Response:
+    """Fails closed: where a block has no answer without Redis, the client is asked to come back."""
+    logger.warning("redis is unreachable: %s", type(error).__name__)
+    return await _from_app_error(Unavailable("A backend that this answer needs is down."))
+
+
+async def _from_defect(error: Exception) -> Response:
+    logger.exception("unhandled error", exc_info=error)
+    return problem(500, "Internal Server Error", "The server met a defect; the request id helps to find it.")

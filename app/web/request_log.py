@@ -1,0 +1,53 @@
+"""The id of each request, and one log line when it has been answered. Neither ever holds a credential."""
+
+import logging
+import re
+import secrets
+import time
+
+from quart import Quart, Response, g, has_request_context, request
+
+from app.kit.telemetry import Telemetry
+
+logger = logging.getLogger("app.requests")
+HEADER = "X-Request-ID"
+_VALID_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
+
+class RequestIdFilter(logging.Filter):
+    """Adds `request_id` to every record, "-" outside a request."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = g.get("request_id", "-") if has_request_context() else "-"
+        return True
+
+
+def configure_logging(level: str) -> None:
+    """Log to standard error, one line a record, with the request's id."""
+    handler = logging.StreamHandler()
+    handler.addFilter(RequestIdFilter())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def register(app: Quart, telemetry: Telemetry) -> None:
+    """Give each request an id (a well-formed one that came along is kept) and record how it was answered."""
+
+    async def begin() -> None:
+        came = request.headers.get(HEADER, "")
+        g.request_id = came if _VALID_ID.fullmatch(came) else secrets.token_hex(8)
+        g.began = time.perf_counter()
+
+    async def finish(response: Response) -> Response:
+        response.headers[HEADER] = g.request_id
+        seconds = time.perf_counter() - g.began
+        # The route's template, never the raw path: paths hold ids, and are without number.
+        route = request.url_rule.rule if request.url_rule else "unmatched"
+        labels = {"method": request.method, "route": route, "status": str(response.status_code)}
+        telemetry.count("http_requests", **labels)
+        telemetry.observe("http_request_seconds", seconds, route=route)
+        logger.info("%s %s %s %.1f ms", request.method, route, response.status_code, seconds * 1000)
+        return response
+
+    app.before_request(begin)
+    app.after_request(finish)

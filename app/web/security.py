@@ -1,0 +1,51 @@
+"""The Host check and the headers that every answer carries."""
+
+import ipaddress
+
+from quart import Quart, Response, request
+
+from app.errors import BadRequest
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool) -> None:
+    """Refuse foreign Host values with 400, and add the security headers to every answer."""
+
+    async def check_host() -> None:
+        name = _host_name(request.headers.get("Host", ""))
+        # A loopback name is always allowed: health checks use it, and no link is ever made from Host.
+        if not _is_loopback(name) and name not in allowed_hosts:
+            raise BadRequest("This server does not answer for that Host.")
+
+    async def add_headers(response: Response) -> Response:
+        headers = response.headers
+        headers.setdefault("Cache-Control", "no-store")
+        headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        headers.setdefault("X-Content-Type-Options", "nosniff")
+        headers.setdefault("Referrer-Policy", "same-origin")
+        if is_production:
+            headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+        return response
+
+    app.before_request(check_host)
+    app.after_request(add_headers)
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, lower case, without its port (RFC 9110, 7.2)."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,20 @@
+"""JSON as RFC 8259 has it: no NaN, no lone surrogates, no nesting that exhausts the stack."""
+
+from typing import Any
+
+import msgspec
+from quart.json.provider import DefaultJSONProvider
+
+
+class StrictJSONProvider(DefaultJSONProvider):
+    """Reads by msgspec; every malformed text is a ValueError, which the request turns into 400."""
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        try:
+            return msgspec.json.decode(s)
+        except (RecursionError, UnicodeError) as error:
+            raise ValueError("not JSON that this server reads") from error
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        encoded = msgspec.json.encode(obj, enc_hook=self.default)
+        return (msgspec.json.format(encoded, indent=2) if kwargs.get("indent") else encoded).decode()
