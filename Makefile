@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check services
+.PHONY: help run test test-long check bench services
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -43,6 +43,9 @@ check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the dir
 	@$(IN_VENV) -m mypy
 	@$(IN_VENV) -c 'from importlinter.cli import lint_imports_command as main; main(["--no-logo"])'
 
+bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed ## Measure beside peers; NAME=client picks one
+	@$(IN_VENV) -m bench $(NAME)
+
 services: ## Install the servers that some tests start: Redis, Sentinel, PostgreSQL (apt-get)
 	@.ci/services
 
@@ -54,4 +57,10 @@ $(VENV)/%.installed: %.lock
 		echo 'No environment was made: on Debian and Ubuntu, apt-get install python3-venv.' >&2; exit 1; }
 	@echo 'Installing $< into $(VENV); this happens once, and again when the file changes.'
 	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# The peers never share an environment with the service.
+bench/.venv/%.installed: bench/%.lock
+	@test -x bench/.venv/bin/python || "$(PYTHON)" -m venv bench/.venv
+	@bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@

@@ -1,0 +1,1 @@
+"""Benchmarks beside peers: ratios in one run, medians of interleaved rounds."""

@@ -1,0 +1,21 @@
+"""`python -m bench NAME`: run one benchmark; without a name, all of them."""
+
+import argparse
+from collections.abc import Callable
+
+from bench import client
+
+BENCHMARKS: dict[str, Callable[[int], None]] = {"client": client.main}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=BENCHMARKS)
+    parser.add_argument("--rounds", type=int, default=7)
+    given = parser.parse_args()
+    for name in [given.name] if given.name else BENCHMARKS:
+        BENCHMARKS[name](given.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Runs the sides of a benchmark in turn, round after round, and tells medians, spread and ratios."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results"
+PEERS_PYTHON = ROOT / "bench" / ".venv" / "bin" / "python"
+
+# A side's figures of one round, by name; every figure is "more is better".
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of those that are measured: a module that prints its figures as JSON, in our environment or the peers'."""
+
+    name: str
+    module: str
+    peer: bool = False
+
+    def measure(self, environ: Mapping[str, str]) -> Figures:
+        python = PEERS_PYTHON if self.peer else sys.executable
+        command = [str(python), "-m", self.module]
+        done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{self.name} failed:\n{done.stderr}")
+        figures: Figures = json.loads(done.stdout)
+        return figures
+
+
+def run_rounds(sides: Sequence[Side], environ: Mapping[str, str], *, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Each side's figures of every round. Each round begins with another side, so that none is always first."""
+    found: dict[str, dict[str, list[float]]] = {side.name: {} for side in sides}
+    for number in range(rounds):
+        for side in [*sides[number % len(sides) :], *sides[: number % len(sides)]]:
+            for figure, value in side.measure(environ).items():
+                found[side.name].setdefault(figure, []).append(value)
+    return found
+
+
+def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Print the table and write bench/results/NAME.json. Ratios are of the first side to each other one."""
+    ours, *others = found
+    summary = {
+        side: {figure: _summary(values) for figure, values in figures.items()} for side, figures in found.items()
+    }
+    ratios = {
+        figure: {
+            other: round(summary[ours][figure]["median"] / summary[other][figure]["median"], 3) for other in others
+        }
+        for figure in found[ours]
+    }
+    for figure in found[ours]:
+        print(f"\n{figure}")
+        for side in found:
+            spread = summary[side][figure]
+            ratio = f"   {ratios[figure][side]:.2f} times" if side in others else ""
+            print(f"  {side:<28} {spread['median']:>12,.1f}   ({spread['low']:,.1f} to {spread['high']:,.1f}){ratio}")
+    RESULTS.mkdir(exist_ok=True)
+    result = {
+        "benchmark": name,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "rounds": len(next(iter(found[ours].values()))),
+        "sides": summary,
+        "ratios": ratios,
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _summary(values: Sequence[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(values), 1), "low": round(min(values), 1), "high": round(max(values), 1)}

@@ -1,0 +1,19 @@
+"""The automatic pipeline's GETs, the server in REDIS_URL."""
+
+import os
+
+import uvloop
+
+from app.kit.client import connect
+from bench.load import KEY, VALUE, print_gets_a_second
+
+
+async def main() -> None:
+    redis = connect(os.environ["REDIS_URL"], name="bench", timeout_seconds=5)
+    await redis.set(KEY, VALUE)
+    await print_gets_a_second(redis.get)
+    await redis.aclose()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
