@@ -5,9 +5,9 @@ one UNLINK of a tag ends all its entries, however many, and a tag that is lost e
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
@@ -54,15 +54,17 @@ class Entries:
         time left is asked for at once.
         """
         names = [self._keys.cache_entry(entry) for entry in entries]
-        tag_names = [self._keys.cache_tag(tag) for tag in tags]
+        asked = names + [self._keys.cache_tag(tag) for tag in tags]
+        left: list[int] | None = None
         if graced:
-            values, left = await asyncio.gather(self._values(names + tag_names), self._left_ms(names))
+            answers: list[Any] = await asyncio.gather(self._values(asked), *map(self._redis.pttl, names))
+            values, left = answers[0], answers[1:]
         else:
-            values, left = await self._values(names + tag_names), None
+            values = await self._values(asked)
         envelopes = [self._open(raw) for raw in values[: len(names)]]
         versions = await self._complete(dict(zip(tags, values[len(names) :], strict=True)), envelopes)
         if left is None and any(envelope and envelope.grace_ms for envelope in envelopes):
-            left = await self._left_ms(names)
+            left = await asyncio.gather(*map(self._redis.pttl, names))
         return [
             envelope.judge(versions=versions, required=tags, left_ms=left_ms) if envelope else Stored("absent")
             for envelope, left_ms in zip(envelopes, left or [0] * len(names), strict=True)
@@ -76,10 +78,11 @@ class Entries:
         `seen` is the mark of what was found to be of no use; an entry with another mark is handed back instead.
         """
         names = [self._keys.cache_entry(entry), self._keys.cache_lease(entry)]
-        reply, versions = await asyncio.gather(
+        reply, *replies = await asyncio.gather(
             run_script(self._redis, "cache_lease", keys=names, args=[token, lease_ms, seen], repeatable=True),
-            self.versions(tags, token=token, life_ms=life_ms),
+            *self._tag_scripts(tags, token=token, life_ms=life_ms),
         )
+        versions = dict(zip(tags, map(_version, replies), strict=True))
         if len(reply) == 1:
             return Attempt(bool(reply[0]), None, versions)
         _, raw, left_ms = reply
@@ -89,12 +92,8 @@ class Entries:
 
     async def versions(self, tags: Sequence[str], *, token: str, life_ms: int) -> dict[str, Version]:
         """The version of each tag, asked in one tick. A tag that has none gets one, to live as long as `life_ms`."""
-        args: list[Argument] = [token, life_ms + self._margin_ms]
-        names = [self._keys.cache_tag(tag) for tag in tags]
-        replies = await asyncio.gather(
-            *(run_script(self._redis, "cache_tag", keys=[name], args=args, repeatable=True) for name in names)
-        )
-        return {tag: Version(text, int(age_us) / 1e6) for tag, (text, age_us) in zip(tags, replies, strict=True)}
+        replies = await asyncio.gather(*self._tag_scripts(tags, token=token, life_ms=life_ms))
+        return dict(zip(tags, map(_version, replies), strict=True))
 
     async def store(
         self, entry: str, value: bytes, *, token: str, held: bool, life_ms: int, grace_ms: int, versions: Versions
@@ -134,8 +133,10 @@ class Entries:
         found = await asyncio.gather(*(self._redis.mget([name]) for name in names))
         return [cast(bytes | None, value) for [value] in found]
 
-    async def _left_ms(self, names: Sequence[str]) -> list[int]:
-        return await asyncio.gather(*(self._redis.pttl(name) for name in names))
+    def _tag_scripts(self, tags: Sequence[str], *, token: str, life_ms: int) -> list[Awaitable[Any]]:
+        args: list[Argument] = [token, life_ms + self._margin_ms]
+        names = [self._keys.cache_tag(tag) for tag in tags]
+        return [run_script(self._redis, "cache_tag", keys=[name], args=args, repeatable=True) for name in names]
 
     async def _complete(self, known: dict[str, bytes | None], envelopes: Sequence[Envelope | None]) -> Versions:
         """`known`, and the versions of those tags that only the entries name."""
@@ -147,3 +148,8 @@ class Entries:
 
     def _open(self, raw: bytes | None) -> Envelope | None:
         return None if raw is None else unseal(raw, max_bytes=self._max_bytes)
+
+
+def _version(reply: tuple[bytes, bytes]) -> Version:
+    text, age_us = reply
+    return Version(text, int(age_us) / 1e6)

@@ -1,0 +1,12 @@
+-- Lengthen a lease that the caller still holds, or give it up.
+--
+-- KEYS[1]  the lease
+-- ARGV[1]  the caller's token
+-- ARGV[2]  how long the lease lasts from now, in ms; 0 gives it up
+-- reply    1 done, 0 the lease has passed to another or has expired
+
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1

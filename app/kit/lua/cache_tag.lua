@@ -1,0 +1,21 @@
+-- The version of a tag; where it has none, a new one.
+--
+-- KEYS[1]  the tag
+-- ARGV[1]  a random part for a new version
+-- ARGV[2]  how long a new version lives, in ms
+-- reply    {version, age in µs by this server's clock}
+--
+-- A version is "TIME-RANDOM": when it was made, in µs by this server's clock, and the random part.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+-- MGET, because it takes a key of another type for a missing one, where GET raises an error.
+local version = redis.call('MGET', KEYS[1])[1]
+local made = version and tonumber(string.match(version, '^(%d+)-'))
+if not made then
+  made = now
+  version = string.format('%.0f', now) .. '-' .. ARGV[1]
+  redis.call('SET', KEYS[1], version, 'PX', ARGV[2])
+end
+return {version, string.format('%.0f', now - made)}

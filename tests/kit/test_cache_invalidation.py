@@ -1,0 +1,115 @@
+"""What was computed before a tag was invalidated is never served to who comes after."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from app.kit.cache import MISS, Cache
+from app.kit.keys import Keys
+from tests.kit.cache_support import Counts, Source
+
+AT_A_TIME = 125
+
+
+async def test_an_invalidation_during_the_compute_ends_what_is_being_computed(redis: Redis, keys: Keys) -> None:
+    cache, source = Cache(redis, keys), Source("old", waits=True)
+    call = asyncio.create_task(cache.get_or_compute("key", source, ttl_seconds=60, tags=["t"]))
+    await source.started.wait()
+    await cache.invalidate_tags("t")
+    source.gate.set()
+    assert await call == "old"
+    assert await cache.get("key") is MISS
+    assert await cache.get_or_compute("key", Source("new"), ttl_seconds=60, tags=["t"]) == "new"
+
+
+async def test_a_tag_from_the_result_that_is_younger_than_the_compute_stores_nothing(redis: Redis, keys: Keys) -> None:
+    counts = Counts()
+    cache = Cache(redis, keys, telemetry=counts)
+    old = Source("author-1", waits=True)
+
+    async def ask(source: Source) -> Any:
+        return await cache.get_or_compute("key", source, ttl_seconds=60, tags=lambda author: [author])
+
+    await cache.set("other", 1, ttl_seconds=60, tags=["author-1"])
+    call = asyncio.create_task(ask(old))
+    await old.started.wait()
+    await cache.invalidate_tags("author-1")
+    await cache.set("other", 2, ttl_seconds=60, tags=["author-1"])
+    old.gate.set()
+    assert await call == "author-1"
+    assert await cache.get("key") is MISS
+    assert counts.total["cache_unstored"] == 1
+
+    again = Source("author-1")
+    assert await ask(again) == await ask(again) == "author-1"
+    assert again.runs == 1
+    await cache.invalidate_tags("author-1")
+    assert await ask(again) == "author-1"
+    assert again.runs == 2
+
+
+@dataclass
+class Record:
+    """A value in a database, and the least that a reader who comes now must see."""
+
+    value: int = 0
+    visible: int = 0
+
+
+async def pause(chance: random.Random) -> None:
+    """Lets the others run, for a random number of turns of the loop."""
+    for _ in range(chance.choice((0, 0, 1, 2, 5, 20))):
+        await asyncio.sleep(0)
+
+
+async def interleave(seed: int, redis: Redis, keys: Keys) -> None:
+    """Readers and writers in two processes, at random times: no reader sees less than was visible when it came."""
+    chance, record = random.Random(seed), Record()
+    caches = [Cache(redis, keys).in_namespace(str(seed)) for _ in range(2)]
+    known = [f"t{seed}"]
+    tags: Any = chance.choice((known, lambda _: known))
+    ttl_seconds, grace_seconds = chance.choice(((60, 0), (60, 60), (0.001, 60)))
+
+    async def compute() -> int:
+        await pause(chance)
+        value = record.value
+        await pause(chance)
+        return value
+
+    async def read(cache: Cache) -> None:
+        await pause(chance)
+        least = record.visible
+        value = await cache.get_or_compute(
+            "key", compute, ttl_seconds=ttl_seconds, grace_seconds=grace_seconds, tags=tags
+        )
+        assert value >= least, f"seed {seed}"
+
+    async def write(cache: Cache) -> None:
+        await pause(chance)
+        record.value += 1
+        value = record.value
+        await cache.invalidate_tags(*known)
+        record.visible = max(record.visible, value)
+
+    actors = [chance.choice((read, read, write))(chance.choice(caches)) for _ in range(5)]
+    await asyncio.gather(*actors, write(caches[0]))
+    await read(caches[1])
+
+
+async def interleave_all(seeds: range, redis: Redis, keys: Keys) -> None:
+    for first in range(seeds.start, seeds.stop, AT_A_TIME):
+        await asyncio.gather(*(interleave(seed, redis, keys) for seed in range(first, first + AT_A_TIME)))
+
+
+@pytest.mark.parametrize("first", range(0, 1000, AT_A_TIME))
+async def test_no_reader_gets_what_was_invalidated_before_it_came(redis: Redis, keys: Keys, first: int) -> None:
+    await interleave_all(range(first, first + AT_A_TIME), redis, keys)
+
+
+@pytest.mark.long
+async def test_no_reader_ever_gets_what_was_invalidated_before_it_came(redis: Redis, keys: Keys) -> None:
+    await interleave_all(range(1000, 11_000), redis, keys)
