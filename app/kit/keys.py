@@ -48,15 +48,15 @@ class Keys:
     def limit_check(self, check_digest: str) -> str:
         return f"{{{self.namespace}:limit}}:/check:{check_digest}"
 
-    # Events: history, counters and clock are written by one script. Pub/sub channels are no keys.
+    # Events: histories, their last ids and the clock are written by one script. Pub/sub channels are no keys.
     def event_clock(self) -> str:
         return f"{{{self.namespace}:events}}:clock"
 
     def event_stream(self, channel: str) -> str:
         return f"{{{self.namespace}:events}}:stream:{channel}"
 
-    def event_count(self, channel: str) -> str:
-        return f"{{{self.namespace}:events}}:count:{channel}"
+    def event_last(self, channel: str) -> str:
+        return f"{{{self.namespace}:events}}:last:{channel}"
 
     def event_seen(self, event_id: str) -> str:
         return f"{{{self.namespace}:events}}:seen:{event_id}"
@@ -90,5 +90,10 @@ class Keys:
         """`task_id` is valid by app.kit.tasks.info.is_task_id()."""
         return f"{self.task_prefix(queue)}t:{task_id}"
 
+    # Views of articles: without a TTL, because they wait for the database to take them.
     def views(self) -> str:
-        return f"{self.namespace}:views"
+        return f"{{{self.namespace}:views}}"
+
+    def views_taken(self) -> str:
+        """What a flush is moving into the database."""
+        return f"{{{self.namespace}:views}}:taken"

@@ -29,6 +29,16 @@ def extract(title: str, content: str) -> Extract:
 
 
 def keywords(split: Sequence[str]) -> list[str]:
+    """The telling words that are repeated most, up to half of all, and then what RAKE finds.
+
+    That repetition measures what a text is about is from Luhn, "The automatic creation of literature abstracts", 1958.
+    """
+    words = Counter(word for word in chain.from_iterable(map(_words, split)) if is_spaced(word))
+    repeated = [word for word, times in words.most_common(MOST_KEYWORDS // 2) if times > 1]
+    return list(dict.fromkeys([*repeated, *rake(split)]))[:MOST_KEYWORDS]
+
+
+def rake(split: Sequence[str]) -> list[str]:
     """RAKE: Rose, Engel, Cramer, Cowley, "Automatic keyword extraction from individual documents", 2010.
 
     Candidates are the runs of telling words; a word's score is its degree (the words it stands together with, itself
@@ -47,6 +57,10 @@ def keywords(split: Sequence[str]) -> list[str]:
     return [" ".join(words) for words in best[:MOST_KEYWORDS]]
 
 
+def _words(sentence: str) -> list[str]:
+    return [word for word in chain.from_iterable(phrases(sentence)) if is_telling(word)]
+
+
 def _candidates(sentence: str) -> Iterator[tuple[str, ...]]:
     for phrase in phrases(sentence):
         for telling, run in groupby(phrase, key=is_telling):
@@ -61,7 +75,7 @@ def summarize(split: Sequence[str]) -> str:
     Again and again the best sentence (by the mean probability of its words) that has the most probable word is taken,
     and the probabilities of its words are squared, so that the next says something else. In the text's own order.
     """
-    words = [[word for word in chain.from_iterable(phrases(each)) if is_telling(word)] for each in split]
+    words = [_words(each) for each in split]
     eligible = [n for n, each in enumerate(words) if len(each) >= FEWEST_WORDS and len(split[n]) <= LONGEST_SUMMARY]
     if not eligible:
         return shorten(" ".join(split[:MOST_SENTENCES]))

@@ -1,0 +1,117 @@
+"""HTTP of articles."""
+
+from quart import Blueprint, Response, jsonify, request, url_for
+from quart.typing import ResponseReturnValue
+from quart_schema import document_response, tag, validate_querystring, validate_request
+
+from app.domain.articles import service
+from app.domain.articles.schemas import ArticleList, ArticlePage, ArticleShown, Draft, Versioned
+from app.domain.articles.tags import LIST_TAGS
+from app.domain.fields import Page
+from app.domain.users.service import user_tag
+from app.web import auth, resources
+from app.web.cache import cached_view
+from app.web.conditional import headers_of_304, is_unchanged
+
+blueprint = Blueprint("articles", __name__, url_prefix="/api/v1")
+# Clients and proxies keep it, and ask each time whether it is still so.
+PUBLIC = {"Cache-Control": "public, no-cache"}
+
+
+@blueprint.get("/articles")
+@cached_view(60, tags=LIST_TAGS, query=("page", "per_page"), public=True)
+@tag(["articles"])
+@validate_querystring(Page)
+@document_response(ArticlePage)
+async def list_articles(query_args: Page) -> Response:
+    """A page of articles, the latest first."""
+    return jsonify(await service.list_articles(resources(), query_args))
+
+
+@blueprint.get("/articles/popular")
+@cached_view(300, tags=LIST_TAGS, public=True)
+@tag(["articles"])
+@document_response(ArticleList)
+async def list_popular() -> Response:
+    """The ten articles that were read most."""
+    return jsonify(await service.list_popular(resources()))
+
+
+@blueprint.get("/users/<int:user_id>/articles")
+@cached_view(600, tags=lambda user_id: user_tag(user_id), public=True)
+@tag(["articles"])
+@document_response(ArticleList)
+async def list_by_author(user_id: int) -> Response:
+    """A user's articles, the latest first, at most a hundred."""
+    return jsonify(await service.list_by_author(resources(), user_id))
+
+
+@blueprint.get("/articles/<int:article_id>")
+@tag(["articles"])
+@document_response(ArticleShown)
+async def get_article(article_id: int) -> Response:
+    """An article. Reading it counts as a view, be the answer 200 or 304."""
+    found = await service.read_article(resources(), article_id)
+    response = _answer(found)
+    response.headers.update(PUBLIC)
+    if is_unchanged(request, response.headers):
+        return Response(status=304, headers=headers_of_304(response.headers))
+    return response
+
+
+@blueprint.post("/articles")
+@auth.require("api_key", "session", "cookie")
+@tag(["articles"])
+@validate_request(Draft)
+@document_response(ArticleShown, 201)
+async def create_article(data: Draft) -> ResponseReturnValue:
+    """Publish an article. Its summary and keywords follow in the background."""
+    created = await service.create_article(
+        resources(), auth.current_principal(), title=data.title, content=data.content
+    )
+    return _answer(created), 201, {"Location": url_for("articles.get_article", article_id=created.article.id)}
+
+
+@blueprint.put("/articles/<int:article_id>")
+@auth.require()
+@tag(["articles"])
+@validate_request(Draft)
+@document_response(ArticleShown)
+async def change_article(article_id: int, data: Draft) -> Response:
+    """Change one's article. With If-Match only if it is still the one that was read."""
+    changed = await service.change_article(
+        resources(),
+        auth.current_principal(),
+        article_id,
+        title=data.title,
+        content=data.content,
+        versions=_versions_to_match(),
+    )
+    return _answer(changed)
+
+
+@blueprint.delete("/articles/<int:article_id>")
+@auth.require()
+@tag(["articles"])
+async def delete_article(article_id: int) -> ResponseReturnValue:
+    """Delete one's article. With If-Match only if it is still the one that was read."""
+    await service.delete_article(resources(), auth.current_principal(), article_id, versions=_versions_to_match())
+    return "", 204
+
+
+def _answer(found: Versioned) -> Response:
+    """The tag has two numbers: the edit, and the edit that the summary is of. Views do not change it."""
+    response = jsonify(found.article)
+    response.set_etag(f"{found.version}.{found.processed_version}")
+    return response
+
+
+def _versions_to_match() -> set[int] | None:
+    """The edits that If-Match names (RFC 9110, 13.1.1); None where it names none, or any.
+
+    That a summary has been made since is no conflict with what a person writes.
+    """
+    if "If-Match" not in request.headers or request.if_match.star_tag:
+        return None
+    edits = (tag.partition(".")[0] for tag in request.if_match.as_set())
+    return {int(edit) for edit in edits if edit.isdecimal() and len(edit) < 20}

@@ -1,0 +1,70 @@
+"""What requests on articles bring, and what is answered."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from app.domain.articles.models import Article
+from app.domain.fields import WITHOUT_NUL, Body
+
+
+class Draft(Body):
+    title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), WITHOUT_NUL]
+    content: Annotated[str, StringConstraints(min_length=1, max_length=1_000_000), WITHOUT_NUL]
+
+
+@dataclass(frozen=True, slots=True)
+class ArticleShown:
+    """`summary` and `keywords` are there when the article has been processed. `views` may lag a few minutes."""
+
+    id: int
+    title: str
+    content: str
+    summary: str | None
+    keywords: list[str]
+    views: int
+    author_id: int | None
+    published_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """An article with what its validator is made of."""
+
+    article: ArticleShown
+    version: int
+    processed_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArticlePage:
+    articles: list[ArticleShown]
+    total: int
+    pages: int
+    current_page: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArticleList:
+    articles: list[ArticleShown]
+
+
+def shown(article: Article) -> ArticleShown:
+    return ArticleShown(
+        id=article.id,
+        title=article.title,
+        content=article.content,
+        summary=article.summary,
+        keywords=article.keywords,
+        views=article.views,
+        author_id=article.author_id,
+        published_at=article.published_at,
+        updated_at=article.updated_at,
+    )
+
+
+def versioned(article: Article) -> Versioned:
+    return Versioned(shown(article), article.version, article.processed_version)

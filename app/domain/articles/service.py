@@ -1,0 +1,126 @@
+"""Articles: reading them through the cache, and writing them together with what the world is told of it."""
+
+import asyncio
+from collections.abc import Collection
+
+from app.db.base import now
+from app.domain.articles import store
+from app.domain.articles.models import Article
+from app.domain.articles.processing import Edit, process_article
+from app.domain.articles.schemas import ArticleList, ArticlePage, Versioned, shown, versioned
+from app.domain.articles.tags import article_tags, tags_of
+from app.domain.articles.views import count_view, forget_views
+from app.domain.fields import Page
+from app.domain.users.service import require_account
+from app.errors import Forbidden, NotFound, PreconditionFailed
+from app.kit.memoize import memoize
+from app.principal import Principal
+from app.resources import Resources
+
+MOST_POPULAR = 10
+MOST_BY_AUTHOR = 100
+
+
+async def list_articles(resources: Resources, page: Page) -> ArticlePage:
+    async with resources.database.read(primary=True) as session:
+        found, total = await store.list_articles(session, offset=page.offset, limit=page.per_page)
+    return ArticlePage([shown(each) for each in found], total, -(-total // page.per_page), page.page)
+
+
+async def list_popular(resources: Resources) -> ArticleList:
+    async with resources.database.read(primary=True) as session:
+        return ArticleList([shown(each) for each in await store.list_popular(session, limit=MOST_POPULAR)])
+
+
+async def list_by_author(resources: Resources, author_id: int) -> ArticleList:
+    """The latest hundred. NotFound when there is no such user."""
+    await require_account(resources, author_id)
+    async with resources.database.read(primary=True) as session:
+        found = await store.list_by_author(session, author_id, limit=MOST_BY_AUTHOR)
+    return ArticleList([shown(each) for each in found])
+
+
+@memoize(ttl_seconds=300, tags=lambda article_id: article_tags(article_id), type=Versioned)
+async def get_article(resources: Resources, article_id: int) -> Versioned:
+    """NotFound is not cached."""
+    async with resources.database.read(primary=True) as session:
+        return versioned(_found(await store.get_article(session, article_id)))
+
+
+async def read_article(resources: Resources, article_id: int) -> Versioned:
+    """The article, with its view counted. Where the cache has it, both cost one round trip."""
+    reading = asyncio.gather(get_article(resources, article_id), count_view(resources, article_id))
+    try:
+        article, _ = await reading
+    except NotFound:
+        await forget_views(resources, article_id)
+        raise
+    return article
+
+
+async def create_article(resources: Resources, principal: Principal, *, title: str, content: str) -> Versioned:
+    moment = now()
+    article = Article(
+        author_id=principal.user_id,
+        title=title,
+        content=content,
+        summary=None,
+        keywords=[],
+        views=0,
+        version=1,
+        processed_version=0,
+        published_at=moment,
+        updated_at=moment,
+    )
+    async with resources.database.write() as session:
+        await store.create_article(session, article)
+        data = {"id": article.id, "title": title, "author_id": principal.user_id}
+        resources.outbox.event(session, "broadcast", "article_created", data)
+        resources.outbox.task(session, process_article, Edit(article.id, article.version))
+        resources.outbox.invalidate(session, *tags_of(article))
+    return versioned(article)
+
+
+async def change_article(
+    resources: Resources,
+    principal: Principal,
+    article_id: int,
+    *,
+    title: str,
+    content: str,
+    versions: Collection[int] | None,
+) -> Versioned:
+    """`versions`: those that the change may replace; None: any. PreconditionFailed when it is another by now."""
+    async with resources.database.write() as session:
+        article = _writable(await store.get_article_for_update(session, article_id), principal, versions)
+        article.title, article.content = title, content
+        article.version += 1
+        article.updated_at = now()
+        resources.outbox.task(session, process_article, Edit(article.id, article.version))
+        resources.outbox.invalidate(session, *tags_of(article))
+    return versioned(article)
+
+
+async def delete_article(
+    resources: Resources, principal: Principal, article_id: int, *, versions: Collection[int] | None
+) -> None:
+    """`versions` as in change_article()."""
+    async with resources.database.write() as session:
+        article = _writable(await store.get_article_for_update(session, article_id), principal, versions)
+        await store.delete_article(session, article_id)
+        resources.outbox.invalidate(session, *tags_of(article))
+
+
+def _found(article: Article | None) -> Article:
+    if article is None:
+        raise NotFound("There is no such article.")
+    return article
+
+
+def _writable(article: Article | None, principal: Principal, versions: Collection[int] | None) -> Article:
+    article = _found(article)
+    if not principal.is_admin and article.author_id != principal.user_id:
+        raise Forbidden("This article is not yours.")
+    if versions is not None and article.version not in versions:
+        raise PreconditionFailed("The article has been changed since.")
+    return article

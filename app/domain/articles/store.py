@@ -1,0 +1,52 @@
+"""The SQL of articles."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from sqlalchemy import Table, bindparam, delete, func, select, update
+
+from app.db.database import ReadSession, WriteSession
+from app.domain.articles.models import Article
+
+
+async def get_article(session: ReadSession, article_id: int) -> Article | None:
+    return await session.get(Article, article_id)
+
+
+async def get_article_for_update(session: WriteSession, article_id: int) -> Article | None:
+    """Nobody else changes the row until this transaction ends."""
+    return await session.scalar(select(Article).where(Article.id == article_id).with_for_update())
+
+
+async def list_articles(session: ReadSession, *, offset: int, limit: int) -> tuple[Sequence[Article], int]:
+    """A page, the latest first, and how many there are in all."""
+    page = select(Article).order_by(Article.published_at.desc(), Article.id.desc()).offset(offset).limit(limit)
+    total = await session.scalar(select(func.count()).select_from(Article))
+    return await session.scalars(page), total or 0
+
+
+async def list_popular(session: ReadSession, *, limit: int) -> Sequence[Article]:
+    return await session.scalars(select(Article).order_by(Article.views.desc(), Article.id.desc()).limit(limit))
+
+
+async def list_by_author(session: ReadSession, author_id: int, *, limit: int) -> Sequence[Article]:
+    """The latest first."""
+    by_author = select(Article).where(Article.author_id == author_id)
+    return await session.scalars(by_author.order_by(Article.published_at.desc(), Article.id.desc()).limit(limit))
+
+
+async def create_article(session: WriteSession, article: Article) -> None:
+    """Afterwards the article has a number."""
+    session.add(article)
+    await session.flush()
+
+
+async def update_views(session: WriteSession, views: Mapping[int, int]) -> None:
+    """Add to the articles' views. Numbers without an article are passed over."""
+    table = cast(Table, Article.__table__)
+    add = update(table).where(table.c.id == bindparam("article")).values(views=table.c.views + bindparam("more"))
+    await session.execute(add, [{"article": each, "more": more} for each, more in sorted(views.items())])
+
+
+async def delete_article(session: WriteSession, article_id: int) -> None:
+    await session.execute(delete(Article).where(Article.id == article_id))

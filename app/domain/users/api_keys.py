@@ -1,0 +1,64 @@
+"""API keys: service credentials of a user, shown once and kept as hashes."""
+
+import re
+import secrets
+from collections.abc import Sequence
+
+from app.db.base import now
+from app.domain.users import store
+from app.domain.users.models import ApiKey
+from app.domain.users.service import key_tag, user_roles
+from app.errors import NotFound
+from app.kit.keys import digest
+from app.kit.memoize import memoize
+from app.principal import Principal
+from app.resources import Resources
+
+# It tells secret scanners, and people, what they have found.
+PREFIX = "qk_"
+SECRET_BYTES = 32
+_FORM = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}", re.ASCII)
+
+
+async def create_api_key(resources: Resources, principal: Principal, *, name: str) -> tuple[ApiKey, str]:
+    """The row, and the key itself, which is not kept."""
+    key = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    row = ApiKey(user_id=principal.user_id, name=name, key_hash=digest(key), created_at=now())
+    async with resources.database.write() as session:
+        await store.create_api_key(session, row)
+    return row, key
+
+
+async def list_api_keys(resources: Resources, principal: Principal) -> Sequence[ApiKey]:
+    async with resources.database.read(primary=True) as session:
+        return await store.list_api_keys(session, principal.user_id)
+
+
+async def delete_api_key(resources: Resources, principal: Principal, key_id: int) -> None:
+    async with resources.database.write() as session:
+        key_hash = await store.delete_api_key(session, key_id, user_id=principal.user_id)
+        if key_hash is None:
+            raise NotFound("You have no such API key.")
+        resources.outbox.invalidate(session, key_tag(key_hash))
+
+
+async def api_key_owner(resources: Resources, key: str) -> tuple[int, frozenset[str]] | None:
+    """The id and the roles of the key's user; None for what is no key, or not any more. Any text may come."""
+    if not _FORM.fullmatch(key):
+        return None
+    try:
+        user_id = await _get_owner(resources, digest(key))
+    except NotFound:
+        return None
+    roles = await user_roles(resources, user_id)
+    return None if roles is None else (user_id, roles)
+
+
+@memoize(ttl_seconds=60, tags=lambda key_hash: key_tag(key_hash), type=int)
+async def _get_owner(resources: Resources, key_hash: str) -> int:
+    """NotFound, which is not cached: made-up keys leave nothing behind."""
+    async with resources.database.read(primary=True) as session:
+        user_id = await store.get_api_key_owner(session, key_hash)
+    if user_id is None:
+        raise NotFound
+    return user_id

@@ -1,0 +1,138 @@
+"""What requests on accounts bring, and what is answered."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, StringConstraints
+
+from app.domain.fields import WITHOUT_NUL, Body, Email, Name
+
+NewPassword = Annotated[str, StringConstraints(min_length=8, max_length=1024)]
+GivenPassword = Annotated[str, StringConstraints(max_length=1024)]
+
+
+class Registration(Body):
+    email: Email
+    name: Name
+    password: NewPassword
+
+
+class AccountChange(Body):
+    name: Name
+    email: Email | None = None
+
+
+class Login(Body):
+    """An address that no account can have is answered like an unknown one."""
+
+    email: Annotated[str, StringConstraints(max_length=320), WITHOUT_NUL]
+    password: GivenPassword
+
+
+class PasswordChange(Body):
+    current: GivenPassword
+    new: NewPassword
+
+
+class NewApiKey(Body):
+    name: Name
+
+
+class KeepCurrent(BaseModel):
+    keep_current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user as the cache keeps it: all but the password."""
+
+    id: int
+    email: str
+    name: str
+    avatar_url: str | None
+    created_at: datetime
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    id: int
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublicUser:
+    id: int
+    name: str
+    avatar_url: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateUser(PublicUser):
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    deleted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    session_id: str
+    expires_at: datetime
+    user: Identified
+
+
+@dataclass(frozen=True, slots=True)
+class SessionShown:
+    """`id` is a handle that only names the session: its secret cannot be had from it."""
+
+    id: str
+    created_at: datetime
+    last_activity: datetime
+    ip: str
+    user_agent: str
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionList:
+    sessions: list[SessionShown]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    user_id: int
+    email: str
+    name: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyCreated:
+    """`api_key` is shown this once."""
+
+    id: int
+    name: str
+    api_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyShown:
+    id: int
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyList:
+    api_keys: list[ApiKeyShown]

@@ -1,0 +1,57 @@
+"""The SQL of accounts and API keys."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select
+
+from app.db.database import ReadSession, WriteSession
+from app.domain.users.models import ApiKey, User
+
+
+async def get_user(session: ReadSession, user_id: int) -> User | None:
+    return await session.get(User, user_id)
+
+
+async def get_user_for_update(session: WriteSession, user_id: int) -> User | None:
+    """Nobody else changes the row until this transaction ends."""
+    return await session.scalar(select(User).where(User.id == user_id).with_for_update())
+
+
+async def get_user_id(session: ReadSession, email: str) -> int | None:
+    """`email` in its normal form."""
+    return await session.scalar(select(User.id).where(User.email == email))
+
+
+async def get_user_of_login(session: ReadSession, user_id: int | None) -> User | None:
+    """The database is asked for nobody, too: unknown accounts take the time of known ones."""
+    return await session.scalar(select(User).where(User.id == user_id))
+
+
+async def create_user(session: WriteSession, user: User) -> None:
+    """Afterwards the user has a number."""
+    session.add(user)
+    await session.flush()
+
+
+async def delete_user(session: WriteSession, user_id: int) -> None:
+    """The API keys go too; articles stay, without an author."""
+    await session.execute(delete(User).where(User.id == user_id))
+
+
+async def create_api_key(session: WriteSession, key: ApiKey) -> None:
+    session.add(key)
+    await session.flush()
+
+
+async def list_api_keys(session: ReadSession, user_id: int) -> Sequence[ApiKey]:
+    return await session.scalars(select(ApiKey).where(ApiKey.user_id == user_id).order_by(ApiKey.id))
+
+
+async def get_api_key_owner(session: ReadSession, key_hash: str) -> int | None:
+    return await session.scalar(select(ApiKey.user_id).where(ApiKey.key_hash == key_hash))
+
+
+async def delete_api_key(session: WriteSession, key_id: int, *, user_id: int) -> str | None:
+    """The hash of the key that was deleted; None when the user has none of this number."""
+    chosen = delete(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id)
+    return await session.scalar(chosen.returning(ApiKey.key_hash))

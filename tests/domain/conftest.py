@@ -1,0 +1,53 @@
+"""The whole application on each deployment, without a server process in between."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from quart import Quart
+from sqlalchemy import make_url
+
+from app.factory import create_app
+from app.kit.keys import Keys
+from app.resources import Resources
+from app.settings import Settings
+from app.web import EXTENSION
+from tests.databases import create_postgres
+from tests.domain.client import Client
+from tests.services import RedisServer
+
+
+@pytest.fixture(params=["embedded", pytest.param("servers", marks=[pytest.mark.server, pytest.mark.postgres])])
+def settings(request: pytest.FixtureRequest, keys: Keys, tmp_path: Path) -> Settings:
+    """Redis, and a database that is migrated and empty. Tasks wait, for a test that wants them run to run them.
+
+    The test client stands for a proxy, so that a test can be several clients.
+    """
+    common = {"namespace": keys.namespace, "consumer": False, "trusted_proxies": "127.0.0.1"}
+    if request.param == "embedded":
+        path = shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "test.db")
+        return Settings.model_validate(common | {"database_url": f"sqlite+aiosqlite:///{path}"})
+    redis: RedisServer = request.getfixturevalue("redis_server")
+    template: str = request.getfixturevalue("postgres_template")
+    database_url = create_postgres(template, template=str(make_url(template).database))
+    return Settings.model_validate(common | {"redis_url": redis.url, "database_url": database_url})
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Quart]:
+    created = create_app(settings)
+    async with created.test_app():
+        yield created
+
+
+@pytest.fixture
+def resources(app: Quart) -> Resources:
+    """What the running application has open."""
+    opened: Resources = app.extensions[EXTENSION]
+    return opened
+
+
+@pytest.fixture
+def client(app: Quart) -> Client:
+    return Client(app)

@@ -1,0 +1,169 @@
+"""Login, sessions, password and API keys over HTTP."""
+
+import asyncio
+import time
+
+import pytest
+
+from app.domain.users.service import set_roles
+from app.resources import Resources
+from tests.domain.client import PASSWORD, Client
+
+
+async def test_a_login_is_good_for_both_headers_and_sets_no_cookie(client: Client) -> None:
+    user_id = await client.register()
+    answer = await client.post("/login", {"email": " ADA@Example.COM", "password": PASSWORD})
+    assert answer.status_code == 200
+    assert "Set-Cookie" not in answer.headers
+    body = await answer.get_json()
+    assert body.keys() == {"session_id", "expires_at", "user"}
+    assert body["user"] == {"id": user_id, "name": "Ada", "email": "ada@example.com"}
+    profile = {"user_id": user_id, "email": "ada@example.com", "name": "Ada", "roles": []}
+    for header in ({"X_Session_ID": body["session_id"]}, {"Authorization": f"Bearer {body['session_id']}"}):
+        assert await (await client.get("/profile", **header)).get_json() == profile
+
+
+async def test_an_unknown_account_and_a_wrong_password_look_alike(client: Client) -> None:
+    await client.register()
+    answers, durations = [], []
+    for name in ("ada", "nobody"):
+        began = time.perf_counter()
+        answer = await client.log_in(name, password="wrong")
+        durations.append(time.perf_counter() - began)
+        problem = await answer.get_json()
+        answers.append((answer.status_code, {**problem, "request_id": ""}))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 401
+    # A missing hash would be ten times as fast.
+    assert min(durations) > max(durations) / 5
+
+
+@pytest.mark.parametrize("email", ["no address", "", "x" * 320, "ä@ö.ü"])
+async def test_any_text_may_be_tried_as_an_address(client: Client, email: str) -> None:
+    assert (await client.post("/login", {"email": email, "password": "x"})).status_code == 401
+
+
+async def test_the_sixth_wrong_login_from_an_address_is_not_looked_at(client: Client) -> None:
+    await client.register()
+    for number in range(5):
+        assert (await client.log_in(f"nobody{number}")).status_code == 401
+    refused = await client.log_in("ada")
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) in range(1, 61)
+    assert (await client.with_headers(X_Forwarded_For="192.0.2.9").log_in("ada")).status_code == 200
+
+
+async def test_the_sixth_wrong_login_of_an_account_is_not_looked_at(client: Client) -> None:
+    await client.register()
+    for number in range(5):
+        elsewhere = client.with_headers(X_Forwarded_For=f"192.0.2.{number}")
+        assert (await elsewhere.post("/login", {"email": "Ada@example.com", "password": "x"})).status_code == 401
+    assert (await client.log_in("ada")).status_code == 429
+    await client.register("eve")
+    assert (await client.log_in("eve")).status_code == 200
+
+
+async def test_parallel_guesses_are_limited_too(client: Client) -> None:
+    await client.register()
+    answers = await asyncio.gather(*(client.log_in("ada", password=str(guess)) for guess in range(20)))
+    assert sorted(answer.status_code for answer in answers) == [401] * 5 + [429] * 15
+
+
+async def test_successful_logins_are_not_limited(client: Client) -> None:
+    await client.register()
+    for _ in range(8):
+        assert (await client.log_in()).status_code == 200
+
+
+async def test_logout_ends_the_session(client: Client) -> None:
+    ada = await client.registered()
+    other = await client.signed_in()
+    assert (await ada.post("/logout")).status_code == 204
+    assert (await ada.get("/profile")).status_code == 401
+    assert (await other.get("/profile")).status_code == 200
+
+
+async def test_logout_everywhere(client: Client) -> None:
+    ada = await client.registered()
+    others = [await client.signed_in() for _ in range(3)]
+    assert await (await ada.post("/logout-all?keep_current=true")).get_json() == {"ended": 3}
+    assert [(await other.get("/profile")).status_code for other in others] == [401] * 3
+    assert await (await ada.post("/logout-all")).get_json() == {"ended": 1}
+    assert (await ada.get("/profile")).status_code == 401
+
+
+async def test_sessions_are_listed_without_their_secrets_and_end_one_by_one(client: Client) -> None:
+    ada, eve = await client.registered("ada"), await client.registered("eve")
+    phone = await client.with_headers(User_Agent="phone", X_Forwarded_For="192.0.2.1").signed_in("ada")
+    answer = await ada.get("/sessions")
+    sessions = (await answer.get_json())["sessions"]
+    assert {session["current"] for session in sessions} == {True, False}
+    [on_phone] = [session for session in sessions if session["user_agent"] == "phone"]
+    assert on_phone["ip"] == "192.0.2.1"
+    assert on_phone.keys() == {"id", "created_at", "last_activity", "ip", "user_agent", "current"}
+    assert phone.headers["X-Session-ID"] not in await answer.get_data(as_text=True)
+    assert (await eve.delete(f"/sessions/{on_phone['id']}")).status_code == 404
+    assert (await ada.delete("/sessions/made-up")).status_code == 404
+    assert (await ada.delete(f"/sessions/{on_phone['id']}")).status_code == 204
+    assert (await phone.get("/profile")).status_code == 401
+    assert (await ada.get("/profile")).status_code == 200
+
+
+async def test_a_new_password_ends_the_other_sessions_and_renews_this_one(client: Client) -> None:
+    ada = await client.registered()
+    other = await client.signed_in()
+    wrong = await ada.put("/password", {"current": "wrong", "new": "another password"})
+    assert wrong.status_code == 403
+    changed = await ada.put("/password", {"current": PASSWORD, "new": "another password"})
+    assert changed.status_code == 204
+    renewed = client.with_headers(X_Session_ID=changed.headers["X-Session-ID"])
+    assert (await renewed.get("/profile")).status_code == 200
+    assert (await ada.get("/profile")).status_code == 401
+    assert (await other.get("/profile")).status_code == 401
+    assert (await client.log_in()).status_code == 401
+    assert (await client.log_in(password="another password")).status_code == 200
+
+
+async def test_guesses_of_the_current_password_are_limited(client: Client) -> None:
+    ada = await client.registered()
+    guess = {"current": "wrong", "new": "another password"}
+    assert [(await ada.put("/password", guess)).status_code for _ in range(6)] == [403] * 5 + [429]
+
+
+async def test_an_api_key_stands_for_its_user_and_may_less(client: Client) -> None:
+    ada = await client.registered()
+    created = await (await ada.post("/api-keys", {"name": "ci"})).get_json()
+    by_key = client.with_headers(API_Key=created["api_key"])
+    assert (await (await by_key.get("/profile")).get_json())["user_id"] == ada.user_id
+    listed = await ada.get("/api-keys")
+    [shown] = (await listed.get_json())["api_keys"]
+    assert (shown["id"], shown["name"]) == (created["id"], "ci")
+    assert created["api_key"] not in await listed.get_data(as_text=True)
+    assert (await by_key.post("/api-keys", {"name": "more"})).status_code == 403
+    assert (await by_key.put("/password", {"current": PASSWORD, "new": "another password"})).status_code == 403
+    assert (await by_key.get("/sessions")).status_code == 403
+
+
+async def test_an_api_key_that_is_taken_back_ends_at_once(client: Client) -> None:
+    ada, eve = await client.registered("ada"), await client.registered("eve")
+    created = await (await ada.post("/api-keys", {"name": "ci"})).get_json()
+    by_key = client.with_headers(API_Key=created["api_key"])
+    assert (await by_key.get("/profile")).status_code == 200
+    assert (await eve.delete(f"/api-keys/{created['id']}")).status_code == 404
+    assert (await ada.delete(f"/api-keys/{created['id']}")).status_code == 204
+    assert (await by_key.get("/profile")).status_code == 401
+    assert (await ada.delete(f"/api-keys/{created['id']}")).status_code == 404
+
+
+@pytest.mark.parametrize("key", ["", "qk_", "qk_" + "x" * 43, "x" * 5000, "qk_" + "ü" * 43])
+async def test_made_up_keys_are_refused(client: Client, key: str) -> None:
+    assert (await client.get("/profile", API_Key=key)).status_code == 401
+
+
+async def test_a_change_of_roles_ends_the_sessions_and_holds_at_once(client: Client, resources: Resources) -> None:
+    ada = await client.registered()
+    by_key = await ada.by_api_key()
+    assert (await (await by_key.get("/profile")).get_json())["roles"] == []
+    await set_roles(resources, ada.user_id, ["editor", "admin"])
+    assert (await ada.get("/profile")).status_code == 401
+    assert (await (await by_key.get("/profile")).get_json())["roles"] == ["admin", "editor"]
