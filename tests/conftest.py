@@ -1,13 +1,21 @@
 """Fixtures for all tests: Redis in each deployment, and key names that no other test uses."""
 
 import itertools
+import shutil
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import cast
 
 import pytest
+from quart import Quart
+from quart.testing import QuartClient
 from redis.asyncio import Redis
 
+from app.factory import create_app
 from app.kit.client import connect
 from app.kit.keys import Keys
+from app.settings import load_settings
+from tests.deployments import RedisCluster
 from tests.services import RedisServer, postgres
 
 pytest_plugins = ["tests.databases"]
@@ -29,13 +37,24 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["memory", pytest.param("server", marks=pytest.mark.server)])
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """One real cluster for the whole run."""
+    cluster = RedisCluster(tmp_path_factory.mktemp("cluster")).start()
+    yield cluster
+    cluster.stop()
+
+
+DEPLOYMENTS = ["memory", *(pytest.param(name, marks=pytest.mark.server) for name in ("server", "cluster"))]
+
+
+@pytest.fixture(params=DEPLOYMENTS)
 def redis_url(request: pytest.FixtureRequest) -> str:
     """Each deployment that the kit's functional tests run on."""
     if request.param == "memory":
         return "memory://"
-    server: RedisServer = request.getfixturevalue("redis_server")
-    return server.url
+    deployment: RedisServer | RedisCluster = request.getfixturevalue(f"redis_{request.param}")
+    return deployment.url
 
 
 @pytest.fixture
@@ -57,3 +76,18 @@ async def real_redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
 def keys() -> Keys:
     """A namespace of this test alone."""
     return Keys(f"test{next(_numbers)}")
+
+
+@pytest.fixture
+async def app(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Quart]:
+    """The whole application on the embedded stores, serving."""
+    shutil.copy(sqlite_template, tmp_path / "app.db")
+    environ = {"ENVIRONMENT": "testing", "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"}
+    app = create_app(load_settings(environ))
+    async with app.test_app():
+        yield app
+
+
+@pytest.fixture
+def client(app: Quart) -> QuartClient:
+    return cast(QuartClient, app.test_client())

@@ -77,4 +77,4 @@ def test_a_bad_port_names_its_variable() -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
-        load_settings({}).workers = 2  # type: ignore[misc]
+        load_settings({}).workers = 2

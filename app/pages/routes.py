@@ -1,15 +1,29 @@
 """The page that shows the API's document to people. Its script and style come from /static: no other host is asked."""
 
-from quart import Blueprint, render_template
+from quart import Blueprint, Response, current_app, render_template
 from quart_schema import hide
 
 from app.web.rate_limit import exempt
+
+OPENAPI = "quartet_openapi"
+REASON = "the same page for everyone, made without a backend; it must also open while Redis is down"
 
 blueprint = Blueprint("pages", __name__, template_folder="templates")
 
 
 @blueprint.get("/docs")
 @hide
-@exempt("the same page for everyone, made without a backend; it must also open while Redis is down")
+@exempt(REASON)
 async def docs() -> str:
     return await render_template("docs.html")
+
+
+@blueprint.get("/openapi.json")
+@hide
+@exempt(REASON)
+async def openapi() -> Response:
+    """The document of the API (OpenAPI 3.1), built at the first request and kept: the routes do not change."""
+    if OPENAPI not in current_app.extensions:
+        schema = current_app.extensions["QUART_SCHEMA"].openapi_provider.schema()
+        current_app.extensions[OPENAPI] = current_app.json.dumps(schema).encode()
+    return Response(current_app.extensions[OPENAPI], content_type="application/json")

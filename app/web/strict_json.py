@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from quart import Request
 from quart.json.provider import DefaultJSONProvider
 
 
@@ -18,3 +19,13 @@ class StrictJSONProvider(DefaultJSONProvider):
     def dumps(self, obj: Any, **kwargs: Any) -> str:
         encoded = msgspec.json.encode(obj, enc_hook=self.default)
         return (msgspec.json.format(encoded, indent=2) if kwargs.get("indent") else encoded).decode()
+
+
+class StrictRequest(Request):
+    """Answers a body that is not UTF-8 as any other malformed JSON; Quart's own would let the error out."""
+
+    async def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
+        try:
+            return await super().get_json(force=force, silent=silent, cache=cache)
+        except UnicodeDecodeError as error:
+            return self.on_json_loading_failed(error)

@@ -1,0 +1,113 @@
+"""The `quartet` command: serve, worker, db and seed. The one place, beside asgi.py, where a process begins."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+import uvloop
+
+from app.domain.seed import seed as seed_demo
+from app.factory import JOBS, create_app
+from app.lifespan import consuming, open_resources, relaying
+from app.migrations import upgrade
+from app.server import serve_many, serve_one
+from app.settings import Settings, SettingsError, load_settings
+from app.web.metrics import PrometheusTelemetry
+from app.web.request_log import configure_logging
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Quartet: an asynchronous service on Quart and Redis. Settings come from the environment (docs/settings.md)."""
+    try:
+        context.obj = load_settings()
+    except SettingsError as error:
+        raise click.ClickException("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
+    configure_logging(context.obj.log_level)
+
+
+@main.command()
+@click.pass_obj
+def serve(settings: Settings) -> None:
+    """Serve HTTP until Ctrl-C."""
+    click.echo(f"Quartet listens on {_address(settings.bind)} (Ctrl-C ends it)")
+    if settings.uses_embedded_redis:
+        click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
+    try:
+        if settings.workers > 1:
+            sys.exit(serve_many(settings))
+        serve_one(create_app(settings), settings)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {settings.bind}: {error.strerror or error}") from error
+
+
+@main.command()
+@click.pass_obj
+def worker(settings: Settings) -> None:
+    """Run background tasks in a process of their own, until SIGTERM or Ctrl-C."""
+    _refuse_embedded(settings, "a worker of its own would wait at a store that no other process sees")
+    _run(_work(settings))
+
+
+@main.group()
+def db() -> None:
+    """The database."""
+
+
+@db.command("upgrade")
+@click.pass_obj
+def db_upgrade(settings: Settings) -> None:
+    """Bring the database's schema up to date."""
+    upgrade(settings.database_url)
+
+
+@main.command()
+@click.pass_obj
+def seed(settings: Settings) -> None:
+    """Fill the database with demo users and articles. Their passwords are shown once. Not in production."""
+    if settings.is_production:
+        raise click.ClickException("demo data has no place in production (ENVIRONMENT=production)")
+    for user in _run(_seed(settings)):
+        click.echo(f"demo user {user.email}  password {user.password}  ({', '.join(user.roles) or 'no roles'})")
+
+
+async def _work(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    telemetry = PrometheusTelemetry(version="worker")
+    async with (
+        open_resources(settings, role="worker", telemetry=telemetry) as resources,
+        relaying(resources),
+        consuming(settings, resources, JOBS),
+    ):
+        click.echo(f"Quartet's worker runs on {socket.gethostname()}")
+        await stop.wait()
+
+
+async def _seed(settings: Settings) -> Any:
+    async with open_resources(settings, role="seed", telemetry=PrometheusTelemetry(version="seed")) as resources:
+        return await seed_demo(resources)
+
+
+def _run(main_coroutine: Coroutine[Any, Any, Any]) -> Any:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main_coroutine)
+
+
+def _address(bind: str) -> str:
+    return bind if bind.startswith("unix:") else f"http://{bind}"
+
+
+def _refuse_embedded(settings: Settings, reason: str) -> None:
+    if settings.uses_embedded_redis:
+        raise click.ClickException(f"REDIS_URL is memory://, and {reason}")
+
+
+if __name__ == "__main__":
+    main()

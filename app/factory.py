@@ -1,0 +1,143 @@
+"""create_app(settings): registers everything, in explicit lists, and ties the slices to what they are handed."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from quart import Quart
+from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSchema
+from werkzeug.routing import IntegerConverter
+
+from app.domain.articles import routes as articles
+from app.domain.articles import tasks as article_tasks
+from app.domain.users import routes as users
+from app.domain.users.lookups import UserLookups
+from app.kit.url import BadURL, parse_url
+from app.lifespan import Jobs, consuming, open_resources, relaying
+from app.pages import routes as pages
+from app.settings import Settings, SettingsError
+from app.web import (
+    EXTENSION,
+    auth,
+    budget,
+    csrf,
+    events,
+    health,
+    metrics,
+    problems,
+    rate_limit,
+    request_log,
+    security,
+    sessions,
+)
+from app.web.guard import guard_views
+from app.web.strict_json import StrictJSONProvider, StrictRequest
+
+BLUEPRINTS = (
+    users.blueprint,
+    articles.blueprint,
+    events.blueprint,
+    pages.blueprint,
+    health.blueprint,
+    metrics.blueprint,
+)
+JOBS = Jobs(tasks=(*article_tasks.TASKS,), schedule=(*article_tasks.SCHEDULE,))
+
+# For every route that says nothing else, by principal, or by address for visitors.
+DEFAULT_LIMIT = "1200/minute"
+STATIC_FOLDER = Path(__file__).parent / "pages" / "static"
+LARGEST_ID = 2**31 - 1
+
+
+class Identifier(IntegerConverter):
+    """`<int:...>` in a route: a number that an id's column holds. A larger one is nobody's, hence a 404."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"max": LARGEST_ID, **kwargs})
+
+
+def create_app(settings: Settings) -> Quart:
+    """The ASGI application. It opens nothing before it serves. SettingsError for a Redis URL that cannot be."""
+    _check_redis_url(settings)
+    app = Quart("app", static_folder=str(STATIC_FOLDER))
+    app.config.update(_configuration(settings))
+    app.url_map.converters["int"] = Identifier
+    app.request_class = StrictRequest
+    telemetry = metrics.PrometheusTelemetry(version=_version())
+    app.extensions[metrics.EXTENSION] = telemetry
+    _register_web(app, settings, telemetry)
+    _register_schema(app)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    guard_views(app)
+    _register_lifespan(app, settings, telemetry)
+    return app
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    return {
+        "SECRET_KEY": settings.secret_key,
+        "MAX_CONTENT_LENGTH": settings.max_body_bytes,
+        "TRUSTED_PROXIES": settings.trusted_proxies,
+        "TRUSTED_HOPS": settings.trusted_hops,
+        "QUARTET_DEVELOPMENT": settings.environment == "development",
+        "METRICS_TOKEN": settings.metrics_token,
+        # Errors are answered, never raised into the server, in tests too.
+        "PROPAGATE_EXCEPTIONS": False,
+    }
+
+
+def _register_web(app: Quart, settings: Settings, telemetry: metrics.PrometheusTelemetry) -> None:
+    """In the order in which they see a request; they see its answer in the opposite one."""
+    request_log.register(app, telemetry)
+    security.register(app, allowed_hosts=settings.allowed_hosts, is_production=settings.is_production)
+    budget.register(app, seconds=settings.redis_budget_ms / 1000)
+    problems.register(app)
+    csrf.register(app)
+    rate_limit.register(app)
+    rate_limit.rate_limit(DEFAULT_LIMIT, key=rate_limit.by_principal, scope="default", algorithm="counter")(app)
+    sessions.register(app, is_production=settings.is_production)
+    auth.register(app, UserLookups())
+
+
+def _register_schema(app: Quart) -> None:
+    QuartSchema(
+        app,
+        openapi_path=None,
+        info=Info(title="Quartet", version=_version()),
+        security_schemes={
+            "session": APIKeySecurityScheme(in_="header", name="X-Session-ID"),
+            "bearer": HttpSecurityScheme(scheme="bearer"),
+            "api_key": APIKeySecurityScheme(in_="header", name="API-Key"),
+        },
+    )
+    app.json = StrictJSONProvider(app)
+
+
+def _register_lifespan(app: Quart, settings: Settings, telemetry: metrics.PrometheusTelemetry) -> None:
+    @app.while_serving
+    async def serving() -> AsyncGenerator[None, None]:
+        async with AsyncExitStack() as stack:
+            resources = await stack.enter_async_context(open_resources(settings, role="web", telemetry=telemetry))
+            app.extensions[EXTENSION] = resources
+            await stack.enter_async_context(relaying(resources))
+            if settings.consumer:
+                await stack.enter_async_context(consuming(settings, resources, JOBS))
+            yield
+
+
+def _check_redis_url(settings: Settings) -> None:
+    try:
+        parse_url(settings.redis_url)
+    except BadURL as error:
+        raise SettingsError([f"REDIS_URL: {error}"]) from error
+
+
+def _version() -> str:
+    """The installed version, or that of a working tree."""
+    try:
+        return version("quartet")
+    except PackageNotFoundError:
+        return "0.1.0"

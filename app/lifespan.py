@@ -1,0 +1,134 @@
+"""Opens what outlives a request, yields it, closes it in reverse order; nothing else opens or closes anything."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from app.db.database import Database
+from app.kit.cache import Cache
+from app.kit.client import connect
+from app.kit.events.hub import Hub
+from app.kit.events.publisher import Publisher
+from app.kit.keys import Keys
+from app.kit.rate_limit import RateLimiter
+from app.kit.sessions import SessionStore
+from app.kit.tasks.queue import Queue
+from app.kit.tasks.registry import Task
+from app.kit.tasks.schedule import Entry
+from app.kit.tasks.worker import Worker
+from app.kit.telemetry import Telemetry
+from app.outbox import Outbox
+from app.resources import Resources
+from app.settings import Settings
+
+# Work that no request waits for may wait this long for Redis.
+BACKGROUND_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """What the worker runs: the tasks of every slice, and when the recurring ones are due."""
+
+    tasks: tuple[Task[Any], ...]
+    schedule: tuple[Entry, ...] = ()
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry) -> AsyncIterator[Resources]:
+    """Make the clients and the blocks. `role` names this process in Redis' CLIENT LIST.
+
+    Nothing connects before it is used, so a backend that is down does not stop the start: /health/ready tells.
+    """
+    async with AsyncExitStack() as stack:
+        redis = connect(settings.redis_url, name=_client_name(settings, role), timeout_seconds=BACKGROUND_SECONDS)
+        stack.push_async_callback(redis.aclose)
+        database = Database(
+            settings.database_url,
+            pool_size=settings.database_pool_size,
+            max_overflow=settings.database_max_overflow,
+        )
+        stack.push_async_callback(database.close)
+        resources = _blocks(settings, Keys(settings.namespace), redis=redis, database=database, telemetry=telemetry)
+        await resources.hub.start()
+        stack.push_async_callback(resources.hub.close)
+        yield resources
+
+
+@asynccontextmanager
+async def relaying(resources: Resources) -> AsyncIterator[None]:
+    """Relay the outbox for the duration of the block, and at its end what this process has committed last."""
+    async with _running(resources.outbox.run, resources.outbox.stop):
+        yield
+
+
+@asynccontextmanager
+async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> AsyncIterator[None]:
+    """Run background tasks in this loop for the duration of the block; at its end they get their grace."""
+    worker = Worker(
+        resources.queue,
+        jobs.tasks,
+        resources=resources,
+        schedule=jobs.schedule,
+        concurrency=settings.worker_concurrency,
+        lease_seconds=settings.task_lease_seconds,
+        grace_seconds=settings.task_grace_seconds,
+        connect_leases=_lease_client(settings),
+        telemetry=resources.telemetry,
+    )
+    async with _running(worker.run, worker.stop):
+        yield
+
+
+@asynccontextmanager
+async def _running(run: Callable[[], Awaitable[None]], stop: Callable[[], None]) -> AsyncIterator[None]:
+    """`run` beside the block. That it ends by itself is a defect, and is raised when the block ends."""
+    task = asyncio.ensure_future(run())
+    try:
+        yield
+    finally:
+        stop()
+        await task
+
+
+def _blocks(settings: Settings, keys: Keys, *, redis: Any, database: Database, telemetry: Telemetry) -> Resources:
+    publisher = Publisher(redis, keys, telemetry=telemetry)
+    queue = Queue(redis, keys)
+    cache = Cache(redis, keys, telemetry=telemetry)
+    return Resources(
+        redis=redis,
+        keys=keys,
+        sessions=SessionStore(
+            redis,
+            keys,
+            idle_seconds=settings.session_idle_seconds,
+            absolute_seconds=settings.session_absolute_seconds,
+            max_per_user=settings.sessions_per_user,
+            telemetry=telemetry,
+        ),
+        cache=cache,
+        limiter=RateLimiter(redis, keys, telemetry=telemetry, secret=settings.secret_key.encode()),
+        publisher=publisher,
+        hub=Hub(redis, keys, max_streams=settings.max_streams, telemetry=telemetry),
+        queue=queue,
+        database=database,
+        outbox=Outbox(database, publisher, queue, cache, telemetry=telemetry),
+        telemetry=telemetry,
+        secret_key=settings.secret_key,
+    )
+
+
+def _client_name(settings: Settings, role: str) -> str:
+    return f"{settings.namespace}:{socket.gethostname()}:{os.getpid()}:{role}"
+
+
+def _lease_client(settings: Settings) -> Callable[[], Any] | None:
+    """Leases are renewed from a thread over a connection of its own; the embedded store has none to offer."""
+    if settings.uses_embedded_redis:
+        return None
+    name = _client_name(settings, "leases")
+    return partial(connect, settings.redis_url, name=name, timeout_seconds=BACKGROUND_SECONDS)

@@ -1,0 +1,34 @@
+"""One typed bundle of what the lifespan opened. Handlers, services and tasks receive it; none opens anything itself."""
+
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+
+from app.db.database import Database
+from app.kit.cache import Cache
+from app.kit.events.hub import Hub
+from app.kit.events.publisher import Publisher
+from app.kit.keys import Keys
+from app.kit.rate_limit import RateLimiter
+from app.kit.sessions import SessionStore
+from app.kit.tasks.queue import Queue
+from app.kit.telemetry import Telemetry
+from app.outbox import Outbox
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything that outlives a request."""
+
+    redis: Redis
+    keys: Keys
+    sessions: SessionStore
+    cache: Cache
+    limiter: RateLimiter
+    publisher: Publisher
+    hub: Hub
+    queue: Queue
+    database: Database
+    outbox: Outbox
+    telemetry: Telemetry
+    secret_key: str = field(repr=False)

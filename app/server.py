@@ -1,0 +1,76 @@
+"""Serving under Hypercorn: sockets with bounds for stalled clients, and a shutdown that ends event streams first."""
+
+import asyncio
+import logging
+import signal
+import socket
+from pathlib import Path
+
+import uvloop
+from hypercorn.asyncio import serve
+from hypercorn.config import Config, Sockets
+from hypercorn.run import run
+from quart import Quart
+
+from app.settings import Settings
+from app.web import EXTENSION
+
+CONFIG_FILE = Path(__file__).parent.parent / "hypercorn.toml"
+# A client that takes nothing for so long is gone: what was sent to it stays unacknowledged (RFC 5482).
+USER_TIMEOUT_MS = 30_000
+# What the kernel holds for one connection. Small, so that a client that reads slowly is noticed here.
+SEND_BUFFER_BYTES = 64 * 1024
+
+
+class BoundedConfig(Config):
+    """Hypercorn's configuration, whose TCP sockets bound what a stalled client may hold."""
+
+    def create_sockets(self) -> Sockets:
+        sockets = super().create_sockets()
+        for listening in (*sockets.secure_sockets, *sockets.insecure_sockets):
+            if listening.family in (socket.AF_INET, socket.AF_INET6):
+                # Accepted connections inherit both on Linux.
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        return sockets
+
+
+def configuration(settings: Settings) -> Config:
+    """hypercorn.toml, with the address and the number of workers that the settings say."""
+    config = BoundedConfig.from_toml(CONFIG_FILE)
+    config.bind = [settings.bind]
+    config.workers = settings.workers
+    # Hypercorn's own handler would write each line a second time.
+    config.errorlog = logging.getLogger("hypercorn")
+    return config
+
+
+def serve_one(app: Quart, settings: Settings) -> None:
+    """Serve in this process until SIGINT or SIGTERM."""
+    config = configuration(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(app, config, drain_seconds=settings.drain_seconds))
+
+
+def serve_many(settings: Settings) -> int:
+    """Serve in settings.workers processes, Hypercorn watching over them; the exit code.
+
+    Event streams are cut at hypercorn.toml's graceful_timeout: Hypercorn offers its workers no trigger of their own.
+    """
+    config = configuration(settings)
+    config.application_path = "app.asgi:app"
+    return run(config)
+
+
+async def _serve(app: Quart, config: Config, *, drain_seconds: float) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+    async def drained() -> None:
+        """Hypercorn closes its sockets when this returns. Streams are told before where to come back to."""
+        await stop.wait()
+        await app.extensions[EXTENSION].hub.drain(drain_seconds)
+
+    await serve(app, config, shutdown_trigger=drained)

@@ -1,0 +1,36 @@
+"""The way into every view: who asks, how often, whether they may, and whether the answer is known already."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from quart import Quart, Response
+from quart_schema.validation import QUART_SCHEMA_REQUEST_ATTRIBUTE, DataSource
+
+from app.web import auth, cache, problems, rate_limit
+
+
+def guard_views(app: Quart) -> None:
+    """Wrap each registered view once. Called by the factory when every route is there.
+
+    Static files are the same for everyone and cost no backend anything: they are not guarded.
+    """
+    for endpoint, view in app.view_functions.items():
+        if endpoint != "static":
+            app.view_functions[endpoint] = _guarded(view)
+
+
+def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
+    wants_json = getattr(view, QUART_SCHEMA_REQUEST_ATTRIBUTE, (None, None))[1] is DataSource.JSON
+
+    @wraps(view)
+    async def guarded(**arguments: Any) -> Response:
+        if wants_json:
+            problems.require_json()
+        identity = await auth.identify()
+        # The limiter comes before the refusal: guesses at credentials are requests too.
+        await rate_limit.enforce(view, identity.principal)
+        auth.authorize(view)
+        return await cache.answer(view, arguments)
+
+    return guarded

@@ -1,0 +1,154 @@
+"""Junk in every place a client can put it: a 4xx or a fresh start, never a 500, and nothing of it in Redis' keys."""
+
+import json
+from typing import Any
+
+import pytest
+from quart import Quart
+from quart.testing import QuartClient
+
+from app.resources import Resources
+from app.web import EXTENSION
+
+JSON = {"Content-Type": "application/json"}
+CREDENTIALS = ["X-Session-ID", "Authorization", "API-Key", "Cookie", "Last-Event-ID"]
+JUNK = [
+    "",
+    " ",
+    "x",
+    "Bearer",
+    "Bearer ",
+    "Bearer x y z",
+    "Basic dXNlcjpwYXNz",
+    "quartet=",
+    "quartet=../../etc/passwd",
+    "quartet=" + "a" * 5000,
+    "qk_" + "a" * 43,
+    "{quartet:session}:id:*",
+    "a*b?c[d]",
+    "0-0",
+    "-1",
+    "9" * 400,
+    "a9868fcb3244-99999999999999999999-0",
+    "\x80\xff",
+    "нет",
+    "a" * 20_000,
+]
+
+
+async def assert_problem(response: Any, status: int) -> dict[str, Any]:
+    """RFC 9457: the one shape of every error."""
+    assert response.status_code == status, await response.get_data()
+    assert response.content_type == "application/problem+json"
+    body: dict[str, Any] = json.loads(await response.get_data())
+    assert body["status"] == status
+    assert {"type", "title", "detail", "request_id"} <= set(body)
+    assert response.headers["X-Request-ID"] == body["request_id"]
+    return body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b'{"email":', b"\xff\xfe", b"[" * 100_000, b"NaN", b'{"a": 1e999}', b'{"name": "\\ud800"}', b"{} {}"],
+    ids=lambda body: repr(body[:12]),
+)
+async def test_malformed_json_is_400(client: QuartClient, body: bytes) -> None:
+    await assert_problem(await client.post("/api/v1/users", data=body, headers=JSON), 400)
+
+
+@pytest.mark.parametrize("body", [b"1", b'"x"', b"[]", b"null", b"true"])
+async def test_json_that_is_no_object_is_422_or_400(client: QuartClient, body: bytes) -> None:
+    response = await client.post("/api/v1/users", data=body, headers=JSON)
+    assert response.status_code in {400, 422}
+    await assert_problem(response, response.status_code)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "junk"])
+async def test_a_body_that_is_not_json_is_415(client: QuartClient, kind: str) -> None:
+    await assert_problem(await client.post("/api/v1/users", data=b"{}", headers={"Content-Type": kind}), 415)
+
+
+async def test_a_missing_content_type_is_415(client: QuartClient) -> None:
+    await assert_problem(await client.post("/api/v1/users", data=b"{}"), 415)
+
+
+async def test_a_body_over_the_limit_is_413(client: QuartClient) -> None:
+    body = json.dumps({"email": "a@example.org", "name": "x" * (1 << 20), "password": "correct horse"}).encode()
+    await assert_problem(await client.post("/api/v1/users", data=body, headers=JSON), 413)
+
+
+async def test_every_invalid_field_is_named(client: QuartClient) -> None:
+    response = await client.post("/api/v1/users", json={"email": "nobody", "password": "short", "extra": 1})
+    body = await assert_problem(response, 422)
+    assert {error["loc"][0] for error in body["errors"]} == {"email", "name", "password", "extra"}
+    assert "short" not in json.dumps(body)
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\x00"])
+async def test_text_that_a_database_cannot_hold_is_422(client: QuartClient, text: str) -> None:
+    body = {"email": "a@example.org", "name": text, "password": "correct horse battery"}
+    await assert_problem(await client.post("/api/v1/users", json=body), 422)
+
+
+@pytest.mark.parametrize("name", ["page", "per_page"])
+@pytest.mark.parametrize("value", ["-1", "0", "1" + "0" * 30, "x", "1.5", "", "1e3", "\x00", "٣"])
+async def test_page_numbers_that_are_none_are_422(client: QuartClient, name: str, value: str) -> None:
+    response = await client.get("/api/v1/articles", query_string={name: value})
+    body = await assert_problem(response, 422)
+    assert body["errors"][0]["loc"] == [name]
+
+
+@pytest.mark.parametrize("header", CREDENTIALS)
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: repr(junk[:20]))
+async def test_junk_credentials_are_refused_or_a_fresh_start(
+    app: Quart, client: QuartClient, header: str, junk: str
+) -> None:
+    for path in ("/api/v1/profile", "/api/v1/articles", "/api/v1/sessions"):
+        response = await client.get(path, headers={header: junk})
+        assert response.status_code in {200, 400, 401}, path
+        if path == "/api/v1/profile":
+            await assert_problem(response, response.status_code)
+    response = await client.post("/api/v1/logout", headers={header: junk})
+    assert 400 <= response.status_code < 500
+    resources: Resources = app.extensions[EXTENSION]
+    names = b" ".join([key async for key in resources.redis.scan_iter()])
+    assert b"etc/passwd" not in names
+    assert b"aaaaaaaaaaaaaaaa" not in names
+    assert b"Basic" not in names
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: repr(junk[:20]))
+async def test_a_junk_last_event_id_is_a_fresh_start(client: QuartClient, junk: str) -> None:
+    response = await client.head("/api/v1/events", headers={"Last-Event-ID": junk})
+    assert response.status_code == 200
+    response = await client.head("/api/v1/events", query_string={"last_event_id": junk})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("identifier", ["0", "-1", "x", "1" + "0" * 30, str(2**31), "1.5", "%00", "1%2f2"])
+async def test_ids_that_are_nobodys_are_404(client: QuartClient, identifier: str) -> None:
+    for path in ("/api/v1/users/", "/api/v1/articles/"):
+        await assert_problem(await client.get(path + identifier), 404)
+
+
+async def test_an_unknown_path_and_method_have_the_one_shape(client: QuartClient) -> None:
+    await assert_problem(await client.get("/nothing"), 404)
+    response = await client.delete("/api/v1/articles")
+    await assert_problem(response, 405)
+    assert "GET" in response.headers["Allow"]
+
+
+async def test_two_header_credentials_are_400(client: QuartClient) -> None:
+    headers = {"X-Session-ID": "a", "API-Key": "b"}
+    await assert_problem(await client.get("/api/v1/profile", headers=headers), 400)
+
+
+async def test_a_foreign_host_is_400(client: QuartClient) -> None:
+    await assert_problem(await client.get("/health/live", headers={"Host": "evil.example"}), 400)
+
+
+@pytest.mark.parametrize("channel", ["user:1", "task:abc", "user:*", "*", "x" * 65, "a b", "", "\x00", "BROADCAST"])
+async def test_channels_that_are_not_ones_own_are_refused(client: QuartClient, channel: str) -> None:
+    response = await client.get("/api/v1/events", query_string={"channel": channel})
+    assert response.status_code in {401, 403, 422}
+    await assert_problem(response, response.status_code)
