@@ -8,7 +8,6 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -69,7 +68,7 @@ class Outbox:
         cache: Cache,
         *,
         telemetry: Telemetry | None = None,
-        poll_seconds: float = 2.0,
+        poll_seconds: float = 1.0,
         retry_seconds: float = 5.0,
     ) -> None:
         """Every `poll_seconds` the table is searched for what a crash, or a Redis that was down, has left there.
@@ -154,30 +153,36 @@ class Outbox:
             await self._cache.invalidate_tags(*message.tags)
         except RedisError as error:
             self._delayed(error)
-            return
-        self._sent.append(row.id)
-        self._wake.set()
+            await self._hand_over(row)
+        else:
+            self._sent.append(row.id)
+            self._wake.set()
 
     async def _relay_fresh(self) -> None:
-        if not self._fresh and not self._sent:
-            return
-        rows, self._fresh = self._fresh, deque(maxlen=MOST_FRESH)
-        await self._relay(rows)
+        """What cannot leave now stays in memory too, and so leaves sooner when Redis is back."""
+        if self._fresh or self._sent:
+            await self._relay(self._fresh)
 
     async def _relay_found(self) -> bool:
         """Relay what the table has. True: it may have more."""
         try:
             async with self._database.write() as session:
-                rows = await claim_due(session, limit=BATCH, lease=self._retry)
+                rows = deque(await claim_due(session, limit=BATCH, lease=self._retry))
         except Unavailable:
             return False
-        return await self._relay(rows) and len(rows) == BATCH
+        full = len(rows) == BATCH
+        return await self._relay(rows) and full
 
-    async def _relay(self, rows: Iterable[Waiting]) -> bool:
-        """Send the rows in their order and delete them. False: Redis or the database is down, the rows stay."""
+    async def _relay(self, rows: deque[Waiting]) -> bool:
+        """Send the rows in their order and delete them. False: Redis or the database is down, and some are left."""
         try:
-            for row in rows:
-                await self._send(row)
+            while rows:
+                row = rows.popleft()
+                try:
+                    await self._send(row)
+                except DOWN:
+                    rows.appendleft(row)
+                    raise
             return True
         except DOWN as error:
             self._delayed(error)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from quart import Quart, Response
+
+from app.resources import Resources
 
 PASSWORD = "correct horse battery"
 
@@ -67,3 +70,11 @@ class Client:
         """This signed-in client's user, by an API key."""
         key = (await (await self.post("/api-keys", {"name": "test"})).get_json())["api_key"]
         return Client(self.app, {"API-Key": key}, self.user_id)
+
+
+async def broadcast(resources: Resources, type: str) -> list[Any]:
+    """The data of the events of a type that were told to everyone, in their order."""
+    entries: Any = await resources.redis.xrange(resources.keys.event_stream("broadcast"))
+    payloads = [value for _, fields in entries for value in fields.values() if value.startswith(b"{")]
+    events = [msgspec.json.decode(payload) for payload in payloads]
+    return [event["data"] for event in events if event["type"] == type]

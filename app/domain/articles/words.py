@@ -28,20 +28,20 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 
 # The closed classes of English: articles, pronouns, prepositions, conjunctions, auxiliaries, and adverbs as frequent.
 _CLOSED_CLASSES = """
-    a about above according across after again against ago all almost along already also although always am among an
-    and another any anyone anything are aren't around as at away back be became because become been before behind being
-    below between both but by came can can't cannot come could couldn't did didn't do does doesn't doing don't done down
-    during each either else enough even ever every everyone everything except far few first for from further get gets
-    getting give given go goes going gone got had hadn't has hasn't have haven't having he he's her here hers herself
-    him himself his how however i i'm i've if in including indeed instead into is isn't it it's its itself just kept
-    last least less let like likely made make makes making many may me might mine more most mostly much must my myself
-    near nearly neither never next no nobody none nor not nothing now of off often on once one only onto or other others
-    our ours ourselves out over own per perhaps put quite rather really said same say saying says second see seem seems
-    seen several shall she she's should shouldn't since so some someone something soon still such take taken than that
-    that's the their theirs them themselves then there there's therefore these they they're this those though three
-    through thus to today together told too took toward towards two under unless until up upon us use used uses using
-    very via was wasn't way we we're well went were weren't what whatever when where whether which while who whole whom
-    whose why will with within without won't would wouldn't yet you you're your yours yourself
+a about above according across after again against ago all almost along already also although always am among an and
+another any anyone anything are aren't around as at away back be became because become been before behind being below
+between both but by came can can't cannot come could couldn't did didn't do does doesn't doing don't done down during
+each either else enough even ever every everyone everything except far few first for from further get gets getting
+give given go goes going gone got had hadn't has hasn't have haven't having he he's her here hers herself him himself
+his how however i i'm i've if in including indeed instead into is isn't it it's its itself just kept last least less
+let like likely made make makes making many may me might mine more most mostly much must my myself near nearly neither
+never new next no nobody none nor not nothing now of off often on once one only onto or other others our ours
+ourselves out over own per perhaps put quite rather really said same say saying says second see seem seems seen
+several shall she she's should shouldn't since so some someone something soon still such take taken than that that's
+the their theirs them themselves then there there's therefore these they they're this those though three through thus
+to today together told too took toward towards two under unless until up upon us use used uses using very via was
+wasn't way we we're well went were weren't what whatever when where whether which while who whole whom whose why will
+with within without won't would wouldn't yet you you're your yours yourself
 """
 _STOP_WORDS = frozenset(_CLOSED_CLASSES.split())
 
