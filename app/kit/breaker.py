@@ -1,7 +1,9 @@
 """A circuit breaker: after a few failures in a row nobody waits, until the server has answered again."""
 
+import ssl
 from typing import Literal
 
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 FAILURES_TO_OPEN = 3
@@ -9,6 +11,10 @@ FAILURES_TO_OPEN = 3
 
 class CircuitOpen(RedisConnectionError):
     """Refused at once: the server has failed too often in a row and has not answered since."""
+
+
+class NotSent(RedisConnectionError):
+    """The server cannot be reached, and the command has not been sent: trying elsewhere does no harm."""
 
 
 class Breaker:
@@ -31,3 +37,12 @@ class Breaker:
 
     def succeeded(self) -> None:
         self._failures = 0
+
+
+def is_permanent(error: BaseException | None) -> bool:
+    """Refusals that trying again does not mend: credentials, certificates."""
+    while error is not None:
+        if isinstance(error, AuthenticationError | ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -11,10 +11,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.kit.answered import Answered
-from app.kit.breaker import Breaker, CircuitOpen
+from app.kit.breaker import Breaker, CircuitOpen, NotSent
 from app.kit.budget import current_budget
 from app.kit.commands import REPEATABLE, is_alone, is_repeatable
-from app.kit.pipeline import NotSent, Pipeline
+from app.kit.pipeline import Pipeline
 
 # How long a command waits before it tries again: a slot under migration, a failover under way.
 AGAIN_SECONDS = 0.05

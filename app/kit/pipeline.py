@@ -8,36 +8,29 @@ import asyncio
 import logging
 import math
 import random
-import ssl
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app.kit.breaker import Breaker, CircuitOpen
+from app.kit.breaker import Breaker, CircuitOpen, NotSent, is_permanent
 from app.kit.budget import current_budget
+from app.kit.command_queue import Command, CommandQueue
 from app.kit.wire import Encodable, pack
 
 logger = logging.getLogger(__name__)
 
-BATCH_COMMANDS = 512
-BATCH_BYTES = 256 * 1024
 # How often waiting commands are looked at, and how late that look may be before the loop itself is to blame.
 TICK_SECONDS = 0.01
 STALL_SECONDS = 0.1
 # No byte for so long while a reply is due: the peer is gone without saying so (SIGSTOP, a pulled cable).
 SILENCE_SECONDS = 1.0
 BACKOFF_SECONDS = (0.02, 0.5)
-
-
-class NotSent(RedisConnectionError):
-    """The server cannot be reached, and the command has not been sent: trying elsewhere does no harm."""
 
 
 @dataclass(slots=True)
@@ -54,19 +47,6 @@ class Counters:
     timeouts: int = 0
     refused: int = 0
     stalls: int = 0
-
-
-class _Command:
-    """One command under way: its bytes, its caller's future, and until when the caller waits."""
-
-    __slots__ = ("deadline", "error", "future", "repeatable", "wire")
-
-    def __init__(self, wire: bytes, future: asyncio.Future[Any], deadline: float, *, repeatable: bool) -> None:
-        self.wire = wire
-        self.future = future
-        self.deadline = deadline
-        self.repeatable = repeatable
-        self.error: Exception | None = None
 
 
 class Pipeline:
@@ -87,8 +67,7 @@ class Pipeline:
         self._make_connection = make_connection
         self._timeout_seconds = timeout_seconds
         self._waits_for_server = waits_for_server
-        self._pending: deque[_Command] = deque()
-        self._sent: deque[_Command] = deque()
+        self._queue = CommandQueue()
         self._wake = asyncio.Event()
         self._waiting = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,10 +90,10 @@ class Pipeline:
             raise CircuitOpen("Redis does not answer; not tried again until it does")
         began = loop.time()
         deadline = began + (self._timeout_seconds if budget is None else budget.remaining_seconds)
-        command = _Command(pack(args), loop.create_future(), deadline, repeatable=repeatable)
+        command = Command(pack(args), loop.create_future(), deadline, repeatable=repeatable)
         if asking:
-            self._pending.append(_Command(pack(["ASKING"]), loop.create_future(), deadline, repeatable=False))
-        self._pending.append(command)
+            self._queue.pending.append(Command(pack(["ASKING"]), loop.create_future(), deadline, repeatable=False))
+        self._queue.pending.append(command)
         self._wake.set()
         self._waiting.set()
         if not self._tasks:
@@ -132,9 +111,9 @@ class Pipeline:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._fail([*self._sent, *self._pending], RedisConnectionError("the client is closed"))
-        self._sent.clear()
-        self._pending.clear()
+        closed = RedisConnectionError("the client is closed")
+        self._queue.send_again(closed)
+        self._queue.fail_pending(closed)
 
     def stats(self) -> dict[str, Any]:
         """State and counters, for metrics and health."""
@@ -182,14 +161,12 @@ class Pipeline:
         if self._last_error is None or type(self._last_error) is not type(error):
             logger.warning("cannot connect to redis: %s", type(error).__name__)
         self._last_error = error
-        if _is_permanent(error):
-            self._fail(self._pending, error)
-            self._pending.clear()
+        if is_permanent(error):
+            self._queue.fail_pending(error)
         elif not self._waits_for_server:
             not_sent = NotSent("the server cannot be reached")
             not_sent.__cause__ = error
-            self._fail(self._pending, not_sent)
-            self._pending.clear()
+            self._queue.fail_pending(not_sent)
 
     async def _serve(self, connection: AbstractConnection) -> None:
         """Write and read until either ends; both end when the connection does."""
@@ -207,27 +184,15 @@ class Pipeline:
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
             await self._wake.wait()
-            batch = self._take()
+            if not self._queue.sent:
+                self._heard = asyncio.get_running_loop().time()
+            batch = self._queue.take_batch()
             if batch:
                 self.counters.batches += 1
                 self.counters.commands += len(batch)
                 await connection.send_packed_command(b"".join(batch), check_health=False)
-            if not self._pending:
+            if not self._queue.pending:
                 self._wake.clear()
-
-    def _take(self) -> list[bytes]:
-        """The next batch, bounded in commands and bytes; what nobody waits for any more is left out."""
-        batch: list[bytes] = []
-        size = 0
-        if not self._sent:
-            self._heard = asyncio.get_running_loop().time()
-        while self._pending and len(batch) < BATCH_COMMANDS and size < BATCH_BYTES:
-            command = self._pending.popleft()
-            if not command.future.done():
-                self._sent.append(command)
-                batch.append(command.wire)
-                size += len(command.wire)
-        return batch
 
     async def _read(self, connection: AbstractConnection) -> None:
         loop = asyncio.get_running_loop()
@@ -237,41 +202,26 @@ class Pipeline:
                 reply = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
             except ResponseError as error:
                 reply = error
-            if not self._sent:
+            if not self._queue.sent:
                 raise RedisConnectionError("a reply that nothing asked for")
             self._heard = loop.time()
             self.breaker.succeeded()
             self.counters.replies += 1
-            command = self._sent.popleft()
+            command = self._queue.sent.popleft()
             if isinstance(reply, ReadOnlyError):
                 # A failover has made a replica of this server. It ran nothing: the new primary gets the command.
                 command.error = reply
-                self._pending.appendleft(command)
+                self._queue.pending.appendleft(command)
                 raise RedisConnectionError("the server is a replica now")
-            if not command.future.done():
-                if isinstance(reply, Exception):
-                    command.future.set_exception(reply)
-                else:
-                    command.future.set_result(reply)
+            command.answer(reply)
 
     def _recover(self) -> None:
         """The connection is lost: what may be sent twice is sent again, the rest is told that it may have run."""
         self.breaker.failed()
-        lost = [command for command in self._sent if not command.future.done()]
-        self._sent.clear()
-        again = [command for command in lost if command.repeatable]
-        self.counters.repeats += len(again)
-        self._pending.extendleft(reversed(again))
         error = RedisConnectionError("the connection was lost before the reply came; the command may have run")
         error.__cause__ = self._last_error
-        self._fail((command for command in lost if not command.repeatable), error)
+        self.counters.repeats += self._queue.send_again(error)
         self._wake.set()
-
-    @staticmethod
-    def _fail(commands: Iterable[_Command], error: Exception) -> None:
-        for command in commands:
-            if not command.future.done():
-                command.future.set_exception(error)
 
     async def _watch(self) -> None:
         """Ends the waits that are over, and drops a connection that has fallen silent."""
@@ -285,33 +235,22 @@ class Pipeline:
                 # The loop stood still, not Redis: everyone's clock did too.
                 self.counters.stalls += 1
                 self._heard += late
-                for command in (*self._sent, *self._pending):
-                    command.deadline += late
+                self._queue.extend(late)
             for _ in range(3):
                 await asyncio.sleep(0)  # what is readable is parsed first
             self._expire(loop.time() + TICK_SECONDS)
-            if not self._sent and not self._pending:
+            if not self._queue:
                 self._waiting.clear()
 
     def _expire(self, now: float) -> None:
-        expired = [c for c in (*self._sent, *self._pending) if c.deadline <= now and not c.future.done()]
+        expired = self._queue.expired(now)
         for command in expired:
             self.counters.timeouts += 1
-            cause = command.error or self._last_error
             error = RedisTimeoutError("no answer from Redis in time")
-            error.__cause__ = cause
-            command.future.set_exception(error)
-        silent_for = now - self._heard if self._sent else 0.0
+            error.__cause__ = command.error or self._last_error
+            command.answer(error)
+        silent_for = now - self._heard if self._queue.sent else 0.0
         if expired and (not self.connected or silent_for > TICK_SECONDS):
             self.breaker.failed()
         if self.connected and self._reader is not None and silent_for > SILENCE_SECONDS:
             self._reader.cancel()
-
-
-def _is_permanent(error: BaseException | None) -> bool:
-    """Refusals that trying again does not mend: credentials, certificates."""
-    while error is not None:
-        if isinstance(error, AuthenticationError | ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -1,0 +1,92 @@
+"""Policies of the house that the code must keep: limits on routes, lifetimes of keys, the sizes of modules."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from quart import Quart
+from quart.testing import QuartClient
+
+from app.factory import DEFAULT_LIMIT, JOBS
+from app.kit.limit import Limit
+from app.resources import Resources
+from app.web import EXTENSION
+from app.web.rate_limit import Exemption, RouteLimits, policy_for
+from app.web.route_limits import policy_for as nearest_policy
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(path for path in (ROOT / "app").rglob("*.py") if "versions" not in path.parts)
+# The habit is about 250 lines and 30; these are where a second noun is certain.
+MOST_LINES, MOST_FUNCTION_LINES = 260, 45
+
+
+def views(app: Quart) -> Iterator[tuple[str, object]]:
+    """Every route's endpoint and view, but for static files."""
+    return ((endpoint, view) for endpoint, view in app.view_functions.items() if endpoint != "static")
+
+
+async def test_every_route_has_a_limit_or_a_written_exemption(app: Quart) -> None:
+    for endpoint, view in views(app):
+        policy = policy_for(app, endpoint, view)  # type: ignore[arg-type]
+        assert isinstance(policy, RouteLimits | Exemption), endpoint
+        if isinstance(policy, Exemption):
+            assert len(policy.reason) > 10, endpoint
+
+
+async def test_the_login_limits_are_never_open(app: Quart) -> None:
+    policy = nearest_policy(app, "users.login", app.view_functions["users.login"])
+    assert isinstance(policy, RouteLimits)
+    limits = policy.declared("users.login")
+    assert limits
+    assert all(limit.sensitive and limit.on_error != "open" for limit in limits)
+
+
+def test_the_default_limit_can_be() -> None:
+    assert Limit.parse(DEFAULT_LIMIT, name="default", algorithm="counter").amount > 0
+
+
+def test_tasks_are_listed_once_by_name() -> None:
+    names = [task.name for task in JOBS.tasks]
+    assert len(set(names)) == len(names)
+    assert {entry.task for entry in JOBS.schedule} <= set(JOBS.tasks)
+
+
+# Keys that live as long as the data that they describe, and why.
+WITHOUT_TTL = {
+    "views": "counts that wait to be written to the database must not expire before they are",
+    "tasks": "an accepted task is kept until it has ended, however long that takes",
+}
+
+
+async def test_every_key_has_a_lifetime(app: Quart, client: QuartClient) -> None:
+    """After a user has been through every block."""
+    credentials = {"email": "a@example.org", "password": "correct horse battery"}
+    await client.post("/api/v1/users", json={**credentials, "name": "A"})
+    login = await client.post("/api/v1/login", json=credentials)
+    headers = {"X-Session-ID": (await login.get_json())["session_id"]}
+    created = await client.post("/api/v1/articles", json={"title": "T", "content": "Some text."}, headers=headers)
+    article = created.headers["Location"]
+
+    async def processed() -> bool:
+        found = await (await client.get(article)).get_json()
+        return bool(found["summary"])
+
+    await eventually(processed)
+    await client.get("/api/v1/articles")
+    await client.get("/api/v1/profile", headers=headers)
+    resources: Resources = app.extensions[EXTENSION]
+    lasting = [key async for key in resources.redis.scan_iter() if await resources.redis.pttl(key) == -1]
+    prefix = resources.keys.task_prefix(resources.queue.name).encode()
+    allowed = resources.keys.views().encode()
+    assert [key for key in lasting if key != allowed and not key.startswith(prefix)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_and_functions_can_be_read_at_a_sitting(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+            assert node.end_lineno - node.lineno < MOST_FUNCTION_LINES, f"{path.name}: {node.name}"
