@@ -10,8 +10,9 @@ from typing import Any
 import click
 import uvloop
 
+from app.domain.seed import ACCOUNTS
 from app.domain.seed import seed as seed_demo
-from app.factory import JOBS, create_app
+from app.factory import JOBS, check_redis_url, create_app
 from app.lifespan import consuming, open_resources, relaying
 from app.migrations import upgrade
 from app.server import serve_many, serve_one
@@ -26,6 +27,7 @@ def main(context: click.Context) -> None:
     """Quartet: an asynchronous service on Quart and Redis. Settings come from the environment (docs/settings.md)."""
     try:
         context.obj = load_settings()
+        check_redis_url(context.obj)
     except SettingsError as error:
         raise click.ClickException("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
     configure_logging(context.obj.log_level)
@@ -72,8 +74,10 @@ def seed(settings: Settings) -> None:
     """Fill the database with demo users and articles. Their passwords are shown once. Not in production."""
     if settings.is_production:
         raise click.ClickException("demo data has no place in production (ENVIRONMENT=production)")
-    for user in _run(_seed(settings)):
-        click.echo(f"demo user {user.email}  password {user.password}  ({', '.join(user.roles) or 'no roles'})")
+    made = {user.email: user.password for user in _run(_seed(settings))}
+    for email, _, roles in ACCOUNTS:
+        shown = f"password {made[email]}" if email in made else "(its password was shown when it was made)"
+        click.echo(f"demo user {email}  {shown}  {', '.join(roles) or 'no roles'}")
 
 
 async def _work(settings: Settings) -> None:

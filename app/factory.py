@@ -60,7 +60,7 @@ class Identifier(IntegerConverter):
 
 def create_app(settings: Settings) -> Quart:
     """The ASGI application. It opens nothing before it serves. SettingsError for a Redis URL that cannot be."""
-    _check_redis_url(settings)
+    check_redis_url(settings)
     app = Quart("app", static_folder=str(STATIC_FOLDER))
     app.config.update(_configuration(settings))
     app.url_map.converters["int"] = Identifier
@@ -128,7 +128,8 @@ def _register_lifespan(app: Quart, settings: Settings, telemetry: metrics.Promet
             yield
 
 
-def _check_redis_url(settings: Settings) -> None:
+def check_redis_url(settings: Settings) -> None:
+    """SettingsError, naming the part that is wrong."""
     try:
         parse_url(settings.redis_url)
     except BadURL as error:
