@@ -99,9 +99,9 @@ class Database:
 
     @asynccontextmanager
     async def read(self, *, primary: bool = False) -> AsyncIterator[ReadSession]:
-        """A session on the replica where there is one. A replica that is down is not replaced by the primary,
+        """A session on the replica where there is one. `primary=True` sees every commit: to check, and to fill caches.
 
-        which its load could take down as well. `primary=True` sees every commit: for checks, and to fill caches.
+        A replica that is down is Unavailable: the primary, which writes depend on, does not get its load on top.
         """
         sessions = self._reading_primary if primary else self._reading
         async with _translated(), sessions() as session:
@@ -132,7 +132,7 @@ class Database:
 
 @asynccontextmanager
 async def _translated() -> AsyncIterator[None]:
-    """Fails closed: a database that is down is a 503, never a 500 and never an empty answer."""
+    """Fails closed: a database that is down, or not migrated yet, is a 503, never a 500 and never an empty answer."""
     try:
         yield
     except Exception as error:
@@ -140,6 +140,9 @@ async def _translated() -> AsyncIterator[None]:
         if failure == "down":
             logger.warning("the database is unavailable: %s", type(error).__name__)
             raise Unavailable("The database does not answer.") from error
+        if failure == "behind":
+            logger.error("the database's schema is behind this version: `quartet db upgrade` brings it up to date")
+            raise Unavailable("The database is not ready for this version.") from error
         if failure == "collision":
             raise Conflict("The change collides with what is stored.") from error
         raise

@@ -1,4 +1,4 @@
-"""What the errors of a database mean: it is down, two changes collide, or the code is at fault."""
+"""What a database's errors mean: it is down, its schema is behind, two changes collide, or the code is at fault."""
 
 import sqlite3
 from typing import Literal
@@ -6,13 +6,14 @@ from typing import Literal
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-Failure = Literal["down", "collision"]
+Failure = Literal["down", "behind", "collision"]
 
 # PostgreSQL, appendix A: connection exceptions, lack of resources, intervention by an operator (a statement's timeout
 # too), system errors, and transactions rolled back (deadlocks): all of them may succeed when tried again.
 _DOWN_CLASSES = frozenset({"08", "40", "53", "57", "58"})
 _LOCK_NOT_AVAILABLE = "55P03"
 _COLLISIONS = frozenset({"23505", "23503"})  # unique, foreign key
+_BEHIND = frozenset({"42P01", "42703"})  # no such table, no such column
 
 _SQLITE_DOWN = frozenset(
     {
@@ -40,12 +41,26 @@ def failure_of(error: BaseException) -> Failure | None:
     if error.connection_invalidated:
         return "down"
     state = getattr(error.orig, "sqlstate", None)
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if state in _COLLISIONS or code in _SQLITE_COLLISIONS:
-        return "collision"
     if state is not None:
-        return "down" if state[:2] in _DOWN_CLASSES or state == _LOCK_NOT_AVAILABLE else None
+        return _of_postgres(state)
+    code = getattr(error.orig, "sqlite_errorcode", None)
     if code is not None:
-        return "down" if code & 0xFF in _SQLITE_DOWN else None  # the low byte of an extended code is the primary one
+        return _of_sqlite(code, str(error.orig))
     # The driver itself speaks, not the server: the connection is closed or was never made.
     return "down" if type(error.orig).__name__ == "InterfaceError" else None
+
+
+def _of_postgres(state: str) -> Failure | None:
+    if state in _COLLISIONS:
+        return "collision"
+    if state in _BEHIND:
+        return "behind"
+    return "down" if state[:2] in _DOWN_CLASSES or state == _LOCK_NOT_AVAILABLE else None
+
+
+def _of_sqlite(code: int, message: str) -> Failure | None:
+    if code in _SQLITE_COLLISIONS:
+        return "collision"
+    if message.startswith(("no such table", "no such column")):
+        return "behind"
+    return "down" if code & 0xFF in _SQLITE_DOWN else None  # the low byte of an extended code is the primary one

@@ -151,8 +151,15 @@ async def test_a_collision_is_a_conflict(database: Database) -> None:
 async def test_a_defect_stays_one_and_hides_its_parameters(database: Database) -> None:
     with pytest.raises(DBAPIError) as caught:
         async with database.write() as session:
-            await session.execute(text("INSERT INTO nowhere VALUES (:secret)"), [{"secret": "hunter2"}])
+            await session.execute(text("INSERT INTO users (name) VALUE (:secret)"), [{"secret": "hunter2"}])
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["SELECT 1 FROM nowhere", "SELECT shoe_size FROM users"])
+async def test_a_schema_that_is_behind_is_unavailable(database: Database, missing: str) -> None:
+    with pytest.raises(Unavailable):
+        async with database.write() as session:
+            await session.execute(text(missing))
 
 
 async def test_times_come_back_in_utc(database: Database) -> None:

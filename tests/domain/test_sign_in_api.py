@@ -4,7 +4,9 @@ import asyncio
 import time
 
 import pytest
+from argon2 import PasswordHasher
 
+from app.domain.users.models import User
 from app.domain.users.service import set_roles
 from app.resources import Resources
 from tests.domain.client import PASSWORD, Client
@@ -167,3 +169,18 @@ async def test_a_change_of_roles_ends_the_sessions_and_holds_at_once(client: Cli
     await set_roles(resources, ada.user_id, ["editor", "admin"])
     assert (await ada.get("/profile")).status_code == 401
     assert (await (await by_key.get("/profile")).get_json())["roles"] == ["admin", "editor"]
+
+
+async def test_a_hash_by_old_parameters_is_renewed_at_login(client: Client, resources: Resources) -> None:
+    user_id = await client.register()
+    old = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+    async with resources.database.write() as session:
+        user = await session.get(User, user_id)
+        assert user is not None
+        user.password_hash = old
+    for _ in range(2):
+        assert (await client.log_in()).status_code == 200
+    async with resources.database.read() as reading:
+        user = await reading.get(User, user_id)
+    assert user is not None
+    assert user.password_hash != old

@@ -17,7 +17,7 @@ class Draft(Body):
 
 @dataclass(frozen=True, slots=True)
 class ArticleShown:
-    """`summary` and `keywords` are there when the article has been processed. `views` may lag a few minutes."""
+    """An article. `summary` and `keywords` follow soon after an edit; `views` may lag some minutes."""
 
     id: int
     title: str
@@ -41,6 +41,8 @@ class Versioned:
 
 @dataclass(frozen=True, slots=True)
 class ArticlePage:
+    """One page of all articles. `pages` is how many there are."""
+
     articles: list[ArticleShown]
     total: int
     pages: int
@@ -49,6 +51,8 @@ class ArticlePage:
 
 @dataclass(frozen=True, slots=True)
 class ArticleList:
+    """Some articles."""
+
     articles: list[ArticleShown]
 
 

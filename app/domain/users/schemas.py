@@ -57,6 +57,8 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
+    """Who a user is."""
+
     id: int
     name: str
     email: str
@@ -64,6 +66,8 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class PublicUser:
+    """A user as everyone may see it."""
+
     id: int
     name: str
     avatar_url: str | None
@@ -72,16 +76,22 @@ class PublicUser:
 
 @dataclass(frozen=True, slots=True)
 class PrivateUser(PublicUser):
+    """A user as the user itself and admins see it."""
+
     email: str
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
+    """It is gone."""
+
     deleted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
+    """A new session. `session_id` is its secret."""
+
     session_id: str
     expires_at: datetime
     user: Identified
@@ -101,16 +111,22 @@ class SessionShown:
 
 @dataclass(frozen=True, slots=True)
 class SessionList:
+    """One's sessions."""
+
     sessions: list[SessionShown]
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
+    """How many sessions were ended."""
+
     ended: int
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
+    """Who one is, by the credential that was sent."""
+
     user_id: int
     email: str
     name: str
@@ -128,6 +144,8 @@ class ApiKeyCreated:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyShown:
+    """An API key without its secret."""
+
     id: int
     name: str
     created_at: datetime
@@ -135,4 +153,6 @@ class ApiKeyShown:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyList:
+    """One's API keys."""
+
     api_keys: list[ApiKeyShown]
