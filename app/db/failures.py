@@ -8,9 +8,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 Failure = Literal["down", "behind", "collision"]
 
-# PostgreSQL, appendix A: connection exceptions, lack of resources, intervention by an operator (a statement's timeout
-# too), system errors, and transactions rolled back (deadlocks): all of them may succeed when tried again.
-_DOWN_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+# PostgreSQL, appendix A: connection exceptions, refused credentials or database, transactions rolled back (deadlocks),
+# lack of resources, intervention by an operator (a statement's timeout too), system errors. Trying again may succeed.
+_DOWN_CLASSES = frozenset({"08", "28", "3D", "40", "53", "57", "58"})
 _LOCK_NOT_AVAILABLE = "55P03"
 _COLLISIONS = frozenset({"23505", "23503"})  # unique, foreign key
 _BEHIND = frozenset({"42P01", "42703"})  # no such table, no such column

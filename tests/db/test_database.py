@@ -252,6 +252,14 @@ def test_sqlite_in_memory_is_refused() -> None:
 
 
 @pytest.mark.postgres
+async def test_a_database_that_refuses_us_is_unavailable(postgres_url: str) -> None:
+    for refused in (postgres_url + "x", postgres_url.replace("quartet@", "nobody@")):
+        async with opened(refused) as database:
+            with pytest.raises(Unavailable):
+                await database.ping()
+
+
+@pytest.mark.postgres
 async def test_a_slow_statement_is_ended(postgres_url: str) -> None:
     async with opened(postgres_url, statement_timeout_seconds=0.3) as database:
         with pytest.raises(Unavailable):
