@@ -31,6 +31,9 @@ def main(context: click.Context) -> None:
     except SettingsError as error:
         raise click.ClickException("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
     configure_logging(context.obj.log_level)
+    # A child process for a task runs its parent's main file again (anyio does it): a second's worth of imports, of
+    # which pdb's (through Quart) fails on Python 3.13, where it looks for __main__. Without a file it runs none.
+    vars(sys.modules["__main__"]).pop("__file__", None)
 
 
 @main.command()

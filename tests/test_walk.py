@@ -55,6 +55,8 @@ def deployment(request: pytest.FixtureRequest) -> dict[str, str]:
         "REDIS_URL": redis.url,
         "DATABASE_URL": create_postgres(request.getfixturevalue("postgres_url"), template="template1"),
         "NAMESPACE": "walk",
+        # The walk is not about a Redis that is slow, which on a busy machine it may be.
+        "REDIS_BUDGET_MS": "5000",
     }
 
 
