@@ -1,4 +1,4 @@
-# The production image. It needs SECRET_KEY, ALLOWED_HOSTS, REDIS_URL and DATABASE_URL at start, and says so when one
+# The production image. It needs SECRET_KEY, PUBLIC_URL, REDIS_URL and DATABASE_URL at start, and says so when one
 # is missing. Once before a new version serves: `quartet db upgrade` in the same image.
 
 FROM python:3.13-slim AS build
