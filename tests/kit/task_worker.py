@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from app.kit.tasks.claims import Claim, Claimer, Kind, Report
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.info import TaskInfo
 from app.kit.tasks.queue import Queue
@@ -61,6 +62,25 @@ async def in_state(queue: Queue, task_id: str, state: str) -> TaskInfo:
         return info if info is not None and info.state == state else None
 
     info = await eventually(look)
+    assert info is not None
+    return info
+
+
+def claimer(queue: Queue, name: str = "worker", *, lease_seconds: float = 60, fair_every: int = 0) -> Claimer:
+    """A worker without a loop. With a lease of 0 its claims have expired at once."""
+    return Claimer(queue, name, lease_seconds=lease_seconds, max_deaths=3, fair_every=fair_every, idle_seconds=2)
+
+
+async def claim(worker: Claimer, limit: int = 1) -> list[Claim]:
+    return (await worker.step([], limit=limit)).claims
+
+
+def report(claim: Claim, kind: Kind, *, ms: int = 60_000, text: str = "null") -> Report:
+    return Report(claim.id, claim.token, kind, ms, text)
+
+
+async def info_of(queue: Queue, task_id: str) -> TaskInfo:
+    info = await queue.get(task_id)
     assert info is not None
     return info
 

@@ -12,9 +12,8 @@ from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.info import Call, TaskInfo
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.registry import Task, Undecodable, task
-from app.kit.tasks.worker import Worker
-from tests.kit.task_worker import Counted, double, ended, endless, forever, in_child, in_state, working
+from app.kit.tasks.registry import Undecodable, task
+from tests.kit.task_worker import Counted, double, ended, endless, in_child, working
 from tests.waiting import eventually
 
 
@@ -265,82 +264,6 @@ async def test_a_result_expires(queue: Queue) -> None:
 
         await eventually(gone)
     assert await queue.totals() == {"done": 1, "failed": 0, "aborted": 0, "retried": 0, "lost": 0}
-
-
-async def test_a_running_coroutine_is_aborted(queue: Queue) -> None:
-    async with working(queue, forever, idle_seconds=0.02):
-        task_id = await queue.enqueue(forever, None)
-        await in_state(queue, task_id, "running")
-        assert await queue.abort(task_id)
-        assert (await ended(queue, task_id)).state == "aborted"
-        assert not await queue.abort(task_id)
-
-
-async def test_stop_lets_running_tasks_finish_within_the_grace(queue: Queue) -> None:
-    go_on = asyncio.Event()
-
-    @task()
-    async def almost_done(context: TaskContext) -> None:
-        await go_on.wait()
-
-    async with working(queue, almost_done, grace_seconds=5) as worker:
-        first = await queue.enqueue(almost_done, None)
-        await in_state(queue, first, "running")
-        worker.stop()
-        second = await queue.enqueue(almost_done, None)
-        go_on.set()
-        await ended(queue, first)
-    info = await queue.get(second)
-    assert info is not None
-    assert info.state == "queued"
-
-
-async def test_stop_gives_back_what_does_not_finish_and_spends_no_attempt(queue: Queue) -> None:
-    async with working(queue, forever):
-        task_id = await queue.enqueue(forever, None)
-        assert (await in_state(queue, task_id, "running")).attempts == 1
-    info = await queue.get(task_id)
-    assert info is not None
-    assert (info.state, info.attempts, info.deaths) == ("queued", 0, 0)
-
-
-async def test_a_cancelled_worker_gives_back_too(queue: Queue) -> None:
-    running = asyncio.create_task(Worker(queue, [forever]).run())
-    task_id = await queue.enqueue(forever, None)
-    await in_state(queue, task_id, "running")
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    info = await queue.get(task_id)
-    assert info is not None
-    assert (info.state, info.attempts) == ("queued", 0)
-
-
-async def test_concurrency_bounds_what_runs_at_once(queue: Queue) -> None:
-    running, most = 0, 0
-
-    @task()
-    async def counted(context: TaskContext) -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.001)
-        running -= 1
-
-    async with working(queue, counted, concurrency=3):
-        receipts = await queue.submit([counted.call(None) for _ in range(20)])
-        for receipt in receipts:
-            await ended(queue, receipt.id)
-    assert most == 3
-
-
-def test_two_tasks_of_one_name_are_refused(queue: Queue) -> None:
-    other: Task[None] = task(name="double")(_nothing)
-    with pytest.raises(ValueError, match="two tasks"):
-        Worker(queue, [double, other])
-
-
-async def _nothing(context: TaskContext) -> None: ...
 
 
 def test_a_coroutine_cannot_be_a_task_for_a_process() -> None:

@@ -1,0 +1,134 @@
+"""Workers and servers are killed, stopped and cut off: every task that was accepted still ends."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from app.kit.client import connect
+from app.kit.keys import Keys
+from app.kit.tasks.context import TaskContext
+from app.kit.tasks.queue import Queue
+from app.kit.tasks.registry import task
+from tests.faults.worker_process import kill, stay, work
+from tests.kit.task_worker import Counted, double, ended, in_state, info_of, working
+from tests.services import RedisServer, end
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.server
+
+TASKS = 200
+
+
+@contextmanager
+def worker_process(server: RedisServer, keys: Keys, *, max_deaths: int = 3) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = [server.url, keys.namespace, str(max_deaths)]
+    process = subprocess.Popen([sys.executable, "-m", "tests.faults.worker_process", *arguments])
+    try:
+        yield process
+    finally:
+        end(process, with_signal=signal.SIGKILL)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that the test may kill; it writes every change to its append-only file before it answers."""
+    server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always").start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
+async def test_every_task_ends_although_workers_are_killed(
+    redis_server: RedisServer, real_redis: Redis, keys: Keys, kills: int
+) -> None:
+    queue = Queue(real_redis, keys)
+    receipts = await queue.submit([work.call(number) for number in range(TASKS)])
+
+    async def done(amount: int) -> bool:
+        return (await queue.totals())["done"] >= amount
+
+    milestones = [15 * number + 10 for number in range(kills)]
+    for milestone in [*milestones, TASKS]:
+        with worker_process(redis_server, keys, max_deaths=kills + 1):
+            await eventually(partial(done, milestone))
+    found = [await info_of(queue, receipt.id) for receipt in receipts]
+    assert [(info.state, info.result) for info in found] == [("done", number) for number in range(TASKS)]
+    assert (await queue.totals())["lost"] >= kills
+    depth = await queue.depth()
+    assert depth["running"] == depth["normal"] == depth["scheduled"] == depth["dead"] == 0
+
+
+async def test_a_task_that_kills_its_worker_is_dead_after_three(
+    redis_server: RedisServer, real_redis: Redis, keys: Keys
+) -> None:
+    queue = Queue(real_redis, keys)
+    task_id = await queue.enqueue(kill, None)
+    for _ in range(3):
+        with worker_process(redis_server, keys) as process:
+            assert await asyncio.to_thread(process.wait, 10) == -signal.SIGKILL
+    with worker_process(redis_server, keys):
+        info = await ended(queue, task_id)
+        assert (info.state, info.deaths, info.attempts) == ("failed", 3, 0)
+
+
+async def test_sigterm_gives_back_what_runs(redis_server: RedisServer, real_redis: Redis, keys: Keys) -> None:
+    queue = Queue(real_redis, keys)
+    task_id = await queue.enqueue(stay, None)
+    with worker_process(redis_server, keys) as process:
+        await in_state(queue, task_id, "running")
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 5) == 0
+    info = await info_of(queue, task_id)
+    assert (info.state, info.attempts, info.deaths) == ("queued", 0, 0)
+
+
+async def test_what_ends_while_redis_is_down_is_reported_when_it_is_back(own_server: RedisServer, keys: Keys) -> None:
+    runs: list[int] = []
+    go_on = asyncio.Event()
+
+    @task()
+    async def outlast(context: TaskContext, number: int) -> int:
+        runs.append(number)
+        await go_on.wait()
+        return number
+
+    redis = connect(own_server.url, name="worker", timeout_seconds=0.2)
+    other = connect(own_server.url, name="test", timeout_seconds=10)
+    queue, telemetry = Queue(other, keys), Counted()
+    async with working(Queue(redis, keys), outlast, idle_seconds=0.05, telemetry=telemetry):
+        receipts = await queue.submit([outlast.call(number) for number in range(5)])
+        await eventually(lambda: len(runs) == 5)
+        own_server.kill()
+        go_on.set()
+        await eventually(lambda: telemetry.counters["task_step_errors"] > 1)
+        own_server.start()
+        results = [(await ended(queue, receipt.id)).result for receipt in receipts]
+    await redis.aclose()
+    await other.aclose()
+    assert results == sorted(runs) == list(range(5))
+
+
+async def test_a_redis_that_hangs_loses_nothing(own_server: RedisServer, keys: Keys) -> None:
+    """What was sent before it hung is carried out when it goes on: also the steps whose replies nobody waits for."""
+    redis = connect(own_server.url, name="test", timeout_seconds=0.1)
+    other = connect(own_server.url, name="other", timeout_seconds=10)
+    queue, telemetry = Queue(redis, keys), Counted()
+    async with working(queue, double, idle_seconds=0.02, lease_seconds=0.5, telemetry=telemetry):
+        await ended(queue, await queue.enqueue(double, 1))
+        own_server.signal(signal.SIGSTOP)
+        submitted = asyncio.create_task(Queue(other, keys).submit([double.call(number) for number in range(50)]))
+        await eventually(lambda: telemetry.counters["task_step_errors"] > 1)
+        own_server.signal(signal.SIGCONT)
+        watched = Queue(other, keys)
+        results = [(await ended(watched, receipt.id)).result for receipt in await submitted]
+    await redis.aclose()
+    await other.aclose()
+    assert results == [2 * number for number in range(50)]
