@@ -12,12 +12,15 @@ import uvloop
 
 from app.domain.seed import ACCOUNTS
 from app.domain.seed import seed as seed_demo
+from app.domain.users.models import ROLES
+from app.domain.users.service import set_roles_of
+from app.errors import AppError
 from app.factory import JOBS, check_redis_url, create_app
+from app.kit.telemetry import NoTelemetry
 from app.lifespan import consuming, open_resources, relaying
 from app.migrations import upgrade
 from app.server import serve_many, serve_one
 from app.settings import Settings, SettingsError, load_settings
-from app.web.metrics import PrometheusTelemetry
 from app.web.request_log import configure_logging
 
 
@@ -71,6 +74,26 @@ def db_upgrade(settings: Settings) -> None:
     upgrade(settings.database_url)
 
 
+@main.group()
+def users() -> None:
+    """The accounts."""
+
+
+@users.command("set-roles")
+@click.argument("email")
+@click.argument("roles", nargs=-1)
+@click.pass_obj
+def users_set_roles(settings: Settings, email: str, roles: tuple[str, ...]) -> None:
+    """Give the account EMAIL these ROLES (admin, editor) and no others. Its sessions end."""
+    _refuse_embedded(settings, "the sessions to be ended are those of the serving process")
+    if unknown := set(roles) - ROLES:
+        raise click.ClickException(f"no such role: {', '.join(sorted(unknown))} (there are {', '.join(sorted(ROLES))})")
+    try:
+        _run(_set_roles(settings, email, roles))
+    except AppError as error:
+        raise click.ClickException(error.detail) from error
+
+
 @main.command()
 @click.pass_obj
 def seed(settings: Settings) -> None:
@@ -87,9 +110,8 @@ async def _work(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    telemetry = PrometheusTelemetry(version="worker")
     async with (
-        open_resources(settings, role="worker", telemetry=telemetry) as resources,
+        open_resources(settings, role="worker", telemetry=NoTelemetry()) as resources,
         relaying(resources),
         consuming(settings, resources, JOBS),
     ):
@@ -98,8 +120,13 @@ async def _work(settings: Settings) -> None:
 
 
 async def _seed(settings: Settings) -> Any:
-    async with open_resources(settings, role="seed", telemetry=PrometheusTelemetry(version="seed")) as resources:
+    async with open_resources(settings, role="seed", telemetry=NoTelemetry()) as resources:
         return await seed_demo(resources)
+
+
+async def _set_roles(settings: Settings, email: str, roles: tuple[str, ...]) -> None:
+    async with open_resources(settings, role="cli", telemetry=NoTelemetry()) as resources:
+        await set_roles_of(resources, email, roles)
 
 
 def _run(main_coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -48,7 +48,7 @@ JOBS = Jobs(tasks=(*article_tasks.TASKS,), schedule=(*article_tasks.SCHEDULE,))
 # For every route that says nothing else, by principal, or by address for visitors.
 DEFAULT_LIMIT = "1200/minute"
 STATIC_FOLDER = Path(__file__).parent / "pages" / "static"
-LARGEST_ID = 2**31 - 1
+LARGEST_ID = 2**63 - 1
 
 
 class Identifier(IntegerConverter):
@@ -84,6 +84,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "TRUSTED_HOPS": settings.trusted_hops,
         "QUARTET_DEVELOPMENT": settings.environment == "development",
         "METRICS_TOKEN": settings.metrics_token,
+        "PUBLIC_URL": settings.public_url,
         # Errors are answered, never raised into the server, in tests too.
         "PROPAGATE_EXCEPTIONS": False,
     }
@@ -92,7 +93,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 def _register_web(app: Quart, settings: Settings, telemetry: metrics.PrometheusTelemetry) -> None:
     """In the order in which they see a request; they see its answer in the opposite one."""
     request_log.register(app, telemetry)
-    security.register(app, allowed_hosts=settings.allowed_hosts, is_production=settings.is_production)
+    security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
     budget.register(app, seconds=settings.redis_budget_ms / 1000)
     problems.register(app)
     csrf.register(app)

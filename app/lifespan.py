@@ -49,6 +49,7 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
         stack.push_async_callback(redis.aclose)
         database = Database(
             settings.database_url,
+            settings.database_replica_url or None,
             pool_size=settings.database_pool_size,
             max_overflow=settings.database_max_overflow,
         )

@@ -5,12 +5,13 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  it protects nothing
 SECRET_KEY_LENGTH = 32
+DEFAULT_BIND = "127.0.0.1:8000"
 REDIS_SCHEMES = (
     "memory",
     "redis",
@@ -67,9 +68,9 @@ class Settings(BaseModel):
 
     environment: Literal["development", "testing", "production"] = "development"
     secret_key: str = Field(default=DEVELOPMENT_SECRET_KEY, repr=False)
-    bind: str = Field(default="127.0.0.1:8000", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):\d{1,5}$|^unix:.+")
+    bind: str = Field(default=DEFAULT_BIND, pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):\d{1,5}$|^unix:.+")
     workers: int = Field(default=1, ge=1, le=64)
-    public_url: str = Field(default="http://127.0.0.1:8000", pattern=r"^https?://[^/]+$")
+    public_url: str = Field(default=f"http://{DEFAULT_BIND}", pattern=r"^https?://[^/]+$")
     allowed_hosts: CommaList = ()
     trusted_proxies: Networks = ()
     trusted_hops: int = Field(default=0, ge=0, le=16)
@@ -84,6 +85,7 @@ class Settings(BaseModel):
     database_url: Annotated[str, _scheme_in(DATABASE_SCHEMES)] = Field(
         default="sqlite+aiosqlite:///var/quartet.db", repr=False
     )
+    database_replica_url: Annotated[str, _scheme_in(DATABASE_SCHEMES)] = Field(default="", repr=False)
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     database_max_overflow: int = Field(default=20, ge=0, le=1000)
 
@@ -98,6 +100,11 @@ class Settings(BaseModel):
     task_grace_seconds: float = Field(default=10, ge=0)
     drain_seconds: float = Field(default=1, ge=0)
     max_streams: int = Field(default=10_000, ge=1)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names that this server answers for, besides loopback ones."""
+        return (urlsplit(self.public_url).hostname or "", *self.allowed_hosts)
 
     @property
     def is_production(self) -> bool:
@@ -120,8 +127,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             values |= _redis_url_from_parts(environ)
         except ValueError as error:
             problems.append(str(error))
+    # Where nothing says otherwise, links lead to the address that is served.
+    bind = values.get("bind", DEFAULT_BIND)
+    defaults = {} if bind.startswith("unix:") else {"public_url": f"http://{bind}"}
     try:
-        settings = Settings.model_validate(values)
+        settings = Settings.model_validate({**defaults, **values})
     except ValidationError as error:
         problems += [f"{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
     problems += _cross_checks(values)
@@ -169,6 +179,6 @@ def _cross_checks(values: Mapping[str, Any]) -> list[str]:
     allowed = str(values.get("allow_embedded_redis", "")).lower() in {"1", "true", "yes", "on", "t", "y"}
     if embedded and not allowed:
         problems.append("REDIS_URL: memory:// forgets everything at exit; name a server, or set ALLOW_EMBEDDED_REDIS=1")
-    if not values.get("allowed_hosts"):
-        problems.append("ALLOWED_HOSTS: must be set in production")
+    if not values.get("public_url"):
+        problems.append("PUBLIC_URL: must be set in production: links and the hosts that are answered come from it")
     return problems

@@ -22,7 +22,7 @@ def quartet(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str
 def test_bad_settings_are_listed_by_name_before_anything_starts() -> None:
     done = quartet("serve", WORKERS="many", BIND="x", ENVIRONMENT="production")
     assert done.returncode == 1
-    for name in ("WORKERS", "BIND", "SECRET_KEY", "ALLOWED_HOSTS", "REDIS_URL"):
+    for name in ("WORKERS", "BIND", "SECRET_KEY", "PUBLIC_URL", "REDIS_URL"):
         assert f"{name}:" in done.stderr
 
 
@@ -40,7 +40,7 @@ def test_a_worker_of_its_own_refuses_the_embedded_store() -> None:
 
 
 def test_seed_refuses_in_production(tmp_path: Path) -> None:
-    settings = {"SECRET_KEY": "x" * 32, "REDIS_URL": "redis://127.0.0.1:1", "ALLOWED_HOSTS": "example.org"}
+    settings = {"SECRET_KEY": "x" * 32, "REDIS_URL": "redis://127.0.0.1:1", "PUBLIC_URL": "https://example.org"}
     done = quartet("seed", ENVIRONMENT="production", DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path}/x.db", **settings)
     assert done.returncode == 1
     assert "production" in done.stderr

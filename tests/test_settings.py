@@ -6,7 +6,7 @@ PRODUCTION = {
     "ENVIRONMENT": "production",
     "SECRET_KEY": "x" * 32,
     "REDIS_URL": "redis://127.0.0.1:6379/0",
-    "ALLOWED_HOSTS": "example.org",
+    "PUBLIC_URL": "https://example.org",
 }
 
 
@@ -31,7 +31,7 @@ def test_every_problem_is_reported_at_once_by_the_name_of_its_variable() -> None
         ENVIRONMENT="production", WORKERS="many", BIND="8000", REDIS_URL="http://x", TRUSTED_PROXIES="10.0.0.0/99"
     )
     named = {problem.split(":")[0] for problem in found}
-    assert named == {"WORKERS", "BIND", "REDIS_URL", "TRUSTED_PROXIES", "SECRET_KEY", "ALLOWED_HOSTS"}
+    assert named == {"WORKERS", "BIND", "REDIS_URL", "TRUSTED_PROXIES", "SECRET_KEY", "PUBLIC_URL"}
 
 
 @pytest.mark.parametrize("secret", ["", "short", DEVELOPMENT_SECRET_KEY])
@@ -78,3 +78,9 @@ def test_a_bad_port_names_its_variable() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         load_settings({}).workers = 2
+
+
+def test_links_lead_to_the_address_that_is_served_unless_told_otherwise() -> None:
+    assert load_settings({"BIND": "127.0.0.1:9000"}).public_url == "http://127.0.0.1:9000"
+    settings = load_settings({"PUBLIC_URL": "https://example.org", "ALLOWED_HOSTS": "www.example.org"})
+    assert settings.hosts == ("example.org", "www.example.org")

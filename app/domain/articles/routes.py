@@ -1,6 +1,6 @@
 """HTTP of articles."""
 
-from quart import Blueprint, Response, jsonify, request, url_for
+from quart import Blueprint, Response, jsonify, request
 from quart.typing import ResponseReturnValue
 from quart_schema import document_response, tag, validate_querystring, validate_request
 
@@ -12,6 +12,7 @@ from app.domain.users.service import user_tag
 from app.web import auth, resources
 from app.web.cache import cached_view
 from app.web.conditional import headers_of_304, is_unchanged
+from app.web.links import link_to
 
 blueprint = Blueprint("articles", __name__, url_prefix="/api/v1")
 # Clients and proxies keep it, and ask each time whether it is still so.
@@ -69,7 +70,7 @@ async def create_article(data: Draft) -> ResponseReturnValue:
     created = await service.create_article(
         resources(), auth.current_principal(), title=data.title, content=data.content
     )
-    return _answer(created), 201, {"Location": url_for("articles.get_article", article_id=created.article.id)}
+    return _answer(created), 201, {"Location": link_to("articles.get_article", article_id=created.article.id)}
 
 
 @blueprint.put("/articles/<int:article_id>")

@@ -5,6 +5,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import NUMBERS_ARE_NOT_REUSED, Base, BigInt, Id, Moment
 
+ROLES = frozenset({"admin", "editor"})
+
 
 class User(Base):
     """An account. `email` is kept in lower case, so that its uniqueness does not depend on case."""

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from quart import Blueprint, Response, jsonify, url_for
+from quart import Blueprint, Response, jsonify
 from quart.typing import ResponseReturnValue
 from quart_schema import document_response, tag, validate_querystring, validate_request
 
@@ -34,6 +34,7 @@ from app.principal import Principal
 from app.web import auth, resources
 from app.web.client_address import client_address
 from app.web.limit_subject import by_principal
+from app.web.links import link_to
 from app.web.rate_limit import rate_limit
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/v1")
@@ -47,7 +48,7 @@ blueprint = Blueprint("users", __name__, url_prefix="/api/v1")
 async def register(data: Registration) -> ResponseReturnValue:
     """Make an account."""
     user = await service.register_user(resources(), email=data.email, name=data.name, password=data.password)
-    location = url_for("users.get_user", user_id=user.id)
+    location = link_to("users.get_user", user_id=user.id)
     return jsonify(Identified(user.id, user.name, user.email)), 201, {"Location": location}
 
 
