@@ -1,0 +1,139 @@
+"""What operators and proxies see: health, metrics, headers, the document, and a Redis that is down."""
+
+import json
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from quart import Quart
+from quart.testing import QuartClient
+
+from app.factory import create_app
+from app.settings import load_settings
+from tests.services import RedisServer
+from tests.waiting import eventually
+
+CREDENTIALS = {"email": "a@example.org", "password": "correct horse battery"}
+
+
+async def test_health_reports_each_backend(client: QuartClient) -> None:
+    response = await client.get("/health")
+    assert response.status_code == 200
+    report = await response.get_json()
+    assert report["status"] == "healthy"
+    assert set(report["checks"]) >= {"redis", "redis_memory", "database", "tasks", "loop"}
+    assert report["checks"]["redis_memory"]["status"] == "embedded"
+    for path in ("/health/live", "/health/ready"):
+        assert (await client.get(path)).status_code == 200
+
+
+async def test_metrics_are_for_loopback_only(client: QuartClient) -> None:
+    await client.get("/api/v1/articles")
+    response = await client.get("/metrics", scope_base={"client": ("127.0.0.1", 1)})
+    assert response.status_code == 200
+    text = await response.get_data(as_text=True)
+    assert 'quartet_http_requests_total{method="GET",route="/api/v1/articles",status="200"} 1.0' in text
+    assert "quartet_app_info" in text
+    assert (await client.get("/metrics", scope_base={"client": ("192.0.2.1", 1)})).status_code == 403
+    headers = {"X-Forwarded-For": "192.0.2.1"}
+    assert (await client.get("/metrics", headers=headers, scope_base={"client": ("127.0.0.1", 1)})).status_code == 403
+
+
+async def test_metrics_with_a_token_ask_for_it(sqlite_template: Path) -> None:
+    environ = {"METRICS_TOKEN": "t" * 20, "DATABASE_URL": f"sqlite+aiosqlite:///{sqlite_template}"}
+    app = create_app(load_settings(environ))
+    async with app.test_app() as serving:
+        client = serving.test_client()
+        assert (await client.get("/metrics")).status_code == 403
+        for token, status in (("t" * 20, 200), ("wrong", 403), ("", 403)):
+            answer = await client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+            assert answer.status_code == status
+
+
+@pytest.mark.parametrize("path", ["/api/v1/articles", "/docs", "/nothing", "/health/live", "/static/docs.css"])
+async def test_every_answer_has_the_security_headers_and_an_id(client: QuartClient, path: str) -> None:
+    headers = (await client.get(path)).headers
+    assert "unsafe-inline" not in headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Request-ID"]
+    assert "Cache-Control" in headers
+
+
+async def test_a_well_formed_request_id_is_kept_and_junk_is_not(client: QuartClient) -> None:
+    kept = await client.get("/health/live", headers={"X-Request-ID": "abc-123_DEF"})
+    assert kept.headers["X-Request-ID"] == "abc-123_DEF"
+    replaced = await client.get("/health/live", headers={"X-Request-ID": "a b\tc"})
+    assert replaced.headers["X-Request-ID"] != "a b\tc"
+
+
+async def test_the_document_describes_every_route_of_the_api(app: Quart, client: QuartClient) -> None:
+    document = json.loads(await (await client.get("/openapi.json")).get_data())
+    assert document["openapi"].startswith("3.1")
+    described = set(document["paths"])
+    routes = {rule.rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/api/")}
+    assert {_template(rule) for rule in routes} <= described
+
+
+def _template(rule: str) -> str:
+    """Werkzeug's <int:name> as OpenAPI's {name}."""
+    return "".join(
+        part if not part.startswith("<") else "{" + part[1:-1].rpartition(":")[2] + "}" for part in _split(rule)
+    )
+
+
+def _split(rule: str) -> list[str]:
+    return rule.replace("<", "\0<").replace(">", ">\0").split("\0")
+
+
+@pytest.fixture
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def client_on_server(
+    own_server: RedisServer, sqlite_template: Path, tmp_path: Path
+) -> AsyncIterator[QuartClient]:
+    shutil.copy(sqlite_template, tmp_path / "app.db")
+    environ = {"REDIS_URL": own_server.url, "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"}
+    app = create_app(load_settings(environ))
+    async with app.test_app() as serving:
+        yield cast(QuartClient, serving.test_client())
+
+
+@pytest.mark.server
+async def test_without_redis_public_answers_come_and_protected_ones_are_503(
+    own_server: RedisServer, client_on_server: QuartClient
+) -> None:
+    client = client_on_server
+    await client.post("/api/v1/users", json={**CREDENTIALS, "name": "A"})
+    session = (await (await client.post("/api/v1/login", json=CREDENTIALS)).get_json())["session_id"]
+    headers = {"X-Session-ID": session}
+    assert (await client.get("/api/v1/profile", headers=headers)).status_code == 200
+    own_server.kill()
+    for path in ("/api/v1/articles", "/docs", "/health/live", "/openapi.json"):
+        assert (await client.get(path)).status_code == 200, path
+        assert (await client.get(path, headers={"Cookie": f"quartet={session}"})).status_code == 200, path
+    for refused in (
+        await client.get("/api/v1/profile", headers=headers),
+        await client.get("/api/v1/sessions", headers={"Cookie": f"quartet={session}"}),
+        await client.post("/api/v1/login", json=CREDENTIALS),
+        await client.get("/health"),
+        await client.get("/health/ready"),
+    ):
+        assert refused.status_code == 503
+        if refused.content_type == "application/problem+json":
+            assert int(refused.headers["Retry-After"]) >= 1
+    own_server.start()
+
+    async def ready() -> bool:
+        return bool((await client.get("/health/ready")).status_code == 200)
+
+    await eventually(ready, seconds=5)
+    # The server kept nothing: the session is gone, and that is said, not an error.
+    assert (await client.get("/api/v1/profile", headers=headers)).status_code == 401
