@@ -1,6 +1,7 @@
 """Streams whose Redis loses connections, dies, or falls silent: nothing lost in silence, nothing twice."""
 
 import asyncio
+import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 
@@ -68,16 +69,11 @@ async def test_a_lost_connection_loses_no_event_and_doubles_none(client: Redis, 
     publisher = Publisher(client, keys)
     readers = [await live_reader(hub, "broadcast", f"user:{number % 2}") for number in range(10)]
     ids: list[tuple[str, str]] = []
-    killed = 0
     for number in range(600):
         channel = ("broadcast", "user:0", "user:1")[number % 3]
         ids.append((channel, await publisher.publish(channel, "tick", number)))
-        if number % 50 == 49:
-            killed += await kill_subscriptions(client)
-            joined = Reader(hub.subscribe(["broadcast", "user:0"], last_event_id=ids[number // 2][1]))
-            await asyncio.sleep(0.02)
-            await joined.close()
-    assert killed >= 3
+        if number % 150 == 75:
+            await eventually(lambda: kill_subscriptions(client))
     for number, reader in enumerate(readers):
         expected = [text for channel, text in ids if channel in {"broadcast", f"user:{number % 2}"}]
         assert await seen(reader, len(expected)) == expected
@@ -85,19 +81,74 @@ async def test_a_lost_connection_loses_no_event_and_doubles_none(client: Redis, 
 
 
 async def test_joins_while_connections_are_lost_miss_nothing(client: Redis, keys: Keys, hub: Hub) -> None:
-    publisher = Publisher(client, keys)
-    ids = [await publisher.publish("broadcast", "tick", 0)]
-    readers: list[Reader] = []
-    for number in range(1, 200):
-        readers.append(Reader(hub.subscribe(["broadcast"], last_event_id=ids[0])))
-        ids.append(await publisher.publish("broadcast", "tick", number))
-        if number % 20 == 10:
-            await kill_subscriptions(client)
-    for reader in readers:
-        # One that was told to come back had everything up to its id, and resumes there.
-        assert await seen(reader, len(ids) - 1) == ids[1 : len(reader.ids) + 1]
+    await Storm(client, keys, hub).rage(1)
+
+
+@pytest.mark.long
+async def test_joins_while_connections_are_lost_miss_nothing_for_a_minute(client: Redis, keys: Keys, hub: Hub) -> None:
+    await Storm(client, keys, hub).rage(60)
+
+
+class Storm:
+    """Publishes, joins and leaves, while every connection of the hub lives for a moment only."""
+
+    CHANNELS = ("broadcast", "user:1", "user:2", "task:1")
+
+    def __init__(self, client: Redis, keys: Keys, hub: Hub) -> None:
+        self.client = client
+        self.hub = hub
+        self.publisher = Publisher(client, keys, history_length=10_000)
+        self.dice = random.Random(1)
+        self.published: list[tuple[str, str]] = []
+        self.is_over = False
+
+    async def rage(self, seconds: float) -> None:
+        await self.publish()
+        stay = [asyncio.create_task(self.visit(0, seconds)) for _ in range(5)]
+        work = [asyncio.create_task(part) for part in (self.publish_all(), self.kill())]
+        work += [asyncio.create_task(self.visits()) for _ in range(20)]
+        await asyncio.wait([*stay, *work], timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        self.is_over = True
+        read = await asyncio.gather(*stay)
+        await asyncio.gather(*work)
+        assert min(read) > 100 * seconds
+
+    async def publish(self) -> None:
+        channel = self.dice.choice(self.CHANNELS)
+        data = "x" * self.dice.randrange(5000)
+        self.published.append((channel, await self.publisher.publish(channel, "tick", data)))
+
+    async def publish_all(self) -> None:
+        while not self.is_over:
+            for _ in range(self.dice.randrange(20)):
+                await self.publish()
+            await asyncio.sleep(self.dice.uniform(0, 0.005))
+
+    async def kill(self) -> None:
+        while not self.is_over:
+            await asyncio.sleep(self.dice.uniform(0, 0.1))
+            await kill_subscriptions(self.client)
+
+    async def visits(self) -> None:
+        while not self.is_over:
+            recent = self.dice.randrange(max(len(self.published) - 100, 0), len(self.published))
+            await self.visit(recent, self.dice.uniform(0, 0.3))
+
+    async def visit(self, first: int, seconds: float) -> int:
+        """Join after an event and stay for a while; how many events came, each of them once and in order."""
+        mine = self.dice.sample(self.CHANNELS, self.dice.randint(1, len(self.CHANNELS)))
+        reader = Reader(self.hub.subscribe(mine, last_event_id=self.published[first][1]))
+        await asyncio.sleep(seconds)
+        await reader.close()
+        count = len(reader.ids)
+        # The publisher may hear of an event later than the reader does.
+        await eventually(lambda: len(self.after(first, mine)) >= count)
+        assert reader.ids == self.after(first, mine)[:count]
         assert reader.resyncs == []
-    assert sum(reader.ended for reader in readers) < len(readers) / 4
+        return count
+
+    def after(self, first: int, channels: list[str]) -> list[str]:
+        return [text for channel, text in self.published[first + 1 :] if channel in channels]
 
 
 async def test_killed_and_restarted_redis_ends_in_resync(
