@@ -252,6 +252,33 @@ async def test_progress_is_reported_from_a_thread_too(queue: Queue) -> None:
         await ended(queue, task_id)
 
 
+async def test_progress_and_end_of_a_task_with_events_are_announced_in_order(queue: Queue) -> None:
+    heard: list[tuple[str, str, dict[str, object]]] = []
+
+    async def announce(task_id: str, kind: str, data: dict[str, object]) -> None:
+        heard.append((task_id, kind, data))
+        if kind == "done":
+            assert (await ended(queue, task_id)).state == "done"
+
+    @task(events=True, max_attempts=1)
+    async def audible(context: TaskContext, succeeds: bool) -> None:
+        context.report_progress(50)
+        assert succeeds
+
+    async with working(queue, audible, double, announce=announce, concurrency=1):
+        await queue.enqueue(audible, True, task_id="good")
+        await queue.enqueue(double, 1)
+        await queue.enqueue(audible, False, task_id="bad")
+        await eventually(lambda: len(heard) == 4)
+    failed = {"error": "AssertionError: assert False"}
+    assert heard == [
+        ("good", "progress", {"progress": 50}),
+        ("good", "done", {}),
+        ("bad", "progress", {"progress": 50}),
+        ("bad", "failed", failed),
+    ]
+
+
 async def test_a_result_expires(queue: Queue) -> None:
     @task(keep_seconds=0.05)
     async def brief(context: TaskContext) -> None: ...

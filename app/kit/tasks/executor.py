@@ -41,8 +41,11 @@ class Executor:
         """The name for metrics: one of the known ones, so that junk in the queue makes no new series."""
         return name if name in self._tasks else "unknown"
 
+    def has_events(self, name: str) -> bool:
+        return name in self._tasks and self._tasks[name].events
+
     async def run(self, claim: Claim, context: TaskContext) -> Report:
-        """Raises nothing but CancelledError. Whoever cancels it knows why, and reports."""
+        """Whoever cancels this knows why, and reports."""
         task = self._tasks.get(claim.name)
         if task is None:
             return _dead(claim, f"unknown task: {claim.name}")

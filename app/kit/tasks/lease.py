@@ -109,5 +109,6 @@ class Leases:
 
     def _told(self, what: str, lost: list[int]) -> None:
         self._telemetry.count("task_lease_renewals", outcome=what)
-        if lost:
-            self._lost(lost)
+        for token in lost:
+            self.drop(token)
+        self._lost(lost)

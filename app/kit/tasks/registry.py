@@ -27,7 +27,7 @@ class Task(Generic[Payload]):
     A failed attempt is repeated, up to `max_attempts`, after a wait with full jitter: uniform between 0 and
     `backoff_seconds * 2**(attempt - 1)`, at most `backoff_max_seconds` (M. Brooker, Exponential Backoff and Jitter,
     AWS Architecture Blog, 2015). `timeout_seconds` bounds one attempt; None: unbounded. For `keep_seconds` after its
-    end a result is readable, and a repeat of the id is known as one.
+    end a result is readable, and a repeat of the id is known as one. `events`: its progress and end are announced.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Task(Generic[Payload]):
     backoff_max_seconds: float = 600
     timeout_seconds: float | None = 300
     keep_seconds: float = 3600
+    events: bool = False
 
     def call(self, payload: Payload, **options: Any) -> Call:
         """What Queue.submit() takes. `options` are the fields of Call: id, delay_seconds, at, priority, ..."""
@@ -94,13 +95,14 @@ class _InChild(Protocol):
 
 
 class Policy(TypedDict, total=False):
-    """How a task's failures are treated: the fields of Task with these names."""
+    """The fields of Task with these names."""
 
     max_attempts: int
     backoff_seconds: float
     backoff_max_seconds: float
     timeout_seconds: float | None
     keep_seconds: float
+    events: bool
 
 
 @overload
