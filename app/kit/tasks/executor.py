@@ -96,7 +96,7 @@ class Executor:
 
 
 def _in_child(module: str, qualname: str, raw: bytes) -> tuple[bytes | None, str | None]:
-    """Runs in the child, which imports the task's module. The result is encoded here, which costs no time of the loop."""
+    """Runs in the child, which imports the task's module. The result is encoded here, at no cost to the loop."""
     task: Task[Any] = reduce(getattr, qualname.split("."), importlib.import_module(module))  # type: ignore[arg-type]
     try:
         payload = task.decode(raw)
