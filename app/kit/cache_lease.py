@@ -47,16 +47,20 @@ class Lease:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Renews the lease that was granted until the block ends, and then gives it up, if store() has not."""
+        """Renews the lease that was granted until the block ends, and then gives it up, if store() has not.
+
+        A block that is cancelled, which happens when the event loop ends, leaves it to expire.
+        """
         renewal = asyncio.create_task(self._renew())
         try:
             yield
+        except Exception:
+            await self._give_up()
+            raise
+        else:
+            await self._give_up()
         finally:
             renewal.cancel()
-            if not self._over:
-                # Fails open: a lease that cannot be given up expires.
-                with suppress(RedisError):
-                    await self._entries.renew(self._wanted.entry, token=self._token, lease_ms=0)
 
     async def late_versions(self, tags: tuple[str, ...]) -> Mapping[str, Version] | None:
         """The versions of tags that only the result told; None where one of them is younger than the compute.
@@ -81,6 +85,12 @@ class Lease:
         )
         self._over = True
         return written
+
+    async def _give_up(self) -> None:
+        if not self._over:
+            # Fails open: a lease that cannot be given up expires.
+            with suppress(RedisError):
+                await self._entries.renew(self._wanted.entry, token=self._token, lease_ms=0)
 
     async def _renew(self) -> None:
         while True:

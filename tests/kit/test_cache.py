@@ -256,7 +256,7 @@ async def test_with_redis_down_values_are_computed_once_at_a_time(keys: Keys, co
     source = Source(waits=True)
     async with cache_on_nothing(keys, counts) as cache:
         calls = [asyncio.create_task(cache.get_or_compute("key", source, ttl_seconds=60)) for _ in range(100)]
-        await source.started.wait()
+        await eventually(lambda: counts.total["cache_waits"] == 99)
         source.gate.set()
         assert await asyncio.gather(*calls) == ["value"] * 100
     assert source.runs == counts.total["cache_computes"] == 1
@@ -283,6 +283,26 @@ async def test_a_server_that_is_full_is_passed_by(tmp_path: Path, keys: Keys, co
         assert not await cache.set("key", 1, ttl_seconds=60)
         assert await cache.get_or_compute("key", Source(), ttl_seconds=60, tags=["t"]) == "value"
         assert counts.total["cache_bypassed"] == 2
+    finally:
+        await redis.aclose()
+        server.stop()
+
+
+@pytest.mark.server
+async def test_a_server_that_dies_during_the_compute_costs_only_the_storing(
+    tmp_path: Path, keys: Keys, counts: Counts
+) -> None:
+    server = RedisServer(tmp_path).start()
+    redis = connect(server.url, name="test", timeout_seconds=0.2)
+    source = Source(waits=True)
+    try:
+        cache = Cache(redis, keys, telemetry=counts)
+        call = asyncio.create_task(cache.get_or_compute("key", source, ttl_seconds=60, tags=["t"]))
+        await source.started.wait()
+        server.kill()
+        source.gate.set()
+        assert await call == "value"
+        assert counts.total["cache_unstored"] == 1
     finally:
         await redis.aclose()
         server.stop()

@@ -287,6 +287,25 @@ class TestGrace:
         assert await first == "fresh"
         assert await asyncio.gather(*others) == ["newer"] * 10
 
+    async def test_who_may_not_have_the_stale_value_waits_for_the_next(self, pair: list[Cache], counts: Counts) -> None:
+        """Of two callers at once, the one before an invalidation and the other after it."""
+        holder, other = pair
+        await self.make_stale(holder)
+        source = Source("too old by now", waits=True)
+        first = asyncio.create_task(self.ask(holder, source))
+        await source.started.wait()
+        misses = counts.total["cache_misses"]
+        before = asyncio.create_task(self.ask(other, Source("new")))
+        invalidation = asyncio.create_task(other.invalidate_tags("t"))
+        after = asyncio.create_task(self.ask(other, Source("new")))
+        await invalidation
+        # A cluster's nodes keep no common order: there both may come after it.
+        await eventually(lambda: before.done() or counts.total["cache_misses"] == misses + 2)
+        source.gate.set()
+        assert await after == "new"
+        assert await before in ("stale", "new")
+        assert await first == "too old by now"
+
     async def test_the_grace_ends(self, redis: Redis, keys: Keys) -> None:
         cache, source = Cache(redis, keys), Source("new")
         await cache.get_or_compute("key", Source("old"), ttl_seconds=0.02, grace_seconds=0.02)
