@@ -70,6 +70,10 @@ async def relaying(resources: Resources) -> AsyncIterator[None]:
 @asynccontextmanager
 async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> AsyncIterator[None]:
     """Run background tasks in this loop for the duration of the block; at its end they get their grace."""
+
+    async def announce(task_id: str, type: str, data: Any) -> None:
+        await resources.publisher.publish(f"task:{task_id}", type, data)
+
     worker = Worker(
         resources.queue,
         jobs.tasks,
@@ -79,6 +83,7 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
         lease_seconds=settings.task_lease_seconds,
         grace_seconds=settings.task_grace_seconds,
         connect_leases=_lease_client(settings),
+        announce=announce,
         telemetry=resources.telemetry,
     )
     async with _running(worker.run, worker.stop):

@@ -1,19 +1,23 @@
 """Redis deployments of several processes for the tests: a cluster, and a primary watched by sentinels."""
 
+import socket
 import subprocess
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tests.services import RedisServer, binary, end, free_port, wait_until_listening
 
-# A cluster's bus listens on the port plus 10000, so the port itself must leave room for it.
-HIGHEST_PORT = 55_000
+# A cluster's bus listens on the port plus this.
+BUS_OFFSET = 10_000
 
 
 def _cluster_port() -> int:
+    """A free port whose bus port is free too."""
     while True:
         port = free_port()
-        if port < HIGHEST_PORT:
+        with suppress(OSError, OverflowError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port + BUS_OFFSET))
             return port
 
 
@@ -51,12 +55,19 @@ class RedisCluster:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
     def start(self) -> "RedisCluster":
+        """Without leaving processes behind where it fails."""
+        with ExitStack() as stack:
+            stack.callback(self.stop)
+            self._start()
+            stack.pop_all()
+        return self
+
+    def _start(self) -> None:
         for node in self.nodes:
             node.start()
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         redis_cli(self.nodes[0].port, "--cluster", "create", *addresses, "--cluster-yes")
         wait_for(lambda: all("cluster_state:ok" in redis_cli(node.port, "cluster", "info") for node in self.nodes))
-        return self
 
     def stop(self) -> None:
         for node in self.nodes:
@@ -86,13 +97,20 @@ class SentinelDeployment:
         return f"redis+sentinel://{hosts}/{self.SERVICE}/0{query}"
 
     def start(self) -> "SentinelDeployment":
+        """Without leaving processes behind where it fails."""
+        with ExitStack() as stack:
+            stack.callback(self.stop)
+            self._start()
+            stack.pop_all()
+        return self
+
+    def _start(self) -> None:
         self.primary.start()
         self.replica.start()
         wait_for(lambda: "master_link_status:up" in redis_cli(self.replica.port, "info", "replication"))
         for port in self.sentinel_ports:
             self.sentinels.append(self._start_sentinel(port))
         wait_for(lambda: all(self._sees_all(port) for port in self.sentinel_ports))
-        return self
 
     def stop(self) -> None:
         for sentinel in self.sentinels:
