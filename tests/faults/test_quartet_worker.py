@@ -110,7 +110,7 @@ async def test_an_operator_gives_a_role_and_the_sessions_end(resources: Resource
         subprocess.run, command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert await user_roles(resources, user.id) == {"editor"}
+    assert await user_roles(resources, user.id) == frozenset({"editor"})
     assert await resources.sessions.get(session.id, channel="header") is None
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -26,16 +26,8 @@ RECOVERY_SECONDS = 2.0
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server of this test's own, to be killed."""
-    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def client(server: RedisServer) -> AsyncIterator[Redis]:
-    client = connect(server.url, name="faults", timeout_seconds=5)
+async def client(own_server: RedisServer) -> AsyncIterator[Redis]:
+    client = connect(own_server.url, name="faults", timeout_seconds=5)
     yield client
     await client.aclose()
 
@@ -54,31 +46,31 @@ async def recovered(load: Load) -> None:
     await eventually(lambda: load.answered > answered + 500, seconds=RECOVERY_SECONDS)
 
 
-async def test_killed_and_restarted_under_load(server: RedisServer, load: Load) -> None:
+async def test_killed_and_restarted_under_load(own_server: RedisServer, load: Load) -> None:
     for _ in range(2):
-        server.kill()
+        own_server.kill()
         load.errors.clear()
         await eventually(lambda: load.errors["CircuitOpen"] > 100)
-        server.start()
+        own_server.start()
         await recovered(load)
 
 
-async def stopped_for(seconds: float, server: RedisServer, load: Load) -> None:
-    server.signal(signal.SIGSTOP)
+async def stopped_for(seconds: float, own_server: RedisServer, load: Load) -> None:
+    own_server.signal(signal.SIGSTOP)
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     await eventually(lambda: load.errors["CircuitOpen"] > 100 and loop.time() > until, seconds=seconds + 10)
-    server.signal(signal.SIGCONT)
+    own_server.signal(signal.SIGCONT)
     await recovered(load)
 
 
-async def test_stopped_without_a_word_and_continued(server: RedisServer, load: Load) -> None:
-    await stopped_for(2, server, load)
+async def test_stopped_without_a_word_and_continued(own_server: RedisServer, load: Load) -> None:
+    await stopped_for(2, own_server, load)
 
 
 @pytest.mark.long
-async def test_stopped_for_20_seconds_and_continued(server: RedisServer, load: Load) -> None:
-    await stopped_for(20, server, load)
+async def test_stopped_for_20_seconds_and_continued(own_server: RedisServer, load: Load) -> None:
+    await stopped_for(20, own_server, load)
 
 
 @asynccontextmanager
@@ -98,10 +90,12 @@ async def repeating(redis_url: str, every_seconds: float, *command: str) -> Asyn
     await other.aclose()
 
 
-async def disturbed_for(seconds: float, server: RedisServer, load: Load, every_seconds: float, *command: str) -> None:
+async def disturbed_for(
+    seconds: float, own_server: RedisServer, load: Load, every_seconds: float, *command: str
+) -> None:
     loop = asyncio.get_running_loop()
     until, answered = loop.time() + seconds, load.answered
-    async with repeating(server.url, every_seconds, *command):
+    async with repeating(own_server.url, every_seconds, *command):
         await eventually(lambda: loop.time() > until, seconds=seconds + 10)
     assert load.answered > answered + 500
     await recovered(load)
@@ -110,22 +104,22 @@ async def disturbed_for(seconds: float, server: RedisServer, load: Load, every_s
 KILL = ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
-async def test_connections_killed_every_100_ms(server: RedisServer, load: Load) -> None:
-    await disturbed_for(1, server, load, 0.1, *KILL)
+async def test_connections_killed_every_100_ms(own_server: RedisServer, load: Load) -> None:
+    await disturbed_for(1, own_server, load, 0.1, *KILL)
 
 
 @pytest.mark.long
-async def test_connections_killed_every_100_ms_for_10_seconds(server: RedisServer, load: Load) -> None:
-    await disturbed_for(10, server, load, 0.1, *KILL)
+async def test_connections_killed_every_100_ms_for_10_seconds(own_server: RedisServer, load: Load) -> None:
+    await disturbed_for(10, own_server, load, 0.1, *KILL)
 
 
-async def test_scripts_flushed_every_10_ms_are_healed(server: RedisServer, load: Load) -> None:
-    await disturbed_for(1, server, load, 0.01, "SCRIPT", "FLUSH")
+async def test_scripts_flushed_every_10_ms_are_healed(own_server: RedisServer, load: Load) -> None:
+    await disturbed_for(1, own_server, load, 0.01, "SCRIPT", "FLUSH")
     assert not load.errors
 
 
-async def test_everything_flushed_under_load(server: RedisServer, load: Load) -> None:
-    await disturbed_for(0.5, server, load, 0.01, "FLUSHALL")
+async def test_everything_flushed_under_load(own_server: RedisServer, load: Load) -> None:
+    await disturbed_for(0.5, own_server, load, 0.01, "FLUSHALL")
     assert not load.errors
 
 
@@ -139,10 +133,10 @@ async def test_a_full_server_refuses_writes_and_goes_on_reading(client: Redis, k
     assert await client.set(keys.views(), "more")
 
 
-async def test_a_command_that_may_not_run_twice_is_not_sent_twice(server: RedisServer, client: Redis) -> None:
+async def test_a_command_that_may_not_run_twice_is_not_sent_twice(own_server: RedisServer, client: Redis) -> None:
     """INCR under killed connections: each answer says that it ran; the rest may have run once, never twice."""
     answered = failed = 0
-    async with repeating(server.url, 0.005, *KILL):
+    async with repeating(own_server.url, 0.005, *KILL):
         for _ in range(300):
             try:
                 await client.incr("counter")
@@ -154,24 +148,24 @@ async def test_a_command_that_may_not_run_twice_is_not_sent_twice(server: RedisS
     assert failed > 0
 
 
-async def test_the_breaker_opens_and_a_closed_one_stays_out_of_the_way(server: RedisServer, client: Redis) -> None:
+async def test_the_breaker_opens_and_a_closed_one_stays_out_of_the_way(own_server: RedisServer, client: Redis) -> None:
     assert await client.ping()
     assert client.stats()["breaker"] == "closed"  # type: ignore[attr-defined]
-    server.kill()
+    own_server.kill()
     with budget(BUDGET_SECONDS), pytest.raises(Unreachable):
         await client.get("x")
     await eventually(lambda: client.stats()["breaker"] == "open")  # type: ignore[attr-defined]
-    server.start()
+    own_server.start()
     await eventually(lambda: client.stats()["breaker"] == "closed", seconds=RECOVERY_SECONDS)  # type: ignore[attr-defined]
 
 
-async def test_background_work_waits_for_redis_to_come_back(server: RedisServer, client: Redis) -> None:
+async def test_background_work_waits_for_redis_to_come_back(own_server: RedisServer, client: Redis) -> None:
     await client.set("key", "value")
-    server.kill()
+    own_server.kill()
     waiting = asyncio.ensure_future(client.set("key", "again"))
     await eventually(lambda: client.stats()["connect_failures"] > 2)  # type: ignore[attr-defined]
     assert not waiting.done()
-    server.start()
+    own_server.start()
     assert await waiting
 
 

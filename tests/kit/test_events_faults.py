@@ -3,7 +3,7 @@
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -22,16 +22,8 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server of this test's own, to be killed."""
-    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def client(server: RedisServer) -> AsyncIterator[Redis]:
-    client = connect(server.url, name="faults", timeout_seconds=1)
+async def client(own_server: RedisServer) -> AsyncIterator[Redis]:
+    client = connect(own_server.url, name="faults", timeout_seconds=1)
     yield client
     await client.aclose()
 
@@ -152,14 +144,14 @@ class Storm:
 
 
 async def test_killed_and_restarted_redis_ends_in_resync(
-    server: RedisServer, client: Redis, keys: Keys, hub: Hub
+    own_server: RedisServer, client: Redis, keys: Keys, hub: Hub
 ) -> None:
     publisher = Publisher(client, keys)
     reader = await live_reader(hub, "broadcast")
     before = await publisher.publish("broadcast", "tick", 0)
     await eventually(lambda: reader.ids == [before])
-    server.kill()
-    server.start()
+    own_server.kill()
+    own_server.start()
     missed = await publish_when_back(publisher, 1)
     await eventually(lambda: reader.resyncs)
     after = await publisher.publish("broadcast", "tick", 2)
@@ -175,22 +167,22 @@ async def test_a_redis_that_keeps_its_data_ends_in_no_resync(
     tmp_path_factory: pytest.TempPathFactory, keys: Keys
 ) -> None:
     folder = tmp_path_factory.mktemp("durable")
-    server = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always").start()
-    client = connect(server.url, name="faults", timeout_seconds=1)
+    durable = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always").start()
+    client = connect(durable.url, name="faults", timeout_seconds=1)
     hub, publisher = Hub(client, keys), Publisher(client, keys)
     await hub.start()
     reader = await live_reader(hub, "broadcast")
     ids = [await publish_when_back(publisher, number) for number in range(3)]
     await eventually(lambda: reader.ids == ids)
-    server.kill()
-    server.start()
+    durable.kill()
+    durable.start()
     ids += [await publish_when_back(publisher, number) for number in range(3, 6)]
     await eventually(lambda: len(reader.ids) == 6)
     assert reader.ids == ids
     assert reader.resyncs == []
     await hub.close()
     await client.aclose()
-    server.stop()
+    durable.stop()
 
 
 async def test_a_stream_that_opens_while_redis_is_down_is_told_to_come_back(keys: Keys) -> None:
@@ -206,18 +198,20 @@ async def test_a_stream_that_opens_while_redis_is_down_is_told_to_come_back(keys
     await client.aclose()
 
 
-async def test_a_stream_stays_open_while_redis_is_down(server: RedisServer, client: Redis, keys: Keys) -> None:
+async def test_a_stream_stays_open_while_redis_is_down(own_server: RedisServer, client: Redis, keys: Keys) -> None:
     hub = Hub(client, keys, heartbeat_seconds=0.1)
     await hub.start()
     reader = await live_reader(hub, "broadcast")
-    server.kill()
+    own_server.kill()
     beats = reader.comments
     await eventually(lambda: reader.comments > beats + 5)
     assert not reader.ended
     await hub.close()
 
 
-async def test_a_feed_notices_a_redis_that_has_fallen_silent(server: RedisServer, client: Redis, keys: Keys) -> None:
+async def test_a_feed_notices_a_redis_that_has_fallen_silent(
+    own_server: RedisServer, client: Redis, keys: Keys
+) -> None:
     feed = Feed(client, keys, patience_seconds=0.05)
     await feed.open()
     await feed.subscribe(["broadcast"])
@@ -226,11 +220,11 @@ async def test_a_feed_notices_a_redis_that_has_fallen_silent(server: RedisServer
     # Idle is not silent: the server answers.
     await asyncio.wait([reading], timeout=0.4)
     assert not reading.done()
-    server.signal(signal.SIGSTOP)
+    own_server.signal(signal.SIGSTOP)
     with pytest.raises(Lost):
         await asyncio.wait_for(reading, 2)
     await feed.close()
-    server.signal(signal.SIGCONT)
+    own_server.signal(signal.SIGCONT)
 
 
 async def test_one_connection_a_process_serves_all_streams(client: Redis, keys: Keys, hub: Hub) -> None:
