@@ -14,6 +14,7 @@ from app.kit.answered import Answered
 from app.kit.breaker import Breaker, CircuitOpen, NotSent
 from app.kit.budget import current_budget
 from app.kit.commands import REPEATABLE, is_alone, is_repeatable
+from app.kit.ending import end_tasks
 from app.kit.pipeline import Pipeline
 
 # How long a command waits before it tries again: a slot under migration, a failover under way.
@@ -50,8 +51,7 @@ class PipelinedCluster(RedisCluster):
 
     async def aclose(self) -> None:
         if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.gather(self._refreshing, return_exceptions=True)
+            await end_tasks([self._refreshing])
         await self._close_pipelines()
         await super().aclose()
 

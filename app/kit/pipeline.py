@@ -21,6 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from app.kit.breaker import Breaker, CircuitOpen, NotSent, is_permanent
 from app.kit.budget import current_budget
 from app.kit.command_queue import Command, CommandQueue
+from app.kit.ending import end_tasks
 from app.kit.wire import Encodable, pack
 
 logger = logging.getLogger(__name__)
@@ -108,9 +109,7 @@ class Pipeline:
     async def aclose(self) -> None:
         """Disconnect. Whoever still waits gets an error."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
         closed = RedisConnectionError("the client is closed")
         self._queue.send_again(closed)
         self._queue.fail_pending(closed)
@@ -175,11 +174,10 @@ class Pipeline:
         try:
             await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (writer, reader):
-                task.cancel()
-            results = await asyncio.gather(writer, reader, return_exceptions=True)
-            self._last_error = next((r for r in results if isinstance(r, Exception)), None)
             self.counters.breaks += 1
+            await end_tasks((writer, reader))
+            errors = [task.exception() for task in (writer, reader) if not task.cancelled()]
+            self._last_error = next((error for error in errors if isinstance(error, Exception)), None)
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:

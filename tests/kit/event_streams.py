@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from app.kit.events.ending import end_tasks
+from app.kit.ending import end_tasks
 from app.kit.events.hub import Hub
 from tests.waiting import eventually
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.kit.cache_keys import encode_arguments
@@ -79,6 +79,9 @@ values = st.recursive(
 )
 
 
+steady = settings(deadline=None, derandomize=True, database=None)
+
+
 def typed(value: Any) -> Any:
     """A value that equals another's only where both are the same in each part and type."""
     kind = type(value)
@@ -99,22 +102,26 @@ def typed(value: Any) -> Any:
     return kind, value
 
 
+@steady
 @given(values, values)
 def test_two_values_share_an_encoding_exactly_if_they_are_the_same(one: Any, other: Any) -> None:
     assert (encode_arguments(one) == encode_arguments(other)) == (typed(one) == typed(other))
 
 
+@steady
 @given(st.lists(values, max_size=3), st.lists(values, max_size=3))
 def test_neighbours_never_run_into_each_other(one: list[Any], other: list[Any]) -> None:
     same = typed(one) == typed(other)
     assert (b"".join(map(encode_arguments, one)) == b"".join(map(encode_arguments, other))) == same
 
 
+@steady
 @given(values)
 def test_equal_values_share_an_encoding(value: Any) -> None:
     assert encode_arguments(value) == encode_arguments(copy.deepcopy(value))
 
 
+@steady
 @given(st.dictionaries(st.text() | st.integers(), st.integers(), max_size=5), st.randoms())
 def test_dicts_and_sets_have_no_order(items: dict[Any, Any], chance: Any) -> None:
     shuffled = list(items.items())

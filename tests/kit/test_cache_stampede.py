@@ -93,8 +93,8 @@ async def test_a_holder_that_is_killed_is_replaced_within_the_lease(
     holder.kill()
     began = time.monotonic()
     assert await call == "ours"
-    # The lease, and the longest pause between two looks.
-    assert time.monotonic() - began < 0.4 + 0.15
+    # The lease, the longest pause between two looks, and what a busy machine adds.
+    assert time.monotonic() - began < 0.4 + 0.5
 
 
 @pytest.mark.server
@@ -118,12 +118,12 @@ async def test_a_late_writer_is_fenced_out(start: Start, real_redis: Redis, keys
 
 
 async def test_a_compute_may_outlast_its_lease(redis: Redis, keys: Keys) -> None:
-    first, second = caches(redis, keys, 2, lease_seconds=0.1)
+    first, second = caches(redis, keys, 2, lease_seconds=0.4)
     source = Source(waits=True)
     calls = [asyncio.create_task(c.get_or_compute("key", source, ttl_seconds=60)) for c in (first, second)]
     await source.started.wait()
     [lease] = [key async for key in redis.scan_iter(match=f"*{keys.namespace}:*:lease")]
-    expires = time.monotonic() + 0.25
+    expires = time.monotonic() + 0.6
     while time.monotonic() < expires:
         assert await redis.exists(lease)
         await asyncio.sleep(0.01)
@@ -309,10 +309,9 @@ class TestGrace:
     async def test_the_grace_ends(self, redis: Redis, keys: Keys) -> None:
         cache, source = Cache(redis, keys), Source("new")
         await cache.get_or_compute("key", Source("old"), ttl_seconds=0.02, grace_seconds=0.02)
-        names = [key async for key in redis.scan_iter(match=f"*{keys.namespace}:*")]
 
         async def is_gone() -> bool:
-            return not await redis.exists(*names)
+            return not [key async for key in redis.scan_iter(match=f"*{keys.namespace}:cache:*")]
 
         await eventually(is_gone)
         assert await cache.get_or_compute("key", source, ttl_seconds=1, grace_seconds=1) == "new"

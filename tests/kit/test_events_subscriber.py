@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from app.kit.events.ending import end_tasks
+from app.kit.ending import end_tasks
 from app.kit.events.event import Event
 from app.kit.events.publisher import Publisher
 from app.kit.events.subscriber import Handler, Subscriber

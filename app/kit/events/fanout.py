@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from redis.asyncio import Redis
 
+from app.kit.ending import end_tasks
 from app.kit.events.client import Client
-from app.kit.events.ending import end_tasks
 from app.kit.events.event import Malformed, Message, is_pattern, parse_message
 from app.kit.events.feed import Feed, Lost, Received, back_off
 from app.kit.events.frames import encode_message

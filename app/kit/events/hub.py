@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 from redis.asyncio import Redis
 
 from app.kit.budget import start_budget
+from app.kit.ending import end_tasks, heed_cancellation
 from app.kit.events.client import MAX_BYTES, MAX_FRAMES, Client
-from app.kit.events.ending import end_tasks
 from app.kit.events.event import HISTORY_SECONDS, Cursor, validate_topic
 from app.kit.events.fanout import Fanout
 from app.kit.events.feed import Lost
@@ -136,7 +136,9 @@ class Hub:
             yield HEARTBEAT + encode_retry()
             join = Join(client, topics, cursor, fanout=self._fanout, history=self._history, telemetry=self._telemetry)
             while client.cursor is None and not client.ended:
-                if data := await self._step(join, client):
+                data = await self._step(join, client)
+                heed_cancellation()
+                if data:
                     yield data
             while data := await client.take():
                 yield data

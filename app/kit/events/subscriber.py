@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import msgspec
 from redis.asyncio import Redis
 
-from app.kit.events.ending import end_tasks
+from app.kit.ending import end_tasks
 from app.kit.events.event import Event, Malformed, parse_message, validate_topic
 from app.kit.events.feed import Feed, Lost, Received, back_off
 from app.kit.keys import Keys

@@ -5,6 +5,7 @@ import asyncio
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from app.kit.ending import end_tasks
 from app.kit.tasks.queue import Queue
 from app.kit.telemetry import Telemetry
 
@@ -44,10 +45,8 @@ class Wake:
             self._listening = asyncio.create_task(self._take_token())
 
     async def close(self) -> None:
-        while self._listening is not None and not self._listening.done():
-            # Again and again: redis-py swallows a cancellation that meets it while it connects.
-            self._listening.cancel()
-            await asyncio.wait([self._listening], timeout=0.01)
+        if self._listening is not None:
+            await end_tasks([self._listening])
 
     async def _take_token(self) -> None:
         try:

@@ -1,4 +1,7 @@
-"""Ends tasks for certain."""
+"""Ends tasks for certain.
+
+asyncio.wait_for before Python 3.12, which the Redis clients call, loses a cancellation that comes with its result.
+"""
 
 import asyncio
 from collections.abc import Collection
@@ -7,11 +10,7 @@ AGAIN_SECONDS = 0.1
 
 
 async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until all of them have ended, whatever they end with, and whoever cancels the caller.
-
-    Again and again, because asyncio.wait_for before Python 3.12, which redis-py calls, forgets a cancellation that
-    comes in the same moment as its result.
-    """
+    """Cancel tasks, again and again, until all have ended, whatever they end with and whoever cancels the caller."""
     interrupted = False
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
@@ -23,4 +22,11 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
     # Retrieves what they raised, of which asyncio would complain otherwise.
     await asyncio.gather(*tasks, return_exceptions=True)
     if interrupted:
+        raise asyncio.CancelledError
+
+
+def heed_cancellation() -> None:
+    """Raise the CancelledError that the running task should have had, for a task that is cancelled only once."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
         raise asyncio.CancelledError
