@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quart import Quart
-from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSchema
+from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSchema, hide
 from werkzeug.routing import IntegerConverter
 
 from app.domain.articles import routes as articles
@@ -85,6 +85,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "QUARTET_DEVELOPMENT": settings.environment == "development",
         "METRICS_TOKEN": settings.metrics_token,
         "PUBLIC_URL": settings.public_url,
+        # Browsers ask each time and get a 304: after an upgrade no old script meets a new one.
+        "SEND_FILE_MAX_AGE_DEFAULT": 0,
         # Errors are answered, never raised into the server, in tests too.
         "PROPAGATE_EXCEPTIONS": False,
     }
@@ -115,6 +117,7 @@ def _register_schema(app: Quart) -> None:
         },
     )
     app.json = StrictJSONProvider(app)
+    hide(Quart.send_static_file)
 
 
 def _register_lifespan(app: Quart, settings: Settings, telemetry: metrics.PrometheusTelemetry) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from quart import Blueprint, Response, request
-from quart_schema import document_response, tag_blueprint, validate_request
+from quart_schema import document_querystring, document_response, tag_blueprint, validate_request
 
 from app.errors import Forbidden, Invalid
 from app.kit.events.event import validate_topic
@@ -22,6 +22,13 @@ blueprint = Blueprint("events", __name__, url_prefix="/api/v1/events")
 tag_blueprint(blueprint, ["events"])
 
 
+class Listening(BaseModel):
+    """Which channels to hear, and the id of the last event that was."""
+
+    channel: list[str] = []
+    last_event_id: str = ""
+
+
 class NewEvent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -35,6 +42,7 @@ class Published(BaseModel):
 
 
 @blueprint.get("")
+@document_querystring(Listening)
 @exempt("a stream lasts for hours, and a 429 would stop an EventSource for good; the number of streams is capped")
 async def stream() -> Response:
     """A stream of server-sent events. No channel named: broadcast, and one's own user channel."""

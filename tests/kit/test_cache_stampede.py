@@ -134,8 +134,8 @@ async def test_a_compute_may_outlast_its_lease(redis: Redis, keys: Keys) -> None
 
 async def test_who_has_waited_long_enough_computes_and_stores_nothing(redis: Redis, keys: Keys) -> None:
     counts = Counts()
-    [hanging] = caches(redis, keys, 1, lease_seconds=0.05)
-    impatient = Cache(redis, keys, lease_seconds=0.05, telemetry=counts)
+    [hanging] = caches(redis, keys, 1, lease_seconds=0.3)
+    impatient = Cache(redis, keys, lease_seconds=0.3, telemetry=counts)
     source = Source(waits=True)
     stuck = asyncio.create_task(hanging.get_or_compute("key", source, ttl_seconds=60))
     await source.started.wait()
