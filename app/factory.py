@@ -127,6 +127,7 @@ def _register_lifespan(app: Quart, settings: Settings, telemetry: metrics.Promet
             resources = await stack.enter_async_context(open_resources(settings, role="web", telemetry=telemetry))
             app.extensions[EXTENSION] = resources
             await stack.enter_async_context(relaying(resources))
+            stack.callback(telemetry.start_timing_collections())
             if settings.consumer:
                 await stack.enter_async_context(consuming(settings, resources, JOBS))
             yield
@@ -134,10 +135,14 @@ def _register_lifespan(app: Quart, settings: Settings, telemetry: metrics.Promet
 
 def check_redis_url(settings: Settings) -> None:
     """SettingsError, naming the part that is wrong."""
-    try:
-        parse_url(settings.redis_url)
-    except BadURL as error:
-        raise SettingsError([f"REDIS_URL: {error}"]) from error
+    problems = []
+    for name, url in (("REDIS_URL", settings.redis_url), ("CACHE_REDIS_URL", settings.cache_redis_url)):
+        try:
+            parse_url(url or "memory://")
+        except BadURL as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise SettingsError(problems)
 
 
 def _version() -> str:

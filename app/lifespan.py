@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from redis.asyncio import Redis
+
 from app.db.database import Database
 from app.kit.cache import Cache
 from app.kit.client import connect
+from app.kit.durability import warn_of_loss
+from app.kit.ending import end_tasks
 from app.kit.events.hub import Hub
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
@@ -47,6 +51,11 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
     async with AsyncExitStack() as stack:
         redis = connect(settings.redis_url, name=_client_name(settings, role), timeout_seconds=BACKGROUND_SECONDS)
         stack.push_async_callback(redis.aclose)
+        cache_redis = redis
+        if settings.cache_redis_url:
+            name = _client_name(settings, f"{role}-cache")
+            cache_redis = connect(settings.cache_redis_url, name=name, timeout_seconds=BACKGROUND_SECONDS)
+            stack.push_async_callback(cache_redis.aclose)
         database = Database(
             settings.database_url,
             settings.database_replica_url or None,
@@ -54,7 +63,9 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
             max_overflow=settings.database_max_overflow,
         )
         stack.push_async_callback(database.close)
-        resources = _blocks(settings, Keys(settings.namespace), redis=redis, database=database, telemetry=telemetry)
+        keys = Keys(settings.namespace)
+        cache = Cache(cache_redis, keys, telemetry=telemetry)
+        resources = _blocks(settings, keys, redis=redis, cache=cache, database=database, telemetry=telemetry)
         await resources.hub.start()
         stack.push_async_callback(resources.hub.close)
         yield resources
@@ -86,8 +97,13 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
         announce=announce,
         telemetry=resources.telemetry,
     )
-    async with _running(worker.run, worker.stop):
-        yield
+    # Beside the start, not before it: a server that does not answer would hold it up.
+    warning = asyncio.create_task(warn_of_loss(resources.redis))
+    try:
+        async with _running(worker.run, worker.stop):
+            yield
+    finally:
+        await end_tasks([warning])
 
 
 @asynccontextmanager
@@ -101,10 +117,11 @@ async def _running(run: Callable[[], Awaitable[None]], stop: Callable[[], None])
         await task
 
 
-def _blocks(settings: Settings, keys: Keys, *, redis: Any, database: Database, telemetry: Telemetry) -> Resources:
+def _blocks(
+    settings: Settings, keys: Keys, *, redis: Redis, cache: Cache, database: Database, telemetry: Telemetry
+) -> Resources:
     publisher = Publisher(redis, keys, telemetry=telemetry)
     queue = Queue(redis, keys)
-    cache = Cache(redis, keys, telemetry=telemetry)
     return Resources(
         redis=redis,
         keys=keys,

@@ -1,6 +1,7 @@
 """Serving under Hypercorn: sockets with bounds for stalled clients, and a shutdown that ends event streams first."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -20,6 +21,9 @@ CONFIG_FILE = Path(__file__).parent.parent / "hypercorn.toml"
 USER_TIMEOUT_MS = 30_000
 # What the kernel holds for one connection. Small, so that a client that reads slowly is noticed here.
 SEND_BUFFER_BYTES = 64 * 1024
+# Objects made before the youngest generation is collected, and collections of one before the next older's. The
+# defaults (700, 10, 10) suit scripts: with 10,000 streams open, each full collection stops the loop for long.
+GC_THRESHOLDS = (10_000, 20, 50)
 
 
 class BoundedConfig(Config):
@@ -48,6 +52,10 @@ def configuration(settings: Settings) -> Config:
 def serve_one(app: Quart, settings: Settings) -> None:
     """Serve in this process until SIGINT or SIGTERM."""
     config = configuration(settings)
+    # What is loaded now stays: the collector need not look at it again, and looks less often at the rest.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(app, config, drain_seconds=settings.drain_seconds))
 

@@ -78,6 +78,7 @@ class Settings(BaseModel):
     metrics_token: str = Field(default="", repr=False)
 
     redis_url: Annotated[str, _scheme_in(REDIS_SCHEMES)] = Field(default="memory://", repr=False)
+    cache_redis_url: Annotated[str, _scheme_in(REDIS_SCHEMES)] = Field(default="", repr=False)
     allow_embedded_redis: bool = False
     namespace: Annotated[str, AfterValidator(_namespace)] = "quartet"
     redis_budget_ms: int = Field(default=250, ge=10, le=60_000)

@@ -55,8 +55,10 @@ class PipelinedRedis(Redis):
         for sentinel in self._sentinels:
             await sentinel.aclose()
 
-    def stats(self) -> dict[str, Any]:
-        return self._automatic.stats()
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """State and counters, for metrics and health. `dedicated`: connections beside the pipeline's."""
+        dedicated = sum(count for count, _ in self.connection_pool.get_connection_count())
+        return {"server": {**self._automatic.stats(), "dedicated": dedicated}}
 
 
 def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int = 64) -> Redis:
@@ -82,6 +84,11 @@ def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int
         pool: ConnectionPool = SentinelConnectionPool(target.service, sentinel, ssl=target.tls, **options)
         return PipelinedRedis(pool=pool, timeout_seconds=timeout_seconds, sentinels=sentinel.sentinels)
     return PipelinedRedis(pool=_pool(target, options), timeout_seconds=timeout_seconds)
+
+
+def client_stats(redis: Redis) -> dict[str, dict[str, Any]]:
+    """State and counters of each server's pipeline, by the server's name; none for the embedded store."""
+    return redis.stats() if isinstance(redis, PipelinedRedis | PipelinedCluster) else {}
 
 
 def _connection_options(target: Target, name: str) -> dict[str, Any]:

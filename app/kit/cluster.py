@@ -55,10 +55,9 @@ class PipelinedCluster(RedisCluster):
         await self._close_pipelines()
         await super().aclose()
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, dict[str, Any]]:
         """State and counters by node, for metrics and health."""
-        nodes = {name: pipeline.stats() for name, pipeline in self._pipelines.items()}
-        return {"breaker": self.breaker.state, "nodes": nodes}
+        return {name: pipeline.stats() for name, pipeline in self._pipelines.items()}
 
     async def _route(self, slot: int, args: tuple[Any, ...], *, repeatable: bool) -> Any:
         """The raw reply of whichever node has the slot, within the work's patience."""

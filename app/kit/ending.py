@@ -5,11 +5,12 @@ asyncio.wait_for before Python 3.12, which the Redis clients call, loses a cance
 
 import asyncio
 from collections.abc import Collection
+from typing import Any
 
 AGAIN_SECONDS = 0.1
 
 
-async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
+async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks, again and again, until all have ended, whatever they end with and whoever cancels the caller."""
     interrupted = False
     while pending := [task for task in tasks if not task.done()]:

@@ -8,6 +8,7 @@ from typing import Any
 from quart import Blueprint, Response, jsonify
 from redis.exceptions import ResponseError
 
+from app.kit.client import client_stats
 from app.resources import Resources
 from app.web import resources
 from app.web.rate_limit import exempt
@@ -70,7 +71,9 @@ async def _checks(found: Resources, probes: Mapping[str, Callable[[Resources], A
 async def _redis(found: Resources) -> Check:
     began = time.perf_counter()
     await found.redis.ping()
-    return {"status": "healthy", "latency_ms": round((time.perf_counter() - began) * 1000, 2)}
+    latency_ms = round((time.perf_counter() - began) * 1000, 2)
+    breakers = {name: stats["breaker"] for name, stats in client_stats(found.redis).items()}
+    return {"status": "healthy", "latency_ms": latency_ms, "breakers": breakers}
 
 
 async def _redis_memory(found: Resources) -> Check:

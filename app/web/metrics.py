@@ -1,7 +1,9 @@
 """Telemetry collected by prometheus_client, and the /metrics route."""
 
+import gc
 import hmac
 import ipaddress
+import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
@@ -12,6 +14,8 @@ from prometheus_client.process_collector import ProcessCollector
 from quart import Blueprint, Response, current_app, request
 
 from app.errors import Forbidden
+from app.kit.client import client_stats
+from app.web import resources
 from app.web.rate_limit import exempt
 
 PREFIX = "quartet_"
@@ -43,6 +47,7 @@ class PrometheusTelemetry:
 
     def __init__(self, *, version: str) -> None:
         self.registry = CollectorRegistry()
+        self._collection_began = 0.0
         self._counters = Family(lambda name, labels: Counter(name, name, labels, registry=self.registry))
         self._gauges = Family(lambda name, labels: Gauge(name, name, labels, registry=self.registry))
         self._histograms = Family(
@@ -61,6 +66,18 @@ class PrometheusTelemetry:
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
         self._gauges.get(name, labels).set(value)
 
+    def _time_collection(self, phase: str, _info: dict[str, int]) -> None:
+        """The loop stands still while the collector runs: how long, and how often."""
+        if phase == "start":
+            self._collection_began = time.perf_counter()
+        else:
+            self.observe("gc_pause_seconds", time.perf_counter() - self._collection_began)
+
+    def start_timing_collections(self) -> Callable[[], None]:
+        """Returns what stops it."""
+        gc.callbacks.append(self._time_collection)
+        return lambda: gc.callbacks.remove(self._time_collection)
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -71,7 +88,17 @@ class PrometheusTelemetry:
 async def metrics() -> Response:
     _check_reader(current_app.config[METRICS_TOKEN])
     telemetry: PrometheusTelemetry = current_app.extensions[EXTENSION]
+    _gauge_redis(telemetry)
     return Response(telemetry.exposition(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _gauge_redis(telemetry: PrometheusTelemetry) -> None:
+    """The pipelines count for themselves, for a count each command would cost as much as the command."""
+    for server, stats in client_stats(resources().redis).items():
+        telemetry.gauge("redis_breaker_open", float(stats["breaker"] == "open"), server=server)
+        for name, value in stats.items():
+            if isinstance(value, int):
+                telemetry.gauge(f"redis_{name}", float(value), server=server)
 
 
 def _check_reader(token: str) -> None:

@@ -307,7 +307,7 @@ class TestGrace:
         assert await first == "too old by now"
 
     async def test_the_grace_ends(self, redis: Redis, keys: Keys) -> None:
-        cache, source = Cache(redis, keys), Source("new")
+        cache, source = Cache(redis, keys, lease_seconds=2), Source("new")
         await cache.get_or_compute("key", Source("old"), ttl_seconds=0.02, grace_seconds=0.02)
 
         async def is_gone() -> bool:

@@ -479,9 +479,9 @@ async def test_round_trips(real_redis: PipelinedRedis, keys: Keys) -> None:
     await store.save(record, changed={}, removed=())
 
     async def trips(path: str, cookie: str | None) -> int:
-        before = real_redis.stats()["batches"]
+        before = real_redis.stats()["server"]["batches"]
         assert (await get(app, path, cookie=cookie)).status_code == 200
-        return int(real_redis.stats()["batches"] - before)
+        return int(real_redis.stats()["server"]["batches"] - before)
 
     record = await store.create({"n": 0}, channel="cookie", user_id=1)
     plan = {"/none": None, "/begin": None, "/read": record.id, "/modify": record.id, "/end": record.id}
