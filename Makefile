@@ -35,7 +35,7 @@ test: $(VENV)/requirements-dev.installed ## Run the tests; those that need a mis
 	@$(IN_VENV) -m pytest
 
 test-long: $(VENV)/requirements-dev.installed ## Run the soaks and the long fault runs
-	@$(IN_VENV) -m pytest -m long
+	@$(IN_VENV) -m pytest -m long -o faulthandler_timeout=1800
 
 check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the direction of imports
 	@$(IN_VENV) -m ruff check .

@@ -2,5 +2,8 @@
 
 from app.factory import create_app
 from app.settings import load_settings
+from app.web.request_log import configure_logging
 
-app = create_app(load_settings())
+settings = load_settings()
+configure_logging(settings.log_level)
+app = create_app(settings)

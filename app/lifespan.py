@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
 from app.kit.rate_limit import RateLimiter
 from app.kit.sessions import SessionStore
+from app.kit.supervisor import supervised
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.registry import Task
 from app.kit.tasks.schedule import Entry
@@ -74,7 +75,7 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
 @asynccontextmanager
 async def relaying(resources: Resources) -> AsyncIterator[None]:
     """Relay the outbox for the duration of the block, and at its end what this process has committed last."""
-    async with _running(resources.outbox.run, resources.outbox.stop):
+    async with supervised("outbox", lambda: resources.outbox, telemetry=resources.telemetry):
         yield
 
 
@@ -85,36 +86,27 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
     async def announce(task_id: str, type: str, data: Any) -> None:
         await resources.publisher.publish(f"task:{task_id}", type, data)
 
-    worker = Worker(
-        resources.queue,
-        jobs.tasks,
-        resources=resources,
-        schedule=jobs.schedule,
-        concurrency=settings.worker_concurrency,
-        lease_seconds=settings.task_lease_seconds,
-        grace_seconds=settings.task_grace_seconds,
-        connect_leases=_lease_client(settings),
-        announce=announce,
-        telemetry=resources.telemetry,
-    )
+    def make_worker() -> Worker:
+        return Worker(
+            resources.queue,
+            jobs.tasks,
+            resources=resources,
+            schedule=jobs.schedule,
+            concurrency=settings.worker_concurrency,
+            lease_seconds=settings.task_lease_seconds,
+            grace_seconds=settings.task_grace_seconds,
+            connect_leases=_lease_client(settings),
+            announce=announce,
+            telemetry=resources.telemetry,
+        )
+
     # Beside the start, not before it: a server that does not answer would hold it up.
     warning = asyncio.create_task(warn_of_loss(resources.redis))
     try:
-        async with _running(worker.run, worker.stop):
+        async with supervised("worker", make_worker, telemetry=resources.telemetry):
             yield
     finally:
         await end_tasks([warning])
-
-
-@asynccontextmanager
-async def _running(run: Callable[[], Awaitable[None]], stop: Callable[[], None]) -> AsyncIterator[None]:
-    """`run` beside the block. That it ends by itself is a defect, and is raised when the block ends."""
-    task = asyncio.ensure_future(run())
-    try:
-        yield
-    finally:
-        stop()
-        await task
 
 
 def _blocks(

@@ -109,7 +109,8 @@ class Outbox:
         While Redis does not answer this fails open, and the relay makes it good as soon as it does.
         """
         message = Invalidation(tags)
-        session.after_commit.append(partial(self._invalidate_now, self._add(session, message), message))
+        # Before what was listed so far: who hears of the change shall not read what was cached before it.
+        session.after_commit.insert(0, partial(self._invalidate_now, self._add(session, message), message))
 
     async def run(self) -> None:
         """Relay until stop(), and at the end what this process has committed last."""

@@ -21,6 +21,7 @@ CONFIG_FILE = Path(__file__).parent.parent / "hypercorn.toml"
 USER_TIMEOUT_MS = 30_000
 # What the kernel holds for one connection. Small, so that a client that reads slowly is noticed here.
 SEND_BUFFER_BYTES = 64 * 1024
+DEVELOPMENT_GRACE_SECONDS = 0.5
 # Objects made before the youngest generation is collected, and collections of one before the next older's. The
 # defaults (700, 10, 10) suit scripts: with 10,000 streams open, each full collection stops the loop for long.
 GC_THRESHOLDS = (10_000, 20, 50)
@@ -44,6 +45,9 @@ def configuration(settings: Settings) -> Config:
     config = BoundedConfig.from_toml(CONFIG_FILE)
     config.bind = [settings.bind]
     config.workers = settings.workers
+    if not settings.is_production:
+        # Ctrl-C shall end it at once, also while a request is under way.
+        config.graceful_timeout = DEVELOPMENT_GRACE_SECONDS
     # Hypercorn's own handler would write each line a second time.
     config.errorlog = logging.getLogger("hypercorn")
     return config

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  it protects nothing
 SECRET_KEY_LENGTH = 32
@@ -43,6 +45,30 @@ def _scheme_in(schemes: tuple[str, ...]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _address(value: str) -> str:
+    if value.startswith("unix:"):
+        return value
+    port = value.rpartition(":")[2]
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("must be host:port with a port from 1 to 65535, or unix:/a/path")
+    return value
+
+
+def _database(url: str) -> str:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        # Its text would repeat the URL, and so the password.
+        raise ValueError("is not a database URL: a part of it, such as the port, cannot be read") from error
+    if parsed.drivername.startswith("sqlite") and parsed.database in {None, "", ":memory:"}:
+        raise ValueError("must name a file: each connection to an in-memory SQLite has a database of its own")
+    return url
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -68,13 +94,15 @@ class Settings(BaseModel):
 
     environment: Literal["development", "testing", "production"] = "development"
     secret_key: str = Field(default=DEVELOPMENT_SECRET_KEY, repr=False)
-    bind: str = Field(default=DEFAULT_BIND, pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):\d{1,5}$|^unix:.+")
+    bind: Annotated[str, AfterValidator(_address)] = Field(
+        default=DEFAULT_BIND, pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):\d{1,5}$|^unix:.+"
+    )
     workers: int = Field(default=1, ge=1, le=64)
-    public_url: str = Field(default=f"http://{DEFAULT_BIND}", pattern=r"^https?://[^/]+$")
-    allowed_hosts: CommaList = ()
+    public_url: str = Field(default=f"http://{DEFAULT_BIND}", pattern=r"^https?://[^/:@]+(:\d{1,5})?$")
+    allowed_hosts: Annotated[CommaList, BeforeValidator(_lower)] = ()
     trusted_proxies: Networks = ()
     trusted_hops: int = Field(default=0, ge=0, le=16)
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     metrics_token: str = Field(default="", repr=False)
 
     redis_url: Annotated[str, _scheme_in(REDIS_SCHEMES)] = Field(default="memory://", repr=False)
@@ -83,10 +111,12 @@ class Settings(BaseModel):
     namespace: Annotated[str, AfterValidator(_namespace)] = "quartet"
     redis_budget_ms: int = Field(default=250, ge=10, le=60_000)
 
-    database_url: Annotated[str, _scheme_in(DATABASE_SCHEMES)] = Field(
+    database_url: Annotated[str, _scheme_in(DATABASE_SCHEMES), AfterValidator(_database)] = Field(
         default="sqlite+aiosqlite:///var/quartet.db", repr=False
     )
-    database_replica_url: Annotated[str, _scheme_in(DATABASE_SCHEMES)] = Field(default="", repr=False)
+    database_replica_url: Annotated[str, _scheme_in(DATABASE_SCHEMES), AfterValidator(_database)] = Field(
+        default="", repr=False
+    )
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     database_max_overflow: int = Field(default=20, ge=0, le=1000)
 
@@ -97,9 +127,9 @@ class Settings(BaseModel):
 
     consumer: bool = True
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
-    task_lease_seconds: float = Field(default=30, ge=1)
-    task_grace_seconds: float = Field(default=10, ge=0)
-    drain_seconds: float = Field(default=1, ge=0)
+    task_lease_seconds: float = Field(default=30, ge=1, le=3600)
+    task_grace_seconds: float = Field(default=10, ge=0, le=50)
+    drain_seconds: float = Field(default=1, ge=0, le=3600)
     max_streams: int = Field(default=10_000, ge=1)
 
     @property
@@ -163,7 +193,8 @@ def _cross_checks(values: Mapping[str, Any]) -> list[str]:
     """Rules over several variables. They read raw values, so that they report beside the fields' own errors."""
     problems = []
     embedded = values.get("redis_url", "memory://").startswith("memory:")
-    if embedded and str(values.get("workers", "1")) != "1":
+    workers = str(values.get("workers", "1"))
+    if embedded and workers.isdecimal() and int(workers) > 1:
         problems.append(
             "WORKERS: more than one needs a Redis server: memory:// lives in one process, "
             "so each worker would have sessions, limits and tasks of its own"

@@ -152,3 +152,16 @@ async def test_channels_that_are_not_ones_own_are_refused(client: QuartClient, c
     response = await client.get("/api/v1/events", query_string={"channel": channel})
     assert response.status_code in {401, 403, 422}
     await assert_problem(response, response.status_code)
+
+
+@pytest.mark.parametrize("name", ["a" * 400, "a\x00b", "../app.py", "%2e%2e/asgi.py", "x" * 5000, "", "no.js"])
+async def test_static_names_that_are_no_file_are_404(client: QuartClient, name: str) -> None:
+    await assert_problem(await client.get(f"/static/{name}"), 404)
+
+
+async def test_invented_methods_make_no_metrics_of_their_own(client: QuartClient) -> None:
+    for number in range(3):
+        await client.open("/health/live", method=f"JUNK{number}")
+    text = await (await client.get("/metrics", scope_base={"client": ("127.0.0.1", 1)})).get_data(as_text=True)
+    assert "JUNK" not in text
+    assert 'method="other"' in text

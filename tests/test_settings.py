@@ -84,3 +84,31 @@ def test_links_lead_to_the_address_that_is_served_unless_told_otherwise() -> Non
     assert load_settings({"BIND": "127.0.0.1:9000"}).public_url == "http://127.0.0.1:9000"
     settings = load_settings({"PUBLIC_URL": "https://example.org", "ALLOWED_HOSTS": "www.example.org"})
     assert settings.hosts == ("example.org", "www.example.org")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql+asyncpg://user:hunter2@host:bad/db"),
+        ("DATABASE_URL", "sqlite+aiosqlite://"),
+        ("DATABASE_REPLICA_URL", "sqlite+aiosqlite:///:memory:"),
+        ("BIND", "127.0.0.1:99999"),
+        ("BIND", "127.0.0.1:0"),
+        ("PUBLIC_URL", "http://:80"),
+        ("PUBLIC_URL", "https://example.org/path"),
+        ("DRAIN_SECONDS", "inf"),
+        ("TASK_GRACE_SECONDS", "nan"),
+        ("TASK_LEASE_SECONDS", "inf"),
+        ("WORKERS", "0"),
+        ("NAMESPACE", "a{b}"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_the_start(name: str, value: str) -> None:
+    [problem] = problems(**{name: value})
+    assert problem.startswith(f"{name}:")
+    assert "hunter2" not in problem
+
+
+def test_case_does_not_matter_where_it_means_nothing() -> None:
+    settings = load_settings({"LOG_LEVEL": "INFO", "ALLOWED_HOSTS": "Example.COM"})
+    assert (settings.log_level, settings.allowed_hosts) == ("info", ("example.com",))

@@ -112,7 +112,7 @@ class SessionStore:
         try:
             return await self._read(session_id, channel)
         except Unreadable as error:
-            self._telemetry.count("session_rejected_total", reason=error.reason)
+            self._telemetry.count("session_rejected", reason=error.reason)
             return None
 
     async def save(self, record: SessionRecord, *, changed: Mapping[str, Any], removed: Collection[str]) -> bool:
@@ -228,5 +228,5 @@ class SessionStore:
         try:
             return await call
         except Unreachable:
-            self._telemetry.count("session_unreachable_total", operation=operation)
+            self._telemetry.count("session_unreachable", operation=operation)
             raise

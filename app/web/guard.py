@@ -7,17 +7,29 @@ from typing import Any
 from quart import Quart, Response
 from quart_schema.validation import QUART_SCHEMA_REQUEST_ATTRIBUTE, DataSource
 
+from app.errors import NotFound
 from app.web import auth, cache, problems, rate_limit
 
 
 def guard_views(app: Quart) -> None:
     """Wrap each registered view once. Called by the factory when every route is there.
 
-    Static files are the same for everyone and cost no backend anything: they are not guarded.
+    Static files are the same for everyone and cost no backend anything: they have no limit and no session.
     """
     for endpoint, view in app.view_functions.items():
-        if endpoint != "static":
-            app.view_functions[endpoint] = _guarded(view)
+        app.view_functions[endpoint] = _static(view) if endpoint == "static" else _guarded(view)
+
+
+def _static(view: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(view)
+    async def static(filename: str) -> Any:
+        try:
+            return await view(filename=filename)
+        except (OSError, ValueError) as error:
+            # A name that no file system takes: too long, or with a NUL in it.
+            raise NotFound from error
+
+    return static
 
 
 def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:

@@ -107,8 +107,8 @@ def _check_reader(token: str) -> None:
     The peer is the socket's: a proxy on the same machine would pass for loopback, hence the token.
     """
     if token:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
+        given = request.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             raise Forbidden("The metrics need their token.")
         return
     try:

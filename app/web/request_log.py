@@ -11,6 +11,7 @@ from app.kit.telemetry import Telemetry
 
 logger = logging.getLogger("app.requests")
 HEADER = "X-Request-ID"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
@@ -43,10 +44,12 @@ def register(app: Quart, telemetry: Telemetry) -> None:
         seconds = time.perf_counter() - g.began
         # The route's template, never the raw path: paths hold ids, and are without number.
         route = request.url_rule.rule if request.url_rule else "unmatched"
-        labels = {"method": request.method, "route": route, "status": str(response.status_code)}
+        # Nor any method: a client may invent those too.
+        method = request.method if request.method in METHODS else "other"
+        labels = {"method": method, "route": route, "status": str(response.status_code)}
         telemetry.count("http_requests", **labels)
         telemetry.observe("http_request_seconds", seconds, route=route)
-        logger.info("%s %s %s %.1f ms", request.method, route, response.status_code, seconds * 1000)
+        logger.info("%s %s %s %.1f ms", method, route, response.status_code, seconds * 1000)
         return response
 
     app.before_request(begin)

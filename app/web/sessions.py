@@ -125,7 +125,7 @@ class BrowserSession(SessionMixin):
         except Unstorable as error:
             # Fails open, as far as it goes: the answer stands, the session stays as it was, or ends as was asked.
             logger.error("a session was not saved: %s", error)
-            resources().telemetry.count("session_unstorable_total")
+            resources().telemetry.count("session_unstorable")
             if self._ended_id is not None:
                 await store.delete(self._ended_id)
 

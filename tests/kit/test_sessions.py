@@ -137,7 +137,7 @@ async def test_junk_is_no_session_and_redis_is_not_asked(keys: Keys, junk: str) 
     assert await store.get(junk, channel="cookie") is None
     assert await store.delete(junk) is False
     assert await store.end(1, junk) is False
-    assert counts.values == {("session_rejected_total", "malformed"): 1}
+    assert counts.values == {("session_rejected", "malformed"): 1}
     await nowhere.aclose()
 
 
@@ -429,7 +429,7 @@ async def test_what_cannot_be_read_is_no_session(redis: Redis, keys: Keys) -> No
     lacking = await store.create({}, channel="cookie")
     await redis.hdel(key_of(keys, lacking), "expires")
     assert not await is_live(store, lacking)
-    assert counts.values == {("session_rejected_total", "corrupt"): len(broken) + 1}
+    assert counts.values == {("session_rejected", "corrupt"): len(broken) + 1}
 
 
 async def test_a_key_of_another_type_is_no_session(store: SessionStore, redis: Redis, keys: Keys) -> None:

@@ -42,10 +42,7 @@ class Publisher:
         ValueError for a channel, a type or a size that is not allowed. Fails closed: a Redis that is down raises
         app.kit.client.Unreachable, and it is the caller (the outbox) who tries again, with the same `event_id`.
         """
-        event = Event(validate_type(type), data, datetime.now(UTC), validate_channel(channel))
-        payload = msgspec.json.encode(event)
-        if len(payload) > MAX_PAYLOAD_BYTES:
-            raise ValueError(f"an event of {len(payload)} bytes; {MAX_PAYLOAD_BYTES} are allowed")
+        payload = _encode(Event(validate_type(type), data, datetime.now(UTC), validate_channel(channel)))
         seen_seconds = CALLERS_ID_SECONDS if event_id else OWN_ID_SECONDS
         keys = self._keys
         published: bytes = await run_script(
@@ -70,3 +67,10 @@ class Publisher:
         )
         self._telemetry.count("events_published")
         return published.decode()
+
+
+def _encode(event: Event) -> bytes:
+    payload = msgspec.json.encode(event)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"an event of {len(payload)} bytes; {MAX_PAYLOAD_BYTES} are allowed")
+    return payload
