@@ -22,6 +22,7 @@ USER_TIMEOUT_MS = 30_000
 # What the kernel holds for one connection. Small, so that a client that reads slowly is noticed here.
 SEND_BUFFER_BYTES = 64 * 1024
 DEVELOPMENT_GRACE_SECONDS = 0.5
+LAST_SECONDS = 10.0
 # Objects made before the youngest generation is collected, and collections of one before the next older's. The
 # defaults (700, 10, 10) suit scripts: with 10,000 streams open, each full collection stops the loop for long.
 GC_THRESHOLDS = (10_000, 20, 50)
@@ -45,6 +46,8 @@ def configuration(settings: Settings) -> Config:
     config = BoundedConfig.from_toml(CONFIG_FILE)
     config.bind = [settings.bind]
     config.workers = settings.workers
+    # The lifespan's end: tasks get their grace, and then some for the last reports and the outbox.
+    config.shutdown_timeout = settings.task_grace_seconds + LAST_SECONDS
     if not settings.is_production:
         # Ctrl-C shall end it at once, also while a request is under way.
         config.graceful_timeout = DEVELOPMENT_GRACE_SECONDS

@@ -24,6 +24,8 @@ REDIS_SCHEMES = (
     "redis+cluster",
     "rediss+cluster",
 )
+# A name or an IPv4 address, or an IPv6 address in brackets.
+_HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])"
 DATABASE_SCHEMES = ("sqlite+aiosqlite", "postgresql+asyncpg")
 
 
@@ -48,8 +50,8 @@ def _scheme_in(schemes: tuple[str, ...]) -> AfterValidator:
 def _address(value: str) -> str:
     if value.startswith("unix:"):
         return value
-    port = value.rpartition(":")[2]
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    found = re.fullmatch(rf"{_HOST}:(\d{{1,5}})", value)
+    if found is None or not 0 < int(found[1]) < 65536:
         raise ValueError("must be host:port with a port from 1 to 65535, or unix:/a/path")
     return value
 
@@ -87,6 +89,9 @@ CommaList = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 
 
+DatabaseURL = Annotated[str, _scheme_in(DATABASE_SCHEMES), AfterValidator(_database)]
+
+
 class Settings(BaseModel):
     """One field a variable: `redis_url` is read from REDIS_URL, and so on. docs/settings.md describes each."""
 
@@ -94,11 +99,9 @@ class Settings(BaseModel):
 
     environment: Literal["development", "testing", "production"] = "development"
     secret_key: str = Field(default=DEVELOPMENT_SECRET_KEY, repr=False)
-    bind: Annotated[str, AfterValidator(_address)] = Field(
-        default=DEFAULT_BIND, pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):\d{1,5}$|^unix:.+"
-    )
+    bind: Annotated[str, AfterValidator(_address)] = DEFAULT_BIND
     workers: int = Field(default=1, ge=1, le=64)
-    public_url: str = Field(default=f"http://{DEFAULT_BIND}", pattern=r"^https?://[^/:@]+(:\d{1,5})?$")
+    public_url: str = Field(default=f"http://{DEFAULT_BIND}", pattern=rf"^https?://{_HOST}(:\d{{1,5}})?$")
     allowed_hosts: Annotated[CommaList, BeforeValidator(_lower)] = ()
     trusted_proxies: Networks = ()
     trusted_hops: int = Field(default=0, ge=0, le=16)
@@ -111,12 +114,8 @@ class Settings(BaseModel):
     namespace: Annotated[str, AfterValidator(_namespace)] = "quartet"
     redis_budget_ms: int = Field(default=250, ge=10, le=60_000)
 
-    database_url: Annotated[str, _scheme_in(DATABASE_SCHEMES), AfterValidator(_database)] = Field(
-        default="sqlite+aiosqlite:///var/quartet.db", repr=False
-    )
-    database_replica_url: Annotated[str, _scheme_in(DATABASE_SCHEMES), AfterValidator(_database)] = Field(
-        default="", repr=False
-    )
+    database_url: DatabaseURL = Field(default="sqlite+aiosqlite:///var/quartet.db", repr=False)
+    database_replica_url: DatabaseURL = Field(default="", repr=False)
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     database_max_overflow: int = Field(default=20, ge=0, le=1000)
 

@@ -81,7 +81,9 @@ def test_settings_are_frozen() -> None:
 
 
 def test_links_lead_to_the_address_that_is_served_unless_told_otherwise() -> None:
-    assert load_settings({"BIND": "127.0.0.1:9000"}).public_url == "http://127.0.0.1:9000"
+    for bind in ("127.0.0.1:9000", "[::1]:9000", "localhost:9000"):
+        assert load_settings({"BIND": bind}).public_url == f"http://{bind}"
+    assert load_settings({"BIND": "unix:/run/quartet.sock"}).public_url == "http://127.0.0.1:8000"
     settings = load_settings({"PUBLIC_URL": "https://example.org", "ALLOWED_HOSTS": "www.example.org"})
     assert settings.hosts == ("example.org", "www.example.org")
 
