@@ -1,5 +1,6 @@
 """What operators and proxies see: health, metrics, headers, the document, and a Redis that is down."""
 
+import gc
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -39,6 +40,19 @@ async def test_metrics_are_for_loopback_only(client: QuartClient) -> None:
     assert (await client.get("/metrics", scope_base={"client": ("192.0.2.1", 1)})).status_code == 403
     headers = {"X-Forwarded-For": "192.0.2.1"}
     assert (await client.get("/metrics", headers=headers, scope_base={"client": ("127.0.0.1", 1)})).status_code == 403
+
+
+async def test_a_collection_in_the_middle_of_a_metric_blocks_nothing(client: QuartClient) -> None:
+    """The collector may run at any allocation, also while a metric holds its lock."""
+    before = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    try:
+        for path in ("/health", "/docs", "/nothing"):
+            await client.get(path)
+        text = await (await client.get("/metrics", scope_base={"client": ("127.0.0.1", 1)})).get_data(as_text=True)
+    finally:
+        gc.set_threshold(*before)
+    assert "quartet_gc_pause_seconds" in text
 
 
 async def test_metrics_with_a_token_ask_for_it(sqlite_template: Path) -> None:

@@ -48,6 +48,7 @@ class PrometheusTelemetry:
     def __init__(self, *, version: str) -> None:
         self.registry = CollectorRegistry()
         self._collection_began = 0.0
+        self._collecting_seconds = 0.0
         self._counters = Family(lambda name, labels: Counter(name, name, labels, registry=self.registry))
         self._gauges = Family(lambda name, labels: Gauge(name, name, labels, registry=self.registry))
         self._histograms = Family(
@@ -66,20 +67,21 @@ class PrometheusTelemetry:
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
         self._gauges.get(name, labels).set(value)
 
-    def _time_collection(self, phase: str, _info: dict[str, int]) -> None:
-        """The loop stands still while the collector runs: how long, and how often."""
-        if phase == "start":
-            self._collection_began = time.perf_counter()
-        else:
-            self.observe("gc_pause_seconds", time.perf_counter() - self._collection_began)
-
     def start_timing_collections(self) -> Callable[[], None]:
-        """Returns what stops it."""
+        """Time the garbage collector, during which the loop stands still. Returns what stops it."""
         gc.callbacks.append(self._time_collection)
         return lambda: gc.callbacks.remove(self._time_collection)
 
+    def _time_collection(self, phase: str, _info: dict[str, int]) -> None:
+        """It may run at any allocation, within a metric's own lock too: so it only adds up."""
+        if phase == "start":
+            self._collection_began = time.perf_counter()
+        else:
+            self._collecting_seconds += time.perf_counter() - self._collection_began
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
+        self.gauge("gc_pause_seconds", self._collecting_seconds)
         return generate_latest(self.registry)
 
 
