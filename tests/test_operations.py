@@ -109,6 +109,11 @@ async def test_without_redis_public_answers_come_and_protected_ones_are_503(
     session = (await (await client.post("/api/v1/login", json=CREDENTIALS)).get_json())["session_id"]
     headers = {"X-Session-ID": session}
     assert (await client.get("/api/v1/profile", headers=headers)).status_code == 200
+    checks = (await (await client.get("/health")).get_json())["checks"]
+    assert checks["redis"]["breakers"] == {"server": "closed"}
+    metrics = await (await client.get("/metrics", scope_base={"client": ("127.0.0.1", 1)})).get_data(as_text=True)
+    assert 'quartet_redis_breaker_open{server="server"} 0.0' in metrics
+    assert "quartet_redis_dedicated" in metrics
     own_server.kill()
     for path in ("/api/v1/articles", "/docs", "/health/live", "/openapi.json"):
         assert (await client.get(path)).status_code == 200, path
