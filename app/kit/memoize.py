@@ -49,7 +49,7 @@ class Memoized(Generic[R, P, T]):
         self._tags = TagRule(tags)
         self._key = ByName(key) if key else None
         self._type = type
-        self._version = version
+        self._prefix = encode_arguments((self.name, version))
 
     async def __call__(self, resources: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
         arguments = self._bind(resources, *args, **kwargs)
@@ -76,7 +76,7 @@ class Memoized(Generic[R, P, T]):
 
     def _key_of(self, arguments: dict[str, Any]) -> str:
         distinct = arguments if self._key is None else self._key(arguments)
-        return digest(encode_arguments((self.name, self._version, distinct)))
+        return digest(self._prefix + encode_arguments(distinct))
 
 
 def memoize(
