@@ -95,16 +95,21 @@ class Pipeline:
         if asking:
             self._queue.pending.append(Command(pack(["ASKING"]), loop.create_future(), deadline, repeatable=False))
         self._queue.pending.append(command)
+        self._keep_running(loop)
         self._wake.set()
         self._waiting.set()
-        if not self._tasks:
-            self._tasks = [loop.create_task(self._run()), loop.create_task(self._watch())]
         try:
             return await command.future
         except (RedisConnectionError, RedisTimeoutError):
             if budget is not None:
                 budget.charge(loop.time() - began)
             raise
+
+    def _keep_running(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start at the first command, and again where a loop that ends has cancelled everything but its callers."""
+        if not self._tasks or any(task.done() for task in self._tasks):
+            self._wake, self._waiting = asyncio.Event(), asyncio.Event()
+            self._tasks = [loop.create_task(self._run()), loop.create_task(self._watch())]
 
     async def aclose(self) -> None:
         """Disconnect. Whoever still waits gets an error."""

@@ -199,3 +199,37 @@ async def test_close_answers_those_who_still_wait(redis_server: RedisServer) -> 
     await client.aclose()
     with pytest.raises(RedisError):
         await waiting
+
+
+async def test_keys_of_several_slots_go_by_the_pipelines_too(redis: Redis, keys: Keys) -> None:
+    names = [f"{keys.namespace}:{number}" for number in range(20)]
+    await asyncio.gather(*(redis.set(name, "x") for name in names))
+    before = sum(stats["commands"] for stats in client_stats(redis).values())
+    assert await redis.exists(*names) == 20
+    assert await redis.unlink(*names[:10]) == 10
+    assert await redis.delete(*names) == 10
+    if client_stats(redis):
+        assert sum(stats["commands"] for stats in client_stats(redis).values()) > before
+
+
+@pytest.mark.server
+def test_a_command_in_a_loop_that_ends_gets_its_answer(redis_server: RedisServer) -> None:
+    """asyncio.run() cancels every task at its end, the pipeline's with them; who cleans up may still need Redis."""
+    redis = connect(redis_server.url, name="ending", timeout_seconds=5)
+    found: list[object] = []
+
+    async def clean_up_at_the_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            found.append(await redis.ping())
+            await redis.aclose()
+
+    async def main() -> None:
+        await redis.ping()
+        background.append(asyncio.create_task(clean_up_at_the_end()))
+        await asyncio.sleep(0)
+
+    background: list[asyncio.Task[None]] = []
+    asyncio.run(main())
+    assert found == [True]
