@@ -38,10 +38,10 @@ test-long: $(VENV)/requirements-dev.installed ## Run the soaks and the long faul
 	@$(IN_VENV) -m pytest -m long -o faulthandler_timeout=1800
 
 check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the direction of imports
-	@$(IN_VENV) -m ruff check .
-	@$(IN_VENV) -m ruff format --check .
 	@$(IN_VENV) -m mypy
 	@$(IN_VENV) -c 'from importlinter.cli import lint_imports_command as main; main(["--no-logo"])'
+	@$(IN_VENV) -m ruff check .
+	@$(IN_VENV) -m ruff format --check .
 
 bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed ## Measure beside peers; NAME=client picks one
 	@$(IN_VENV) -m bench $(NAME)

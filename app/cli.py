@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import uvloop
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.seed import ACCOUNTS
 from app.domain.seed import seed as seed_demo
@@ -19,7 +20,7 @@ from app.factory import JOBS, check_redis_url, create_app
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import consuming, open_resources, relaying
 from app.migrations import upgrade
-from app.server import serve_many, serve_one
+from app.server import configuration, serve_many, serve_one
 from app.settings import Settings, SettingsError, load_settings
 from app.web.request_log import configure_logging
 
@@ -43,15 +44,18 @@ def main(context: click.Context) -> None:
 @click.pass_obj
 def serve(settings: Settings) -> None:
     """Serve HTTP until Ctrl-C."""
+    config = configuration(settings)
+    if settings.workers == 1:
+        try:
+            config.bind_now()
+        except OSError as error:
+            raise click.ClickException(f"cannot listen on {settings.bind}: {error.strerror or error}") from error
     click.echo(f"Quartet listens on {_address(settings.bind)} (Ctrl-C ends it)")
     if settings.uses_embedded_redis:
         click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
-    try:
-        if settings.workers > 1:
-            sys.exit(serve_many(settings))
-        serve_one(create_app(settings), settings)
-    except OSError as error:
-        raise click.ClickException(f"cannot listen on {settings.bind}: {error.strerror or error}") from error
+    if settings.workers > 1:
+        sys.exit(serve_many(config))
+    serve_one(create_app(settings), settings, config)
 
 
 @main.command()
@@ -71,7 +75,11 @@ def db() -> None:
 @click.pass_obj
 def db_upgrade(settings: Settings) -> None:
     """Bring the database's schema up to date."""
-    upgrade(settings.database_url)
+    try:
+        upgrade(settings.database_url)
+    except (OSError, SQLAlchemyError) as error:
+        # Only the kind of error: its text may hold the URL, and so the password.
+        raise click.ClickException(f"the database cannot be reached, or refuses: {type(error).__name__}") from error
 
 
 @main.group()

@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 from pathlib import Path
+from typing import cast
 
 import uvloop
 from hypercorn.asyncio import serve
@@ -31,7 +32,15 @@ GC_THRESHOLDS = (10_000, 20, 50)
 class BoundedConfig(Config):
     """Hypercorn's configuration, whose TCP sockets bound what a stalled client may hold."""
 
+    _bound: Sockets | None = None
+
+    def bind_now(self) -> None:
+        """Bind before anything else begins. OSError where the address cannot be had."""
+        self._bound = self.create_sockets()
+
     def create_sockets(self) -> Sockets:
+        if self._bound is not None:
+            return self._bound
         sockets = super().create_sockets()
         for listening in (*sockets.secure_sockets, *sockets.insecure_sockets):
             if listening.family in (socket.AF_INET, socket.AF_INET6):
@@ -41,9 +50,9 @@ class BoundedConfig(Config):
         return sockets
 
 
-def configuration(settings: Settings) -> Config:
+def configuration(settings: Settings) -> BoundedConfig:
     """hypercorn.toml, with the address and the number of workers that the settings say."""
-    config = BoundedConfig.from_toml(CONFIG_FILE)
+    config = cast(BoundedConfig, BoundedConfig.from_toml(CONFIG_FILE))
     config.bind = [settings.bind]
     config.workers = settings.workers
     # The lifespan's end: tasks get their grace, and then some for the last reports and the outbox.
@@ -56,9 +65,8 @@ def configuration(settings: Settings) -> Config:
     return config
 
 
-def serve_one(app: Quart, settings: Settings) -> None:
+def serve_one(app: Quart, settings: Settings, config: Config) -> None:
     """Serve in this process until SIGINT or SIGTERM."""
-    config = configuration(settings)
     # What is loaded now stays: the collector need not look at it again, and looks less often at the rest.
     gc.collect()
     gc.freeze()
@@ -67,12 +75,11 @@ def serve_one(app: Quart, settings: Settings) -> None:
         runner.run(_serve(app, config, drain_seconds=settings.drain_seconds))
 
 
-def serve_many(settings: Settings) -> int:
-    """Serve in settings.workers processes, Hypercorn watching over them; the exit code.
+def serve_many(config: Config) -> int:
+    """Serve in config.workers processes, Hypercorn watching over them; the exit code.
 
     Event streams are cut at hypercorn.toml's graceful_timeout: Hypercorn offers its workers no trigger of their own.
     """
-    config = configuration(settings)
     config.application_path = "app.asgi:app"
     return run(config)
 

@@ -7,6 +7,7 @@ import pytest
 from quart import Quart
 from quart.testing import QuartClient
 
+from app.domain.users.service import register_user
 from app.resources import Resources
 from app.web import EXTENSION
 
@@ -143,8 +144,19 @@ async def test_two_header_credentials_are_400(client: QuartClient) -> None:
     await assert_problem(await client.get("/api/v1/profile", headers=headers), 400)
 
 
-async def test_a_foreign_host_is_400(client: QuartClient) -> None:
-    await assert_problem(await client.get("/health/live", headers={"Host": "evil.example"}), 400)
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1:8000@evil", "127.0.0.1:x", "localhost.evil", ""])
+async def test_a_foreign_host_is_400(client: QuartClient, host: str) -> None:
+    await assert_problem(await client.get("/health/live", headers={"Host": host}), 400)
+
+
+async def test_an_event_that_is_too_large_is_413(app: Quart, client: QuartClient) -> None:
+    resources: Resources = app.extensions[EXTENSION]
+    user = await register_user(resources, email="a@example.org", name="A", password="correct horse", roles=["admin"])
+    session = await resources.sessions.create({}, channel="header", user_id=user.id)
+    headers = {"X-Session-ID": session.id}
+    for size, status in ((60_000, 202), (70_000, 413)):
+        event = {"channel": "broadcast", "type": "big", "data": "x" * size}
+        assert (await client.post("/api/v1/events", json=event, headers=headers)).status_code == status
 
 
 @pytest.mark.parametrize("channel", ["user:1", "task:abc", "user:*", "*", "x" * 65, "a b", "", "\x00", "BROADCAST"])

@@ -63,4 +63,13 @@ def test_an_address_in_use_is_an_error_that_says_so() -> None:
         taken.listen()
         done = quartet("serve", BIND=f"127.0.0.1:{taken.getsockname()[1]}")
     assert done.returncode == 1
-    assert "cannot listen on" in done.stderr
+    assert done.stderr.startswith("Error: cannot listen on")
+    assert done.stdout == ""
+
+
+def test_a_database_that_is_down_is_an_error_that_says_so() -> None:
+    done = quartet("db", "upgrade", DATABASE_URL="postgresql+asyncpg://user:hunter2@127.0.0.1:1/quartet")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: the database cannot be reached")
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 from quart import Blueprint, Response, request
 from quart_schema import document_querystring, document_response, tag_blueprint, validate_request
 
-from app.errors import Forbidden, Invalid
+from app.errors import Forbidden, Invalid, TooLarge
 from app.kit.events.event import validate_topic
+from app.kit.events.publisher import MAX_PAYLOAD_BYTES
 from app.principal import Principal
 from app.web import resources
 from app.web.auth import current_principal, current_principal_or_none, require
@@ -16,6 +18,7 @@ from app.web.sse import event_stream, last_event_id
 
 BROADCAST = "broadcast"
 # Types that only the service itself gives a meaning to.
+ENVELOPE_BYTES = 1024  # more than the event's other fields take
 RESERVED_TYPES = frozenset({"resync", "user_online", "user_offline", "new_message"})
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/v1/events")
@@ -62,6 +65,8 @@ async def publish(data: NewEvent) -> tuple[dict[str, str], int]:
     """Publish one event."""
     if data.type in RESERVED_TYPES:
         raise Invalid([{"loc": ["type"], "msg": "this type is the service's own"}])
+    if len(msgspec.json.encode(data.data)) > MAX_PAYLOAD_BYTES - ENVELOPE_BYTES:
+        raise TooLarge(f"An event's data has at most {MAX_PAYLOAD_BYTES - ENVELOPE_BYTES} bytes.")
     return {"id": await resources().publisher.publish(data.channel, data.type, data.data)}, 202
 
 

@@ -50,7 +50,10 @@ async def _from_validation(error: RequestSchemaValidationError) -> Response:
     cause = error.validation_error
     if isinstance(cause, ValidationError):
         # Neither the input nor pydantic's context is repeated: a body may hold a password.
-        fields = [{"loc": list(e["loc"]), "msg": e["msg"].removeprefix("Value error, ")} for e in cause.errors()]
+        fields = [
+            {"loc": list(e["loc"]), "msg": e["msg"].removeprefix("Value error, ") if e["loc"] else "must be an object"}
+            for e in cause.errors()
+        ]
         return await _from_app_error(Invalid(fields))
     return await _from_app_error(BadRequest("The body must be a JSON object."))
 

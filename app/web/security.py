@@ -1,11 +1,13 @@
 """The Host check and the headers that every answer carries."""
 
 import ipaddress
+import re
 
 from quart import Quart, Response, request
 
 from app.errors import BadRequest
 
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::\d{1,5})?")
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
@@ -36,10 +38,9 @@ def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool)
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header, lower case, without its port (RFC 9110, 7.2)."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+    """The name in a Host header, lower case, without its port (RFC 9110, 7.2); "" for what is none."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).lower() if found else ""
 
 
 def _is_loopback(name: str) -> bool:

@@ -6,6 +6,8 @@ import msgspec
 from quart import Request
 from quart.json.provider import DefaultJSONProvider
 
+from app.errors import BadRequest
+
 
 class StrictJSONProvider(DefaultJSONProvider):
     """Reads by msgspec; every malformed text is a ValueError, which the request turns into 400."""
@@ -23,6 +25,9 @@ class StrictJSONProvider(DefaultJSONProvider):
 
 class StrictRequest(Request):
     """Answers a body that is not UTF-8 as any other malformed JSON; Quart's own would let the error out."""
+
+    def on_json_loading_failed(self, error: Exception | None = None) -> Any:
+        raise BadRequest("The body is not JSON (RFC 8259).")
 
     async def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
         try:
