@@ -6,7 +6,9 @@ from typing import Any, cast
 from fakeredis import FakeAsyncRedis, FakeServer
 from redis.asyncio import Connection, ConnectionPool, Redis, Sentinel, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -24,6 +26,7 @@ Unreachable: tuple[type[RedisError], ...] = (RedisConnectionError, RedisTimeoutE
 # The longest that a blocking command or a handshake on a connection of its own may keep silent.
 DEDICATED_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 1.0
+SENTINEL_TIMEOUT_SECONDS = 0.3
 TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 
 
@@ -123,7 +126,10 @@ def _sentinel(target: Target, options: dict[str, Any]) -> Sentinel:
     asking |= {
         "username": target.options.get("sentinel_username"),
         "password": target.options.get("sentinel_password"),
-        "socket_timeout": CONNECT_TIMEOUT_SECONDS,
+        # A sentinel that does not answer must leave time to ask the next, within one connect.
+        "socket_timeout": SENTINEL_TIMEOUT_SECONDS,
+        "socket_connect_timeout": SENTINEL_TIMEOUT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
         "ssl": target.tls,
     }
     return Sentinel(target.addresses, sentinel_kwargs=asking)

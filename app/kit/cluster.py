@@ -119,7 +119,7 @@ class PipelinedCluster(RedisCluster):
         while True:
             try:
                 await self.initialize()
-            except (RedisError, OSError):
+            except (RedisError, RedisClusterException, OSError):
                 self.breaker.failed()
                 await asyncio.sleep(random.uniform(0, 4 * AGAIN_SECONDS))  # noqa: S311  jitter, no secret
             else:

@@ -3,19 +3,40 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 BATCH_COMMANDS = 512
 BATCH_BYTES = 256 * 1024
 
 
+@dataclass(slots=True)
+class Counters:
+    """What a pipeline has done since it was made."""
+
+    commands: int = 0
+    batches: int = 0
+    replies: int = 0
+    connects: int = 0
+    connect_failures: int = 0
+    breaks: int = 0
+    repeats: int = 0
+    timeouts: int = 0
+    refused: int = 0
+    stalls: int = 0
+
+
 class Command:
     """One command under way: its bytes, its caller's future, and until when (loop time) the caller waits."""
 
-    __slots__ = ("deadline", "error", "future", "repeatable", "wire")
+    __slots__ = ("deadline", "error", "future", "repeatable", "replies", "replies_due", "wire")
 
-    def __init__(self, wire: bytes, future: asyncio.Future[Any], deadline: float, *, repeatable: bool) -> None:
+    def __init__(
+        self, wire: bytes, future: asyncio.Future[Any], deadline: float, *, repeatable: bool, replies: int = 1
+    ) -> None:
+        """`replies`: how many `wire` brings. The last one is the answer."""
         self.wire = wire
+        self.replies = self.replies_due = replies
         self.future = future
         self.deadline = deadline
         self.repeatable = repeatable
@@ -58,9 +79,15 @@ class CommandQueue:
         lost = [command for command in self.sent if not command.future.done()]
         self.sent.clear()
         again = [command for command in lost if command.repeatable]
+        for command in again:
+            command.replies_due = command.replies
         self.pending.extendleft(reversed(again))
         _fail((command for command in lost if not command.repeatable), error)
         return len(again)
+
+    def forget_unwanted(self) -> None:
+        """Drop what waits to be sent for callers that have gone: while there is no server nothing else would."""
+        self.pending = deque(command for command in self.pending if not command.future.done())
 
     def fail_pending(self, error: Exception) -> None:
         _fail(self.pending, error)

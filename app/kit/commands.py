@@ -22,10 +22,12 @@ _REPEATABLE = _names(
     "GET MGET STRLEN GETRANGE EXISTS TTL PTTL TYPE PING ECHO TIME DBSIZE INFO SCAN KEYS RANDOMKEY OBJECT MEMORY "
     "HGET HMGET HGETALL HEXISTS HLEN HKEYS HVALS HSCAN LLEN LRANGE LINDEX LPOS SCARD SISMEMBER SMEMBERS SMISMEMBER "
     "SSCAN ZCARD ZCOUNT ZSCORE ZMSCORE ZRANGE ZRANGEBYSCORE ZREVRANGE ZREVRANGEBYSCORE ZRANK ZREVRANK ZSCAN "
-    "XLEN XRANGE XREVRANGE XINFO PUBSUB SCRIPT CONFIG COMMAND CLUSTER SLOWLOG LATENCY "
-    "DEL UNLINK HDEL SREM ZREM EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST HSET HMSET MSET SADD SETEX PSETEX "
-    "FLUSHALL FLUSHDB"
+    "XLEN XRANGE XREVRANGE XINFO PUBSUB COMMAND "
+    "DEL UNLINK HDEL SREM ZREM EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST HSET HMSET MSET SADD SETEX PSETEX"
 )
+
+
+_OF_EXPIRY = frozenset({b"EX", b"PX", b"EXAT", b"PXAT", b"KEEPTTL"})
 
 
 def _name(args: tuple[Any, ...]) -> str:
@@ -41,10 +43,13 @@ def is_alone(args: tuple[Any, ...]) -> bool:
 
 
 def is_repeatable(args: tuple[Any, ...]) -> bool:
-    """True where sending the command twice does no harm. A SET is, unless it is conditional or returns the old."""
+    """True where sending the command twice leaves the same state. A SET does, unless it is conditional.
+
+    The second reply may differ: a DEL that was repeated says that there was nothing to delete.
+    """
     name = _name(args)
     if name == "SET":
-        return not {b"NX", b"XX", b"GET"} & {_upper(arg) for arg in args[3:]}
+        return all(_upper(arg) in _OF_EXPIRY or _upper(arg).isdigit() for arg in args[3:])
     return name in _REPEATABLE
 
 

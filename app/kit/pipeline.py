@@ -10,7 +10,8 @@ import math
 import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from contextvars import Context
+from dataclasses import asdict
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
@@ -20,7 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.kit.breaker import Breaker, CircuitOpen, NotSent, is_permanent
 from app.kit.budget import current_budget
-from app.kit.command_queue import Command, CommandQueue
+from app.kit.command_queue import Command, CommandQueue, Counters
 from app.kit.ending import end_tasks
 from app.kit.wire import Encodable, pack
 
@@ -32,22 +33,6 @@ STALL_SECONDS = 0.1
 # No byte for so long while a reply is due: the peer is gone without saying so (SIGSTOP, a pulled cable).
 SILENCE_SECONDS = 1.0
 BACKOFF_SECONDS = (0.02, 0.5)
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a pipeline has done since it was made."""
-
-    commands: int = 0
-    batches: int = 0
-    replies: int = 0
-    connects: int = 0
-    connect_failures: int = 0
-    breaks: int = 0
-    repeats: int = 0
-    timeouts: int = 0
-    refused: int = 0
-    stalls: int = 0
 
 
 class Pipeline:
@@ -75,6 +60,7 @@ class Pipeline:
         self._reader: asyncio.Task[None] | None = None
         self._heard = 0.0
         self._last_error: Exception | None = None
+        self._closed = False
         self.connected = False
         self.breaker = Breaker()
         self.counters = Counters()
@@ -86,14 +72,15 @@ class Pipeline:
         before it, as a cluster's ASK redirection wants.
         """
         budget, loop = current_budget(), asyncio.get_running_loop()
+        if self._closed:
+            raise RedisConnectionError("the client is closed")
         if budget is not None and (budget.remaining_seconds <= 0 or self.breaker.state == "open"):
             self.counters.refused += 1
             raise CircuitOpen("Redis does not answer; not tried again until it does")
         began = loop.time()
         deadline = began + (self._timeout_seconds if budget is None else budget.remaining_seconds)
-        command = Command(pack(args), loop.create_future(), deadline, repeatable=repeatable)
-        if asking:
-            self._queue.pending.append(Command(pack(["ASKING"]), loop.create_future(), deadline, repeatable=False))
+        wire, replies = (pack(["ASKING"]) + pack(args), 2) if asking else (pack(args), 1)
+        command = Command(wire, loop.create_future(), deadline, repeatable=repeatable, replies=replies)
         self._queue.pending.append(command)
         self._keep_running(loop)
         self._wake.set()
@@ -109,15 +96,19 @@ class Pipeline:
         """Start at the first command, and again where a loop that ends has cancelled everything but its callers."""
         if not self._tasks or any(task.done() for task in self._tasks):
             self._wake, self._waiting = asyncio.Event(), asyncio.Event()
-            self._tasks = [loop.create_task(self._run()), loop.create_task(self._watch())]
+            # Of no caller's context: a budget or a request must not live on in them.
+            runs = (self._run(), self._watch())
+            self._tasks = [loop.create_task(run, context=Context()) for run in runs]
 
     async def aclose(self) -> None:
-        """Disconnect. Whoever still waits gets an error."""
-        tasks, self._tasks = self._tasks, []
-        await end_tasks(tasks)
-        closed = RedisConnectionError("the client is closed")
-        self._queue.send_again(closed)
-        self._queue.fail_pending(closed)
+        """Disconnect for good. Whoever still waits gets an error."""
+        self._closed = True
+        try:
+            await end_tasks(self._tasks)
+        finally:
+            closed = RedisConnectionError("the client is closed")
+            self._queue.send_again(closed)
+            self._queue.fail_pending(closed)
 
     def stats(self) -> dict[str, Any]:
         """State and counters, for metrics and health."""
@@ -210,7 +201,11 @@ class Pipeline:
             self._heard = loop.time()
             self.breaker.succeeded()
             self.counters.replies += 1
-            command = self._queue.sent.popleft()
+            command = self._queue.sent[0]
+            command.replies_due -= 1
+            if command.replies_due:
+                continue
+            self._queue.sent.popleft()
             if isinstance(reply, ReadOnlyError):
                 # A failover has made a replica of this server. It ran nothing: the new primary gets the command.
                 command.error = reply
@@ -252,6 +247,8 @@ class Pipeline:
             error = RedisTimeoutError("no answer from Redis in time")
             error.__cause__ = command.error or self._last_error
             command.answer(error)
+        if not self.connected:
+            self._queue.forget_unwanted()
         silent_for = now - self._heard if self._queue.sent else 0.0
         if expired and (not self.connected or silent_for > TICK_SECONDS):
             self.breaker.failed()

@@ -87,6 +87,8 @@ def _address(text: str, kind: Kind) -> Address:
     host = host.removeprefix("[").removesuffix("]")
     if not host:
         raise BadURL("a host is missing")
+    if ":" in host and not text.startswith("["):
+        raise BadURL("an IPv6 address needs brackets")
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise BadURL(f"the port of host {host} must be a number from 1 to 65535")
     return unquote(host), int(port)
@@ -112,6 +114,9 @@ def _check_options(options: dict[str, str], kind: Kind, *, tls: bool) -> None:
     known = (_TLS_OPTIONS if tls else frozenset()) | (_SENTINEL_OPTIONS if kind == "sentinel" else frozenset())
     for name in options:
         if name not in known:
-            raise BadURL(f"the option {name} is not known here")
+            # A "?" in a password that was not quoted makes an option of its rest.
+            raise BadURL(
+                "a part of it after the ? is no option" if "@" in name else f"the option {name} is not known here"
+            )
     if options.get("ssl_check_hostname", "true") not in {"true", "false"}:
         raise BadURL("the option ssl_check_hostname must be true or false")

@@ -48,6 +48,7 @@ def test_unix_socket_keeps_its_path_and_database() -> None:
         ("redis://h:port", "port"),
         ("redis://h:0", "port"),
         ("redis://h:70000", "port"),
+        ("redis://h:1:2", "brackets"),
         ("redis://h/one", "database"),
         ("redis://a,b", "several hosts"),
         ("redis://h?timeout=1", "option timeout"),
@@ -65,7 +66,9 @@ def test_a_bad_url_names_the_part_that_is_wrong(url: str, part: str) -> None:
         parse_url(url)
 
 
-@pytest.mark.parametrize("url", ["http://u:hunter2@h", "redis://u:hunter2@h:x", "redis://u:hunter2@h/x"])
+@pytest.mark.parametrize(
+    "url", ["http://u:hunter2@h", "redis://u:hunter2@h:x", "redis://u:hunter2@h/x", "redis://u:12?hunter2@h/0"]
+)
 def test_the_message_holds_no_credential(url: str) -> None:
     with pytest.raises(BadURL) as caught:
         parse_url(url)
