@@ -94,7 +94,7 @@ class Pipeline:
 
     def _keep_running(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start at the first command, and again where a loop that ends has cancelled everything but its callers."""
-        if not self._tasks or any(task.done() for task in self._tasks):
+        if not self._tasks or any(task.done() or task.cancelling() for task in self._tasks):
             self._wake, self._waiting = asyncio.Event(), asyncio.Event()
             # Of no caller's context: a budget or a request must not live on in them.
             runs = (self._run(), self._watch())
