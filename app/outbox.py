@@ -20,13 +20,13 @@ from app.db.database import Database, WriteSession
 from app.db.outbox import OutboxRow, Waiting, claim_due, create_row, delete_rows, postpone_row
 from app.errors import Unavailable
 from app.kit.cache import Cache
-from app.kit.client import Unreachable
 from app.kit.events.event import validate_channel, validate_type
 from app.kit.events.publisher import MAX_PAYLOAD_BYTES, Publisher
 from app.kit.tasks.info import Call
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.registry import Task
 from app.kit.telemetry import NoTelemetry, Telemetry
+from app.kit.unreachable import Unreachable
 
 logger = logging.getLogger(__name__)
 Payload = TypeVar("Payload")

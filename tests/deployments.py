@@ -3,13 +3,16 @@
 import socket
 import subprocess
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.services import RedisServer, binary, end, free_port, wait_until_listening
 
 # A cluster's bus listens on the port plus this.
 BUS_OFFSET = 10_000
+# A replica gets its copy when it asks, not five seconds later with those that may ask meanwhile.
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
 def _cluster_port() -> int:
@@ -40,15 +43,12 @@ def wait_for(condition: object, *, seconds: float = 30) -> None:
 
 
 class RedisCluster:
-    """Three primaries on loopback, each with a third of the slots."""
+    """Three primaries on loopback, each with a third of the slots, and the replicas of each."""
 
-    def __init__(self, folder: Path) -> None:
-        self.nodes: list[RedisServer] = []
-        for number in range(3):
-            own = folder / str(number)
-            own.mkdir()
-            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
-            self.nodes.append(RedisServer(own, *options, port=_cluster_port()))
+    def __init__(self, folder: Path, *, replicas: int = 0) -> None:
+        self.folder = folder
+        self.replicas = replicas
+        self.nodes = [self._node(number) for number in range(3 * (1 + replicas))]
 
     @property
     def url(self) -> str:
@@ -62,16 +62,48 @@ class RedisCluster:
             stack.pop_all()
         return self
 
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    def primary_of(self, key: str) -> RedisServer:
+        """The node that answers for the key."""
+        return next(node for node in self.nodes if "MOVED" not in redis_cli(node.port, "get", key))
+
+    @contextmanager
+    def joined(self) -> Iterator[RedisServer]:
+        """One more primary, without a slot, for the duration of the block."""
+        newcomer = self._node(len(self.nodes)).start()
+        try:
+            redis_cli(newcomer.port, "cluster", "meet", "127.0.0.1", str(self.nodes[0].port))
+            wait_for(lambda: all(self._sees(node, newcomer) for node in (newcomer, *self.nodes)))
+            wait_for(lambda: "cluster_state:ok" in redis_cli(newcomer.port, "cluster", "info"))
+            yield newcomer
+        finally:
+            newcomer.stop()
+
+    def _sees(self, node: RedisServer, other: RedisServer) -> bool:
+        known = redis_cli(node.port, "cluster", "nodes")
+        return (
+            f":{other.port}@" in known and len(known.splitlines()) == len(self.nodes) + 1 and "handshake" not in known
+        )
+
+    def _node(self, number: int) -> RedisServer:
+        own = self.folder / str(number)
+        own.mkdir()
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *AT_ONCE]
+        # A node that gives away its last slot stays what it is.
+        return RedisServer(own, *options, "--cluster-allow-replica-migration", "no", port=_cluster_port())
+
     def _start(self) -> None:
         for node in self.nodes:
             node.start()
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
-        redis_cli(self.nodes[0].port, "--cluster", "create", *addresses, "--cluster-yes")
+        options = ("--cluster-replicas", str(self.replicas), "--cluster-yes")
+        redis_cli(self.nodes[0].port, "--cluster", "create", *addresses, *options)
         wait_for(lambda: all("cluster_state:ok" in redis_cli(node.port, "cluster", "info") for node in self.nodes))
-
-    def stop(self) -> None:
-        for node in self.nodes:
-            node.stop()
+        links = "master_link_status:down"
+        wait_for(lambda: not any(links in redis_cli(node.port, "info", "replication") for node in self.nodes))
 
 
 class SentinelDeployment:
@@ -85,7 +117,7 @@ class SentinelDeployment:
             (folder / name).mkdir()
         self.folder = folder
         self.sentinel_password = sentinel_password
-        self.primary = RedisServer(folder / "primary")
+        self.primary = RedisServer(folder / "primary", *AT_ONCE)
         self.replica = RedisServer(folder / "replica", "--replicaof", f"127.0.0.1 {self.primary.port}")
         self.sentinel_ports = [free_port() for _ in range(3)]
         self.sentinels: list[subprocess.Popen[bytes]] = []
@@ -121,11 +153,18 @@ class SentinelDeployment:
     def _start_sentinel(self, port: int) -> subprocess.Popen[bytes]:
         password = f"requirepass {self.sentinel_password}\n" if self.sentinel_password else ""
         file = self.folder / f"sentinel-{port}.conf"
+        # Told what they would find out by themselves in ten seconds.
+        others = "".join(
+            f"sentinel known-sentinel {self.SERVICE} 127.0.0.1 {other} {other:040}\n"
+            for other in self.sentinel_ports
+            if other != port
+        )
         file.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {self.folder}\n{password}"
+            f"port {port}\nbind 127.0.0.1\ndir {self.folder}\nsentinel myid {port:040}\n{password}"
             f"sentinel monitor {self.SERVICE} 127.0.0.1 {self.primary.port} 2\n"
             f"sentinel down-after-milliseconds {self.SERVICE} {self.DOWN_AFTER_MS}\n"
             f"sentinel failover-timeout {self.SERVICE} 5000\n"
+            f"sentinel known-replica {self.SERVICE} 127.0.0.1 {self.replica.port}\n{others}"
         )
         process = subprocess.Popen([binary("redis-sentinel"), str(file)], stdout=subprocess.DEVNULL)
         wait_until_listening(port, process)

@@ -12,6 +12,7 @@ from quart.testing import QuartClient
 
 from app.factory import create_app
 from app.settings import load_settings
+from tests.deployments import redis_cli
 from tests.services import RedisServer
 from tests.waiting import eventually
 
@@ -136,3 +137,24 @@ async def test_without_redis_public_answers_come_and_protected_ones_are_503(
     await eventually(ready, seconds=5)
     # The server kept nothing: the session is gone, and that is said, not an error.
     assert (await client.get("/api/v1/profile", headers=headers)).status_code == 401
+
+
+@pytest.mark.server
+async def test_a_redis_that_is_full_is_no_defect(own_server: RedisServer, client_on_server: QuartClient) -> None:
+    """It answers reads and refuses writes: what needs a write is 503, all else goes on."""
+    client = client_on_server
+    await client.post("/api/v1/users", json={**CREDENTIALS, "name": "A"})
+    session = (await (await client.post("/api/v1/login", json=CREDENTIALS)).get_json())["session_id"]
+    headers = {"X-Session-ID": session}
+    redis_cli(own_server.port, "config", "set", "maxmemory", "1")
+    assert (await client.get("/api/v1/articles")).status_code == 200
+    assert (await client.get("/api/v1/profile", headers=headers)).status_code == 200
+    draft = {"title": "Full", "content": "Redis takes no more."}
+    assert (await client.post("/api/v1/articles", json=draft, headers=headers)).status_code == 201
+    refused = await client.post("/api/v1/login", json=CREDENTIALS)
+    assert refused.status_code == 503
+    assert int(refused.headers["Retry-After"]) >= 1
+    ended = await client.post("/api/v1/logout", headers=headers)
+    assert ended.status_code in {204, 503}
+    redis_cli(own_server.port, "config", "set", "maxmemory", "0")
+    assert (await client.post("/api/v1/login", json=CREDENTIALS)).status_code == 200

@@ -1,20 +1,8 @@
 """A circuit breaker: after a few failures in a row nobody waits, until the server has answered again."""
 
-import ssl
 from typing import Literal
 
-from redis.exceptions import AuthenticationError
-from redis.exceptions import ConnectionError as RedisConnectionError
-
 FAILURES_TO_OPEN = 3
-
-
-class CircuitOpen(RedisConnectionError):
-    """Refused at once: the server has failed too often in a row and has not answered since."""
-
-
-class NotSent(RedisConnectionError):
-    """The server cannot be reached, and the command has not been sent: trying elsewhere does no harm."""
 
 
 class Breaker:
@@ -30,6 +18,11 @@ class Breaker:
     def state(self) -> Literal["closed", "open"]:
         return "open" if self._failures >= FAILURES_TO_OPEN else "closed"
 
+    @property
+    def is_well(self) -> bool:
+        """Whether its last word was none of failure."""
+        return self._failures == 0
+
     def failed(self) -> None:
         self._failures += 1
         if self._failures == FAILURES_TO_OPEN:
@@ -37,12 +30,3 @@ class Breaker:
 
     def succeeded(self) -> None:
         self._failures = 0
-
-
-def is_permanent(error: BaseException | None) -> bool:
-    """Refusals that trying again does not mend: credentials, certificates."""
-    while error is not None:
-        if isinstance(error, AuthenticationError | ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

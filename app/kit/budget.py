@@ -1,8 +1,18 @@
 """How long one unit of work, such as a web request, may wait in all for a Redis that does not answer."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import TracebackType
+from typing import TypeVar
+
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from app.kit.breaker import Breaker
+from app.kit.unreachable import CircuitOpen, Unreachable
+
+T = TypeVar("T")
 
 
 class Budget:
@@ -20,11 +30,6 @@ class Budget:
 _current: ContextVar[Budget | None] = ContextVar("redis_budget", default=None)
 
 
-def current_budget() -> Budget | None:
-    """The budget of the work that is running; None for background work, which waits as long as its client says."""
-    return _current.get()
-
-
 def start_budget(seconds: float | None) -> None:
     """Give the running task, and the tasks it starts, a budget; None frees it of one (long-lived streams)."""
     _current.set(None if seconds is None else Budget(seconds))
@@ -39,3 +44,51 @@ def budget(seconds: float) -> Iterator[Budget]:
         yield given
     finally:
         _current.reset(token)
+
+
+class Patience:
+    """One wait for Redis, as a context: until when it may last, and the charge for it where it was in vain.
+
+    `deadline` is in the loop's time: the end of the budget of the work that is running, or `timeout_seconds` from now
+    where the work has none.
+    """
+
+    __slots__ = ("_began", "_budget", "_loop", "deadline")
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._budget = _current.get()
+        self._began = self._loop.time()
+        self.deadline = self._began + (timeout_seconds if self._budget is None else self._budget.remaining_seconds)
+
+    @property
+    def is_budgeted(self) -> bool:
+        return self._budget is not None
+
+    def heed(self, breaker: Breaker) -> None:
+        """CircuitOpen where there is a budget and nothing to wait for: it is used up, or the circuit is open."""
+        if self._budget is not None and (self._budget.remaining_seconds <= 0 or breaker.state == "open"):
+            raise CircuitOpen("Redis does not answer; not tried again until it does")
+
+    def __enter__(self) -> "Patience":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._budget is not None and issubclass(kind, Unreachable):
+            self._budget.charge(self._loop.time() - self._began)
+
+
+async def within_budget(run: Callable[[], Awaitable[T]], breaker: Breaker) -> T:
+    """For what waits on a connection of its own: the work's budget, where it has one, ends the wait."""
+    given = _current.get()
+    if given is None:
+        return await run()
+    with Patience(given.remaining_seconds) as patience:
+        patience.heed(breaker)
+        try:
+            async with asyncio.timeout_at(patience.deadline):
+                return await run()
+        except TimeoutError as error:
+            raise RedisTimeoutError("no answer from Redis in time") from error

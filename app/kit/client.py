@@ -1,27 +1,24 @@
 """connect(): one Redis client for a URL, be it a server or the store embedded in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from fakeredis import FakeAsyncRedis, FakeServer
-from redis.asyncio import Connection, ConnectionPool, Redis, Sentinel, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from app.kit.answered import Answered
+from app.kit.budget import within_budget
 from app.kit.cluster import PipelinedCluster
 from app.kit.commands import REPEATABLE, is_alone, is_repeatable
 from app.kit.pipeline import Pipeline
+from app.kit.sentinel import Sentinels
 from app.kit.url import Target, parse_url
-
-# What a caller sees of a Redis that is down or does not answer in time.
-Unreachable: tuple[type[RedisError], ...] = (RedisConnectionError, RedisTimeoutError)
 
 # The longest that a blocking command or a handshake on a connection of its own may keep silent.
 DEDICATED_TIMEOUT_SECONDS = 10.0
@@ -45,12 +42,18 @@ class PipelinedRedis(Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         if is_alone(args):
-            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            plain: Callable[..., Awaitable[Any]] = super().execute_command
+            return await within_budget(lambda: plain(*args, **options), self._automatic.breaker)
         repeatable = options.pop(REPEATABLE, None)
         if repeatable is None:
             repeatable = is_repeatable(args)
         reply = await self._automatic.execute(args, repeatable=repeatable)
         return await self.parse_response(cast(Connection, Answered(reply)), args[0], **options)
+
+    async def dedicated_connection(self, key: str) -> AbstractConnection:
+        """An unconnected connection to the server that has `key`, for pub/sub."""
+        connection: AbstractConnection = self.connection_pool.make_connection()
+        return connection
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await self._automatic.aclose()
@@ -89,6 +92,14 @@ def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int
     return PipelinedRedis(pool=_pool(target, options), timeout_seconds=timeout_seconds)
 
 
+async def dedicated_connection(redis: Redis, key: str) -> AbstractConnection:
+    """An unconnected connection beside the client's own; on a cluster, to the node that has `key`."""
+    if isinstance(redis, PipelinedRedis | PipelinedCluster):
+        return await redis.dedicated_connection(key)
+    embedded: AbstractConnection = redis.connection_pool.make_connection()
+    return embedded
+
+
 def client_stats(redis: Redis) -> dict[str, dict[str, Any]]:
     """State and counters of each server's pipeline, by the server's name; none for the embedded store."""
     return redis.stats() if isinstance(redis, PipelinedRedis | PipelinedCluster) else {}
@@ -121,15 +132,15 @@ def _pool(target: Target, options: dict[str, Any]) -> ConnectionPool:
     return ConnectionPool(connection_class=SSLConnection if target.tls else Connection, host=host, port=port, **options)
 
 
-def _sentinel(target: Target, options: dict[str, Any]) -> Sentinel:
+def _sentinel(target: Target, options: dict[str, Any]) -> Sentinels:
     asking = {key: value for key, value in options.items() if key not in {"db", "username", "password"}}
     asking |= {
         "username": target.options.get("sentinel_username"),
         "password": target.options.get("sentinel_password"),
-        # A sentinel that does not answer must leave time to ask the next, within one connect.
+        # A sentinel that does not answer leaves time for the connect itself.
         "socket_timeout": SENTINEL_TIMEOUT_SECONDS,
         "socket_connect_timeout": SENTINEL_TIMEOUT_SECONDS,
         "retry": Retry(NoBackoff(), 0),
         "ssl": target.tls,
     }
-    return Sentinel(target.addresses, sentinel_kwargs=asking)
+    return Sentinels(target.addresses, sentinel_kwargs=asking)

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisClusterException, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -13,43 +13,65 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.typing import EncodableT
 
 from app.kit.answered import Answered
-from app.kit.breaker import Breaker, CircuitOpen, NotSent
-from app.kit.budget import current_budget
-from app.kit.commands import REPEATABLE, is_alone, is_repeatable
-from app.kit.ending import end_tasks
-from app.kit.pipeline import Pipeline
+from app.kit.budget import Patience, within_budget
+from app.kit.cluster_map import ClusterMap
+from app.kit.commands import REPEATABLE, first_key, is_alone, is_repeatable
+from app.kit.unreachable import NotSent
+from app.kit.url import Address
 
 # How long a command waits before it tries again: a slot under migration, a failover under way.
 AGAIN_SECONDS = 0.05
+# So many redirections are followed at once. Nodes that go on sending a command about are asked more slowly.
+REDIRECTIONS = 3
 
 
 class PipelinedCluster(RedisCluster):
-    """RedisCluster whose commands with keys share round trips, one batch a node.
+    """RedisCluster whose commands share round trips, one batch a node.
 
-    Commands without a key, blocking ones and pub/sub go the way of the plain client.
+    Commands to several nodes at once, blocking ones, pub/sub and transactions go the way of the plain client, with its
+    connections and its own map of the cluster, within the budget of the work that is running.
     """
 
     def __init__(self, *, timeout_seconds: float, **options: Any) -> None:
         super().__init__(**options)
+        seeds = [(node.host, int(node.port)) for node in self.startup_nodes]
         self._timeout_seconds = timeout_seconds
-        self._pipelines: dict[str, Pipeline] = {}
-        self._refreshing: asyncio.Task[None] | None = None
-        self.breaker = Breaker()
+        self._map = ClusterMap(seeds, self._make_connection, timeout_seconds=timeout_seconds)
+        self._moves = 0
+        self._asks = 0
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         repeatable = options.pop(REPEATABLE, None)
-        if is_alone(args) or "target_nodes" in options or args[0] in self.command_flags:
-            await self._topology()
-            return await super().execute_command(*args, **options)
-        await self._topology()
-        try:
-            slot = await self._determine_slot(*args)
-        except RedisClusterException:
-            # No key, or keys of several slots: the plain client knows which is an error and which is not.
-            return await super().execute_command(*args, **options)
-        reply = await self._route(slot, args, repeatable=is_repeatable(args) if repeatable is None else repeatable)
-        node = self.nodes_manager.get_node_from_slot(slot)
-        return await node.parse_response(cast(Any, Answered(reply)), cast(str, args[0]), **options)
+        flag = self.command_flags.get(args[0])
+        if is_alone(args) or "target_nodes" in options or flag not in {None, self.DEFAULT_NODE}:
+            return await self._plain(args, options)
+        key = None if flag else first_key(args)
+        slot = None if key is None else self.keyslot(key)
+        if repeatable is None:
+            repeatable = is_repeatable(args)
+        with Patience(self._timeout_seconds) as patience:
+            reply = await self._route(slot, args, repeatable=repeatable, patience=patience)
+        result = await self.startup_nodes[0].parse_response(cast(Any, Answered(reply)), args[0], **options)
+        if (callback := self.result_callbacks.get(args[0])) is not None:
+            # For commands that several nodes may have answered: one has.
+            return callback(args[0], {"": result}, **options)
+        return result
+
+    async def dedicated_connection(self, key: str) -> AbstractConnection:
+        """An unconnected connection to the node that has `key`, for pub/sub."""
+        with Patience(self._timeout_seconds) as patience:
+            await self._know(patience)
+            return self._make_connection(self._map.owner(self.keyslot(key)))
+
+    async def aclose(self) -> None:
+        await self._map.aclose()
+        await super().aclose()
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """State and counters by node, for metrics and health; `cluster` is about the map of them."""
+        dedicated = sum(len(node._connections) for node in self.nodes_manager.nodes_cache.values())
+        whole = {"breaker": self._map.breaker.state, "refreshes": self._map.refreshes, "dedicated": dedicated}
+        return {"cluster": whole | {"moves": self._moves, "asks": self._asks}, **self._map.stats()}
 
     async def _execute_pipeline_by_slot(  # type: ignore[override]
         self, command: str, slots_to_args: Mapping[int, Iterable[EncodableT]]
@@ -57,90 +79,59 @@ class PipelinedCluster(RedisCluster):
         """What delete(), unlink(), exists() and touch() come to: a command a slot, each by its node's pipeline."""
         return await asyncio.gather(*(self.execute_command(command, *args) for args in slots_to_args.values()))
 
-    async def aclose(self) -> None:
-        if self._refreshing is not None:
-            await end_tasks([self._refreshing])
-        await self._close_pipelines()
-        await super().aclose()
+    async def _plain(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        plain = super().execute_command
+        try:
+            return await within_budget(lambda: plain(*args, **options), self._map.breaker)
+        except RedisClusterException as error:
+            # No RedisError, though it tells of nodes that do not answer.
+            raise RedisConnectionError(str(error)) from error
 
-    def stats(self) -> dict[str, dict[str, Any]]:
-        """State and counters by node, for metrics and health."""
-        return {name: pipeline.stats() for name, pipeline in self._pipelines.items()}
-
-    async def _route(self, slot: int, args: tuple[Any, ...], *, repeatable: bool) -> Any:
-        """The raw reply of whichever node has the slot, within the work's patience."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience()
-        asked: ClusterNode | None = None
+    async def _route(self, slot: int | None, args: tuple[Any, ...], *, repeatable: bool, patience: Patience) -> Any:
+        """The raw reply of whichever node has the slot, or for None of any; within the patience."""
+        redirected: Address | None = None
+        asking, redirections = False, 0
         while True:
-            await self._topology()
-            node = asked or self.nodes_manager.get_node_from_slot(slot)
-            pipeline = self._pipeline(node)
+            await self._know(patience)
+            address = redirected or (self._map.anyone() if slot is None else self._map.owner(slot))
+            pipeline = self._map.pipeline(address)
             try:
-                return await pipeline.execute(args, repeatable=repeatable, asking=asked is not None)
-            except MovedError as error:
-                asked = None
-                await self.nodes_manager.move_slot(error)
-            except AskError as error:
-                asked = self.get_node(host=error.host, port=error.port)
-                self._initialize = self._initialize or asked is None
-            except (TryAgainError, ClusterDownError) as error:
-                await self._again(deadline, error)
-            except NotSent as error:
-                asked, self._initialize = None, True
-                await self._again(deadline, error)
+                pipeline.heed_breaker(patience)
+                return await pipeline.send(args, repeatable=repeatable, deadline=patience.deadline, asking=asking)
+            except AskError as error:  # MovedError is one
+                asking = not isinstance(error, MovedError)
+                redirected = (error.host or address[0], error.port)
+                self._asks, self._moves = self._asks + asking, self._moves + (not asking)
+                if not asking:
+                    self._map.moved(error.slot_id, redirected)
+                redirections += 1
+                if redirections > REDIRECTIONS:
+                    await self._again(patience, error)
+            except (TryAgainError, NotSent, ClusterDownError) as error:
+                redirected, asking = None, False
+                await self._again(patience, error)
             except (RedisConnectionError, RedisTimeoutError):
-                self._initialize = True
+                self._map.refresh_soon()
                 raise
 
-    async def _again(self, deadline: float, error: RedisError) -> None:
-        """Wait a moment before the next try; raise where no time is left for one."""
-        if asyncio.get_running_loop().time() + AGAIN_SECONDS > deadline:
+    async def _know(self, patience: Patience) -> None:
+        """Have a map of the cluster, be it an old one."""
+        if not self._map.is_known:
+            patience.heed(self._map.breaker)
+            await self._map.fetch(patience.deadline)
+
+    async def _again(self, patience: Patience, error: RedisError) -> None:
+        """Wait a moment before the next try; raise where it makes no sense or no time is left for one."""
+        if not isinstance(error, TryAgainError):
+            self._map.refresh_soon()
+        if isinstance(error, ClusterDownError) and patience.is_budgeted:
+            # Until a failover is done each request would wait for it; so none does.
+            raise error
+        if asyncio.get_running_loop().time() + AGAIN_SECONDS > patience.deadline:
             raise RedisTimeoutError("no node of the cluster took the command in time") from error
         await asyncio.sleep(random.uniform(0, AGAIN_SECONDS))  # noqa: S311  jitter, no secret
 
-    async def _topology(self) -> None:
-        """Know which node has which slot. One refresh at a time; it goes on until a node answers, as the probe."""
-        if not self._initialize:
-            return
-        if current_budget() is not None and self.breaker.state == "open":
-            raise CircuitOpen("no node of the cluster answers; not tried again until one does")
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refresh())
-        try:
-            async with asyncio.timeout(self._patience()):
-                await asyncio.shield(self._refreshing)
-        except TimeoutError as error:
-            if (budget := current_budget()) is not None:
-                budget.charge(budget.remaining_seconds)
-            raise RedisTimeoutError("no node of the cluster answers") from error
-
-    async def _refresh(self) -> None:
-        while True:
-            try:
-                await self.initialize()
-            except (RedisError, RedisClusterException, OSError):
-                self.breaker.failed()
-                await asyncio.sleep(random.uniform(0, 4 * AGAIN_SECONDS))  # noqa: S311  jitter, no secret
-            else:
-                self.breaker.succeeded()
-                return
-
-    def _patience(self) -> float:
-        budget = current_budget()
-        return self._timeout_seconds if budget is None else budget.remaining_seconds
-
-    def _pipeline(self, node: ClusterNode) -> Pipeline:
-        pipeline = self._pipelines.get(node.name)
-        if pipeline is None:
-
-            def make_connection() -> AbstractConnection:
-                return node.connection_class(**node.connection_kwargs)
-
-            pipeline = Pipeline(make_connection, timeout_seconds=self._timeout_seconds, waits_for_server=False)
-            self._pipelines[node.name] = pipeline
-        return pipeline
-
-    async def _close_pipelines(self) -> None:
-        pipelines, self._pipelines = list(self._pipelines.values()), {}
-        await asyncio.gather(*(pipeline.aclose() for pipeline in pipelines))
+    def _make_connection(self, address: Address) -> AbstractConnection:
+        node = self.startup_nodes[0]
+        host, port = address
+        return node.connection_class(**node.connection_kwargs | {"host": host, "port": port})

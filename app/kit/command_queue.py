@@ -42,6 +42,11 @@ class Command:
         self.repeatable = repeatable
         self.error: Exception | None = None
 
+    def not_run(self, error: Exception) -> None:
+        """The server refused it, and nothing happened: it may be sent anew, repeatable or not."""
+        self.error = error
+        self.replies_due = self.replies
+
     def answer(self, reply: Any) -> None:
         """Give the caller the reply, or the error that it is. A caller that has gone gets nothing."""
         if self.future.done():

@@ -42,6 +42,20 @@ def is_alone(args: tuple[Any, ...]) -> bool:
     return name in _ALONE or (name in {"XREAD", "XREADGROUP"} and b"BLOCK" in [_upper(arg) for arg in args])
 
 
+_SCRIPTS = _names("EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO")
+
+
+def first_key(args: tuple[Any, ...]) -> Any:
+    """Where a command goes on a cluster; None for what any node may answer.
+
+    For a script its first key, for all others their first argument. The few that have their keys elsewhere are put
+    right by the node's own answer (MOVED), one round trip later.
+    """
+    if _name(args) in _SCRIPTS:
+        return args[3] if len(args) > 3 and int(args[2]) else None
+    return args[1] if len(args) > 1 else None
+
+
 def is_repeatable(args: tuple[Any, ...]) -> bool:
     """True where sending the command twice leaves the same state. A SET does, unless it is conditional.
 

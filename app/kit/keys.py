@@ -31,6 +31,9 @@ class Keys:
     def session_epoch(self, bucket: str, user_id: int) -> str:
         return f"{{{self.namespace}:session:{bucket}}}:epoch:{user_id}"
 
+    def session_call(self, bucket: str, call: str) -> str:
+        return f"{{{self.namespace}:session:{bucket}}}:call:{call}"
+
     # Cache: an entry and its lease share a tag; tag versions live anywhere.
     def cache_entry(self, entry_digest: str) -> str:
         return f"{{{self.namespace}:cache:{entry_digest}}}"

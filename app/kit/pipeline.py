@@ -16,13 +16,15 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app.kit.breaker import Breaker, CircuitOpen, NotSent, is_permanent
-from app.kit.budget import current_budget
+from app.kit.breaker import Breaker
+from app.kit.budget import Patience
 from app.kit.command_queue import Command, CommandQueue, Counters
 from app.kit.ending import end_tasks
+from app.kit.probe import connect_and_probe
+from app.kit.unreachable import NOT_SERVING, CircuitOpen, NotSent, is_permanent, refusal
 from app.kit.wire import Encodable, pack
 
 logger = logging.getLogger(__name__)
@@ -30,7 +32,8 @@ logger = logging.getLogger(__name__)
 # How often waiting commands are looked at, and how late that look may be before the loop itself is to blame.
 TICK_SECONDS = 0.01
 STALL_SECONDS = 0.1
-# No byte for so long while a reply is due: the peer is gone without saying so (SIGSTOP, a pulled cable).
+# No byte for so long while a reply is due: the peer is gone without saying so (SIGSTOP, a pulled cable). It doubles
+# with each such break in a row: a script that is merely slow, and may be repeated, gets the time that it needs.
 SILENCE_SECONDS = 1.0
 BACKOFF_SECONDS = (0.02, 0.5)
 
@@ -59,38 +62,45 @@ class Pipeline:
         self._tasks: list[asyncio.Task[None]] = []
         self._reader: asyncio.Task[None] | None = None
         self._heard = 0.0
+        self._silence_seconds = SILENCE_SECONDS
         self._last_error: Exception | None = None
         self._closed = False
         self.connected = False
         self.breaker = Breaker()
         self.counters = Counters()
 
-    async def execute(self, args: Iterable[Encodable], *, repeatable: bool, asking: bool = False) -> Any:
+    async def execute(self, args: Iterable[Encodable], *, repeatable: bool) -> Any:
         """The raw reply. Raises what the server answered (ResponseError), or that it is unreachable.
 
-        `repeatable`: sending the command again after its reply was lost does no harm. `asking` puts ASKING right
-        before it, as a cluster's ASK redirection wants.
+        `repeatable`: sending the command again after its reply was lost does no harm.
         """
-        budget, loop = current_budget(), asyncio.get_running_loop()
+        with Patience(self._timeout_seconds) as patience:
+            self.heed_breaker(patience)
+            return await self.send(args, repeatable=repeatable, deadline=patience.deadline)
+
+    def heed_breaker(self, patience: Patience) -> None:
+        """CircuitOpen where the work that is running has no time for a server that does not answer."""
+        try:
+            patience.heed(self.breaker)
+        except CircuitOpen:
+            self.counters.refused += 1
+            raise
+
+    async def send(self, args: Iterable[Encodable], *, repeatable: bool, deadline: float, asking: bool = False) -> Any:
+        """execute() whose caller keeps the time: `deadline` in the loop's time.
+
+        `asking` puts ASKING right before the command, as a cluster's ASK redirection wants.
+        """
         if self._closed:
             raise RedisConnectionError("the client is closed")
-        if budget is not None and (budget.remaining_seconds <= 0 or self.breaker.state == "open"):
-            self.counters.refused += 1
-            raise CircuitOpen("Redis does not answer; not tried again until it does")
-        began = loop.time()
-        deadline = began + (self._timeout_seconds if budget is None else budget.remaining_seconds)
+        loop = asyncio.get_running_loop()
         wire, replies = (pack(["ASKING"]) + pack(args), 2) if asking else (pack(args), 1)
         command = Command(wire, loop.create_future(), deadline, repeatable=repeatable, replies=replies)
         self._queue.pending.append(command)
         self._keep_running(loop)
         self._wake.set()
         self._waiting.set()
-        try:
-            return await command.future
-        except (RedisConnectionError, RedisTimeoutError):
-            if budget is not None:
-                budget.charge(loop.time() - began)
-            raise
+        return await command.future
 
     def _keep_running(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start at the first command, and again where a loop that ends has cancelled everything but its callers."""
@@ -99,6 +109,14 @@ class Pipeline:
             # Of no caller's context: a budget or a request must not live on in them.
             runs = (self._run(), self._watch())
             self._tasks = [loop.create_task(run, context=Context()) for run in runs]
+
+    async def retire(self) -> None:
+        """Close once nobody waits any more; what has not been sent goes elsewhere (NotSent)."""
+        self._waits_for_server = False
+        self._queue.fail_pending(NotSent("the server has left"))
+        while self._queue:  # noqa: ASYNC110  each wait has its deadline, so this ends
+            await asyncio.sleep(TICK_SECONDS)
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Disconnect for good. Whoever still waits gets an error."""
@@ -136,7 +154,8 @@ class Pipeline:
         connection.socket_timeout = None
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
-                await connection.connect()
+                # A node of a cluster may be a replica: it says itself (MOVED) who is not.
+                await connect_and_probe(connection, must_be_primary=self._waits_for_server)
             self._has_connected()
             await self._serve(connection)
         finally:
@@ -145,7 +164,7 @@ class Pipeline:
                 await connection.disconnect(nowait=True)
 
     def _has_connected(self) -> None:
-        """The handshake has been answered: the server is back, and the circuit closes."""
+        """The probe has been answered: the server is back, and the circuit closes."""
         self.connected, self._last_error = True, None
         self.counters.connects += 1
         self._heard = asyncio.get_running_loop().time()
@@ -193,24 +212,27 @@ class Pipeline:
         while True:
             reply: Any
             try:
-                reply = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
-            except ResponseError as error:
-                reply = error
+                # Not the method of a connection by way of sentinels, which makes of READONLY a lost connection.
+                reply = await AbstractConnection.read_response(connection, timeout=math.inf, disconnect_on_error=False)
+            except (ResponseError, *NOT_SERVING) as error:
+                reply = refusal(error)
             if not self._queue.sent:
                 raise RedisConnectionError("a reply that nothing asked for")
             self._heard = loop.time()
-            self.breaker.succeeded()
+            self._silence_seconds = SILENCE_SECONDS
             self.counters.replies += 1
             command = self._queue.sent[0]
             command.replies_due -= 1
             if command.replies_due:
                 continue
             self._queue.sent.popleft()
-            if isinstance(reply, ReadOnlyError):
-                # A failover has made a replica of this server. It ran nothing: the new primary gets the command.
-                command.error = reply
+            if isinstance(reply, NOT_SERVING):
+                # A failover has made a replica of this server, which may load its data anew. It ran nothing: the
+                # new primary gets the command.
+                command.not_run(reply)
                 self._queue.pending.appendleft(command)
-                raise RedisConnectionError("the server is a replica now")
+                raise RedisConnectionError("the server does not serve any more") from reply
+            self.breaker.succeeded()
             command.answer(reply)
 
     def _recover(self) -> None:
@@ -252,5 +274,6 @@ class Pipeline:
         silent_for = now - self._heard if self._queue.sent else 0.0
         if expired and (not self.connected or silent_for > TICK_SECONDS):
             self.breaker.failed()
-        if self.connected and self._reader is not None and silent_for > SILENCE_SECONDS:
+        if self.connected and self._reader is not None and silent_for > self._silence_seconds:
+            self._silence_seconds *= 2
             self._reader.cancel()

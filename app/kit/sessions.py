@@ -9,7 +9,6 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from app.kit.client import Unreachable
 from app.kit.keys import Keys, digest
 from app.kit.scripts import Argument, run_script
 from app.kit.session_codec import (
@@ -29,6 +28,7 @@ from app.kit.session_codec import (
     size,
 )
 from app.kit.telemetry import NoTelemetry, Telemetry
+from app.kit.unreachable import Unreachable
 
 __all__ = ["Channel", "SessionInfo", "SessionRecord", "SessionStore", "SessionsEnded", "Unstorable"]
 
@@ -179,6 +179,7 @@ class SessionStore:
         """
         bucket = bucket_for(user_id)
         keys = [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
+        keys.append(self._new_call(bucket))
         kept = digest(keep) if keep is not None else ""
         args: Arguments = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
         ended: int = await self._run("end_all", keys=keys, args=args)
@@ -210,8 +211,13 @@ class SessionStore:
         return True
 
     async def _delete(self, bucket: str, handle: str, *, user: str) -> bool:
-        keys, args = [self._keys.session(bucket, handle)], [handle, self._keys.session_index(bucket, ""), user]
+        keys = [self._keys.session(bucket, handle), self._new_call(bucket)]
+        args = [handle, self._keys.session_index(bucket, ""), user]
         return bool(await self._run("delete", keys=keys, args=args))
+
+    def _new_call(self, bucket: str) -> str:
+        """By this key a script knows a call that is repeated because its answer was lost."""
+        return self._keys.session_call(bucket, secrets.token_hex(8))
 
     def _key(self, record: SessionRecord) -> str:
         return self._keys.session(record.bucket, record.handle)

@@ -10,7 +10,7 @@ from quart_schema import RequestSchemaValidationError
 from werkzeug.exceptions import HTTPException
 
 from app.errors import AppError, BadRequest, Invalid, Unavailable, UnsupportedMediaType
-from app.kit.client import Unreachable
+from app.kit.unreachable import Unreachable
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"

@@ -12,6 +12,8 @@ from app.kit.budget import budget
 from app.kit.scripts import run_script
 
 BUDGET_SECONDS = 0.25
+# A wait is measured on a loaded machine: what is asserted is that it ends, not the scheduler's precision.
+SLACK_SECONDS = 0.75
 
 
 class Load:

@@ -1,21 +1,31 @@
 """The pipelined client answers as the plain redis-py client does, on every deployment."""
 
+import ast
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+import app
 from app.kit.budget import budget
 from app.kit.client import PipelinedRedis, client_stats, connect
+from app.kit.cluster import PipelinedCluster
 from app.kit.keys import Keys
 from app.kit.scripts import run_script
 from tests.services import RedisServer
 
 Step = Callable[[Redis, str], Awaitable[Any]]
+
+
+async def fields_of(answer: Awaitable[dict[str, Any]]) -> set[str]:
+    """The names of what was told: the values differ from call to call."""
+    return set(await answer)
+
 
 # Every command that the project sends, with its errors; each step sees what the ones before it left.
 STEPS: list[Step] = [
@@ -55,6 +65,12 @@ STEPS: list[Step] = [
     lambda r, k: r.ttl(f"{k}none"),
     lambda r, k: r.persist(f"{k}x"),
     lambda r, k: r.pttl(f"{k}x"),
+    lambda r, k: r.pexpire(f"{k}x", 50_000, gt=True),
+    lambda r, k: r.zrevrange(f"{k}z", 0, -1),
+    lambda r, k: r.renamenx(f"{k}l", f"{k}m"),
+    lambda r, k: r.renamenx(f"{k}none", f"{k}m"),
+    lambda r, k: r.config_get("maxmemory-policy"),
+    lambda r, k: fields_of(r.info("memory")),
     lambda r, k: r.publish("channel", "message"),
     lambda r, k: r.eval("return {1, 'two', false, redis.call('GET', KEYS[1])}", 1, f"{k}s"),
     lambda r, k: r.eval("return redis.error_reply('CUSTOM wrong')", 1, f"{k}s"),
@@ -84,13 +100,51 @@ async def plain(redis_server: RedisServer) -> AsyncIterator[Redis]:
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("deployment", ["redis_server", "redis_cluster"])
 async def test_every_command_of_the_project_answers_as_from_the_plain_client(
-    real_redis: Redis, plain: Redis, keys: Keys
+    request: pytest.FixtureRequest, deployment: str, plain: Redis, keys: Keys
 ) -> None:
-    assert isinstance(real_redis, PipelinedRedis)
+    pipelined = connect(request.getfixturevalue(deployment).url, name="test", timeout_seconds=5)
+    assert isinstance(pipelined, PipelinedRedis | PipelinedCluster)
     for number, step in enumerate(STEPS):
         expected = await outcome(step, plain, f"{{{keys.namespace}:p}}")
-        assert await outcome(step, real_redis, f"{{{keys.namespace}:a}}") == expected, f"step {number}"
+        assert await outcome(step, pipelined, f"{{{keys.namespace}:a}}") == expected, f"step {number}"
+    await pipelined.aclose()
+
+
+def test_no_command_of_the_project_is_left_out() -> None:
+    compared = _methods_called(Path(__file__))
+    used = set().union(*(_methods_called(path, of="redis") for path in Path(app.__file__).parent.rglob("*.py")))
+    typed = {name for name in used if hasattr(Redis, name)} - {"aclose", "initialize", "execute_command"}
+    assert len(typed) > 10
+    assert typed <= compared
+
+
+def _methods_called(path: Path, *, of: str = "r") -> set[str]:
+    """Names of methods that the file calls on something named `of` or `_of`."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return {
+        call.attr
+        for call in calls
+        if isinstance(call, ast.Attribute)
+        and (call.value.id if isinstance(call.value, ast.Name) else getattr(call.value, "attr", "")).lstrip("_") == of
+    }
+
+
+@pytest.mark.server
+async def test_connections_are_few_and_named_however_many_callers_there_are(
+    redis_server: RedisServer, plain: Redis, keys: Keys
+) -> None:
+    redis = connect(redis_server.url, name="few:web", timeout_seconds=5)
+    blocked = asyncio.ensure_future(redis.blpop([f"{keys.namespace}:list"], timeout=5))
+    for _ in range(3):
+        await asyncio.gather(*(redis.get(f"{keys.namespace}:{number}") for number in range(1000)))
+    named = [client for client in await plain.client_list() if client["name"] == "few:web"]
+    assert len(named) == 2
+    assert client_stats(redis)["server"]["dedicated"] == 1
+    await redis.rpush(f"{keys.namespace}:list", "x")
+    await blocked
+    await redis.aclose()
 
 
 @pytest.mark.server
@@ -204,12 +258,12 @@ async def test_close_answers_those_who_still_wait(redis_server: RedisServer) -> 
 async def test_keys_of_several_slots_go_by_the_pipelines_too(redis: Redis, keys: Keys) -> None:
     names = [f"{keys.namespace}:{number}" for number in range(20)]
     await asyncio.gather(*(redis.set(name, "x") for name in names))
-    before = sum(stats["commands"] for stats in client_stats(redis).values())
+    before = sum(stats.get("commands", 0) for stats in client_stats(redis).values())
     assert await redis.exists(*names) == 20
     assert await redis.unlink(*names[:10]) == 10
     assert await redis.delete(*names) == 10
     if client_stats(redis):
-        assert sum(stats["commands"] for stats in client_stats(redis).values()) > before
+        assert sum(stats.get("commands", 0) for stats in client_stats(redis).values()) > before
 
 
 @pytest.mark.server

@@ -27,7 +27,8 @@ async def test_a_running_coroutine_is_aborted(queue: Queue) -> None:
         await in_state(queue, task_id, "running")
         assert await queue.abort(task_id)
         assert (await ended(queue, task_id)).state == "aborted"
-        assert not await queue.abort(task_id)
+        # As asked: so a call whose answer was lost may be repeated.
+        assert await queue.abort(task_id)
 
 
 async def test_stop_lets_running_tasks_finish_within_the_grace(queue: Queue) -> None:

@@ -8,7 +8,8 @@ import pytest
 import trustme
 from redis.asyncio import Redis
 
-from app.kit.client import Unreachable, connect
+from app.kit.client import connect
+from app.kit.unreachable import Unreachable
 from tests.services import RedisServer, free_port
 
 pytestmark = pytest.mark.server

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.kit.client import Unreachable
+from app.kit.client import dedicated_connection
 from app.kit.events.event import is_pattern
 from app.kit.keys import Keys
+from app.kit.unreachable import Unreachable
 
 # Silence of this length is answered with a PING, and three times of it are the end of the connection.
 PATIENCE_SECONDS = 3.0
@@ -54,7 +55,8 @@ class Feed:
         self._sending = asyncio.Lock()
 
     async def open(self) -> None:
-        self._connection = await self._new_connection()
+        # On a cluster to the node that publishes: it has the events' keys.
+        self._connection = await dedicated_connection(self._redis, self._keys.event_clock())
         await self._connection.connect()
 
     async def close(self) -> None:
@@ -126,17 +128,6 @@ class Feed:
             if self._connection is None or not self._connection.is_connected:
                 raise RedisConnectionError("the pub/sub connection is lost")
             await self._connection.send_command(*command, check_health=False)
-
-    async def _new_connection(self) -> AbstractConnection:
-        """A connection beside the client's own. On a cluster, to the node that publishes: it has the events' keys."""
-        if isinstance(self._redis, RedisCluster):
-            await self._redis.initialize()
-            node = self._redis.get_node_from_key(self._keys.event_clock())
-            if node is None:
-                raise RedisConnectionError("no node has the slot of the events")
-            return node.connection_class(**node.connection_kwargs)
-        connection: AbstractConnection = self._redis.connection_pool.make_connection()
-        return connection
 
 
 async def back_off(failures: int) -> None:

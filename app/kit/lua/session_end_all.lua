@@ -1,7 +1,10 @@
--- Ends every session of a user but one, and sets a new epoch, which refuses the logins that are under way.
--- KEYS[1] index, KEYS[2] epoch
+-- Ends every session of a user but one, and sets a new epoch, which refuses the logins that are under way. A repeat of
+-- the call ends nothing more, and gets the answer of the first.
+-- KEYS[1] index, KEYS[2] epoch, KEYS[3] this call, remembered for a minute
 -- ARGV[1] prefix of record keys, ARGV[2] new epoch, ARGV[3] its life in ms, ARGV[4] digest to keep ('' none)
 -- reply: how many were ended
+local answered = redis.call('GET', KEYS[3])
+if answered then return tonumber(answered) end
 local ended = 0
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 for _, digest in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
@@ -10,4 +13,5 @@ for _, digest in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
     redis.call('ZREM', KEYS[1], digest)
   end
 end
+redis.call('SET', KEYS[3], ended, 'PX', 60000)
 return ended

@@ -1,13 +1,16 @@
 -- Ends a task that waits; asks the worker of one that runs to end it.
 -- KEYS: the places of the queue, as Keys.task_places() lists them
 -- ARGV: the queue's prefix, id, how long the aborted task is kept in ms
--- Reply: 1, or 0 when no such task waits or runs
+-- Reply: 1, also where it was aborted before; 0 when no such task waits or runs
 local ready = {high = KEYS[1], normal = KEYS[2], low = KEYS[3]}
 local sched, aborts, stat = KEYS[4], KEYS[8], KEYS[9]
 local prefix, id = ARGV[1], ARGV[2]
 local record = prefix .. 't:' .. id
 local held = redis.call('HMGET', record, 'state', 'priority', 'unique')
 local state = held[1]
+if state == 'aborted' then
+  return 1
+end
 if state == 'running' then
   -- No TTL: the script that ends the task, or lets it wait again, removes the id.
   redis.call('SADD', aborts, id)

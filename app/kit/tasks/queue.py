@@ -69,7 +69,7 @@ class Queue:
         return TaskInfo.from_record(task_id, record) if record else None
 
     async def abort(self, task_id: str) -> bool:
-        """End a task that waits, or have its worker end it; False when none by this id waits or runs.
+        """End a task that waits, or have its worker end it. False: none by this id waits, runs or was aborted before.
 
         A worker learns of it within its idle wait (2 s). A coroutine is cancelled, a child process killed, a thread
         is told by `context.unwanted`.

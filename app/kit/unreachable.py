@@ -1,0 +1,63 @@
+"""What a caller sees of a Redis that is down, does not answer in time, or answers that it cannot serve now."""
+
+import ssl
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+
+class CircuitOpen(RedisConnectionError):
+    """Refused at once: the server has failed too often in a row and has not answered since."""
+
+
+class NotSent(RedisConnectionError):
+    """The server cannot be reached, and the command has not been sent: trying elsewhere does no harm."""
+
+
+class Refused(ResponseError):
+    """The server ran nothing, for a reason of its own: it cannot persist, has too few replicas, or is busy."""
+
+
+# The first word of such an answer, where redis-py has no class for it.
+_REFUSALS = frozenset({"MISCONF", "NOREPLICAS", "BUSY"})
+
+# All that says "not now" rather than "not so": no fault of the command, and no answer to it. Whoever can do without
+# Redis catches these; a web request that cannot is answered 503.
+Unreachable: tuple[type[RedisError], ...] = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    Refused,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ClusterDownError,
+    NoPermissionError,
+)
+
+# The server ran nothing, and will when it, or the primary after it, has come up.
+NOT_SERVING = (ReadOnlyError, BusyLoadingError)
+
+
+def refusal(error: Exception) -> Exception:
+    """The error as Refused, where it is one."""
+    if type(error) is ResponseError and str(error).partition(" ")[0] in _REFUSALS:
+        return Refused(str(error))
+    return error
+
+
+def is_permanent(error: BaseException | None) -> bool:
+    """Refusals that trying again does not mend: credentials, certificates."""
+    while error is not None:
+        if isinstance(error, AuthenticationError | ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
