@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Callable
 
-from bench import client
+from bench import client, limits
 
-BENCHMARKS: dict[str, Callable[[int], None]] = {"client": client.main}
+BENCHMARKS: dict[str, Callable[[int], None]] = {"client": client.main, "limits": limits.main}
 
 
 def main() -> None:

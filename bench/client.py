@@ -6,18 +6,18 @@ from pathlib import Path
 from bench.rounds import Side, report, run_rounds
 from tests.services import RedisServer
 
-SIDES = (
-    Side("quartet", "bench.sides.redis_gets"),
-    Side("redis-py", "bench.sides.peer_redis_py", peer=True),
-    Side("coredis", "bench.sides.peer_coredis", peer=True),
-    Side("valkey-glide", "bench.sides.peer_glide", peer=True),
-)
-
 
 def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(Path(folder)).start()
+        environ = {"REDIS_URL": server.url}
+        sides = (
+            Side("quartet", "bench.sides.redis_gets", environ),
+            Side("redis-py", "bench.sides.peer_redis_py", environ, peer=True),
+            Side("coredis", "bench.sides.peer_coredis", environ, peer=True),
+            Side("valkey-glide", "bench.sides.peer_glide", environ, peer=True),
+        )
         try:
-            report("client", run_rounds(SIDES, {"REDIS_URL": server.url}, rounds=rounds))
+            report("client", run_rounds(sides, rounds=rounds))
         finally:
             server.stop()

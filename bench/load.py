@@ -1,31 +1,32 @@
-"""What each side of a client benchmark is put through: GETs by 64 callers, then by one alone. Needs no package."""
+"""Callers that go on asking for a second. Needs no package: peers import it in an environment of their own."""
 
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 SECONDS = 1.0
-CALLERS = (64, 1)
-KEY, VALUE = "key", "x" * 100
+
+# What one caller does again and again; it gets the number of the caller.
+Call = Callable[[int], Awaitable[object]]
 
 
-async def print_gets_a_second(get: Callable[[str], Awaitable[object]]) -> None:
-    """Print the figures of one round as JSON."""
-    print(json.dumps({f"GETs/s, {callers} callers": await _gets_a_second(get, callers) for callers in CALLERS}))
+async def print_rates(calls: Mapping[str, tuple[Call, int]]) -> None:
+    """Print, as JSON, how many of each figure's calls are done in a second by so many callers at once."""
+    print(json.dumps({figure: await _rate(call, callers) for figure, (call, callers) in calls.items()}))
 
 
-async def _gets_a_second(get: Callable[[str], Awaitable[object]], callers: int) -> float:
+async def _rate(call: Call, callers: int) -> float:
     loop = asyncio.get_running_loop()
     end = loop.time() + SECONDS
     done = 0
 
-    async def call() -> None:
+    async def repeat(number: int) -> None:
         nonlocal done
         while loop.time() < end:
-            await get(KEY)
+            await call(number)
             done += 1
 
     began = time.perf_counter()
-    await asyncio.gather(*(call() for _ in range(callers)))
+    await asyncio.gather(*(repeat(number) for number in range(callers)))
     return done / (time.perf_counter() - began)

@@ -24,24 +24,25 @@ class Side:
 
     name: str
     module: str
+    environ: Mapping[str, str]
     peer: bool = False
 
-    def measure(self, environ: Mapping[str, str]) -> Figures:
+    def measure(self) -> Figures:
         python = PEERS_PYTHON if self.peer else sys.executable
         command = [str(python), "-m", self.module]
-        done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, env={**os.environ, **self.environ}, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"{self.name} failed:\n{done.stderr}")
         figures: Figures = json.loads(done.stdout)
         return figures
 
 
-def run_rounds(sides: Sequence[Side], environ: Mapping[str, str], *, rounds: int) -> dict[str, dict[str, list[float]]]:
+def run_rounds(sides: Sequence[Side], *, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Each side's figures of every round. Each round begins with another side, so that none is always first."""
     found: dict[str, dict[str, list[float]]] = {side.name: {} for side in sides}
     for number in range(rounds):
         for side in [*sides[number % len(sides) :], *sides[: number % len(sides)]]:
-            for figure, value in side.measure(environ).items():
+            for figure, value in side.measure().items():
                 found[side.name].setdefault(figure, []).append(value)
     return found
 

@@ -1,18 +1,19 @@
 """A small server that speaks Redis' protocol (RESP3) and answers what a test wants."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from app.kit.ending import end_tasks
 
 OK = b"+OK\r\n"
 # What a client of ours asks before its first command.
 GREETINGS = {
-    b"HELLO": b"%1\r\n+proto\r\n:3\r\n",
+    b"HELLO": b"%2\r\n+proto\r\n:3\r\n+role\r\n+master\r\n",
     b"CLIENT": OK,
     b"SELECT": OK,
     b"AUTH": OK,
     b"PING": b"+PONG\r\n",
-    b"ROLE": b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n",
 }
 
 
@@ -32,28 +33,53 @@ def array(*items: bytes) -> bytes:
     return b"*%d\r\n" % len(items) + b"".join(items)
 
 
-@asynccontextmanager
-async def fake_redis(answer: Answer) -> AsyncIterator[int]:
-    """Serve on the port that it gives, for the duration of the block. Greetings are answered as Redis would."""
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+@asynccontextmanager
+async def serving(serve: Serve) -> AsyncIterator[int]:
+    """Run `serve` for each connection to the port that this gives, until the block ends."""
+    connections: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connections.add(task)
         try:
-            while words := await _read_command(reader):
-                reply = GREETINGS.get(words[0].upper()) or answer(words)
-                writer.write(reply)
-                await writer.drain()
-                if isinstance(reply, Last):
-                    break
+            await serve(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            connections.discard(task)
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
         yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        await end_tasks(list(connections))
 
 
-async def _read_command(reader: asyncio.StreamReader) -> list[bytes]:
+@asynccontextmanager
+async def fake_redis(answer: Answer) -> AsyncIterator[int]:
+    """Answer commands on the port that this gives. Greetings are answered as Redis would."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while words := await read_command(reader):
+            reply = GREETINGS.get(words[0].upper()) or answer(words)
+            writer.write(reply)
+            await writer.drain()
+            if isinstance(reply, Last):
+                break
+
+    async with serving(serve) as port:
+        yield port
+
+
+async def read_command(reader: asyncio.StreamReader) -> list[bytes]:
     """An array of bulk strings; [] at the end."""
     head = await reader.readline()
     words = []

@@ -6,7 +6,7 @@ FAILURES_TO_OPEN = 3
 
 
 class Breaker:
-    """Counts failures in a row. Whoever reconnects is the probe: its success closes the circuit."""
+    """Counts failures in a row. Whoever reconnects is the probe: after it one more failure opens the circuit again."""
 
     __slots__ = ("_failures", "opened")
 
@@ -27,6 +27,10 @@ class Breaker:
         self._failures += 1
         if self._failures == FAILURES_TO_OPEN:
             self.opened += 1
+
+    def probed(self) -> None:
+        """The server is there again; whether it serves, the next command will tell."""
+        self._failures = min(self._failures, FAILURES_TO_OPEN - 1)
 
     def succeeded(self) -> None:
         self._failures = 0

@@ -1,6 +1,7 @@
 """How long one unit of work, such as a web request, may wait in all for a Redis that does not answer."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -80,15 +81,12 @@ class Patience:
             self._budget.charge(self._loop.time() - self._began)
 
 
-async def within_budget(run: Callable[[], Awaitable[T]], breaker: Breaker) -> T:
-    """For what waits on a connection of its own: the work's budget, where it has one, ends the wait."""
-    given = _current.get()
-    if given is None:
-        return await run()
-    with Patience(given.remaining_seconds) as patience:
+async def on_a_connection_of_its_own(run: Callable[[], Awaitable[T]], *, seconds: float, breaker: Breaker) -> T:
+    """Run what does not go by a pipeline, for `seconds` at most, or as long as the budget of its work has left."""
+    with Patience(seconds) as patience:
         patience.heed(breaker)
         try:
-            async with asyncio.timeout_at(patience.deadline):
+            async with asyncio.timeout_at(None if math.isinf(patience.deadline) else patience.deadline):
                 return await run()
         except TimeoutError as error:
             raise RedisTimeoutError("no answer from Redis in time") from error

@@ -1,6 +1,7 @@
 """connect(): one Redis client for a URL, be it a server or the store embedded in this process."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from fakeredis import FakeAsyncRedis, FakeServer
@@ -10,18 +11,19 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from app.kit.answered import Answered
-from app.kit.budget import within_budget
+from app.kit.budget import on_a_connection_of_its_own
 from app.kit.cluster import PipelinedCluster
-from app.kit.commands import REPEATABLE, is_alone, is_repeatable
+from app.kit.commands import ALONE_SECONDS, REPEATABLE, blocks_for_seconds, is_alone, is_repeatable
+from app.kit.listening import Listening
 from app.kit.pipeline import Pipeline
 from app.kit.sentinel import Sentinels
+from app.kit.transaction import BoundedPipeline
 from app.kit.url import Target, parse_url
 
-# The longest that a blocking command or a handshake on a connection of its own may keep silent.
-DEDICATED_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 1.0
 SENTINEL_TIMEOUT_SECONDS = 0.3
 TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
@@ -39,21 +41,35 @@ class PipelinedRedis(Redis):
         self._sentinels = sentinels
         self.auto_close_connection_pool = True
         self._automatic = Pipeline(pool.make_connection, timeout_seconds=timeout_seconds)
+        self._bound = partial(on_a_connection_of_its_own, breaker=self._automatic.breaker)
+        self._listening = Listening()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
+        repeatable = options.pop(REPEATABLE, None)
         if is_alone(args):
             plain: Callable[..., Awaitable[Any]] = super().execute_command
-            return await within_budget(lambda: plain(*args, **options), self._automatic.breaker)
-        repeatable = options.pop(REPEATABLE, None)
+            seconds = blocks_for_seconds(args) + ALONE_SECONDS
+            return await self._bound(lambda: plain(*args, **options), seconds=seconds)
         if repeatable is None:
             repeatable = is_repeatable(args)
-        reply = await self._automatic.execute(args, repeatable=repeatable)
+        try:
+            reply = await self._automatic.execute(args, repeatable=repeatable)
+        except ResponseError as error:
+            reply = error
         return await self.parse_response(cast(Connection, Answered(reply)), args[0], **options)
 
-    async def dedicated_connection(self, key: str) -> AbstractConnection:
-        """An unconnected connection to the server that has `key`, for pub/sub."""
-        connection: AbstractConnection = self.connection_pool.make_connection()
-        return connection
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> BoundedPipeline:
+        made = BoundedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        made.bound = partial(self._bound, seconds=ALONE_SECONDS)
+        return made
+
+    def client(self) -> Redis:
+        """redis-py's own client with one connection of the pool to itself; what it does is not bounded."""
+        return Redis(connection_pool=self.connection_pool, single_connection_client=True)
+
+    async def listening_connection(self, key: str) -> AbstractConnection:
+        """An unconnected connection for pub/sub, to the server that has `key`."""
+        return self._listening.add(self.connection_pool.make_connection())
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await self._automatic.aclose()
@@ -63,7 +79,7 @@ class PipelinedRedis(Redis):
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """State and counters, for metrics and health. `dedicated`: connections beside the pipeline's."""
-        dedicated = sum(count for count, _ in self.connection_pool.get_connection_count())
+        dedicated = sum(count for count, _ in self.connection_pool.get_connection_count()) + self._listening.count()
         return {"server": {**self._automatic.stats(), "dedicated": dedicated}}
 
 
@@ -92,10 +108,10 @@ def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int
     return PipelinedRedis(pool=_pool(target, options), timeout_seconds=timeout_seconds)
 
 
-async def dedicated_connection(redis: Redis, key: str) -> AbstractConnection:
-    """An unconnected connection beside the client's own; on a cluster, to the node that has `key`."""
+async def listening_connection(redis: Redis, key: str) -> AbstractConnection:
+    """An unconnected connection beside the client's own, for pub/sub; on a cluster, to the node that has `key`."""
     if isinstance(redis, PipelinedRedis | PipelinedCluster):
-        return await redis.dedicated_connection(key)
+        return await redis.listening_connection(key)
     embedded: AbstractConnection = redis.connection_pool.make_connection()
     return embedded
 
@@ -110,7 +126,9 @@ def _connection_options(target: Target, name: str) -> dict[str, Any]:
         "client_name": name,
         "username": target.username,
         "password": target.password,
-        "socket_timeout": DEDICATED_TIMEOUT_SECONDS,
+        # What bounds each wait is around it: a blocking command may wait longer than any other.
+        "socket_timeout": None,
+        "retry": Retry(NoBackoff(), 0),
         # Each of these would be a round trip of the handshake.
         "driver_info": None,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),

@@ -3,19 +3,31 @@
 import asyncio
 import random
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AskError, ClusterDownError, MovedError, RedisClusterException, RedisError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.typing import EncodableT
 
 from app.kit.answered import Answered
-from app.kit.budget import Patience, within_budget
+from app.kit.budget import Patience, on_a_connection_of_its_own
 from app.kit.cluster_map import ClusterMap
-from app.kit.commands import REPEATABLE, first_key, is_alone, is_repeatable
+from app.kit.commands import ALONE_SECONDS, REPEATABLE, blocks_for_seconds, first_key, is_alone, is_repeatable
+from app.kit.listening import Listening
+from app.kit.transaction import BoundedClusterPipeline
 from app.kit.unreachable import NotSent
 from app.kit.url import Address
 
@@ -37,6 +49,8 @@ class PipelinedCluster(RedisCluster):
         seeds = [(node.host, int(node.port)) for node in self.startup_nodes]
         self._timeout_seconds = timeout_seconds
         self._map = ClusterMap(seeds, self._make_connection, timeout_seconds=timeout_seconds)
+        self._bound = partial(on_a_connection_of_its_own, breaker=self._map.breaker)
+        self._listening = Listening()
         self._moves = 0
         self._asks = 0
 
@@ -50,26 +64,39 @@ class PipelinedCluster(RedisCluster):
         if repeatable is None:
             repeatable = is_repeatable(args)
         with Patience(self._timeout_seconds) as patience:
-            reply = await self._route(slot, args, repeatable=repeatable, patience=patience)
+            try:
+                reply = await self._route(slot, args, repeatable=repeatable, patience=patience)
+            except ResponseError as error:
+                reply = error
         result = await self.startup_nodes[0].parse_response(cast(Any, Answered(reply)), args[0], **options)
         if (callback := self.result_callbacks.get(args[0])) is not None:
             # For commands that several nodes may have answered: one has.
             return callback(args[0], {"": result}, **options)
         return result
 
-    async def dedicated_connection(self, key: str) -> AbstractConnection:
-        """An unconnected connection to the node that has `key`, for pub/sub."""
+    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> BoundedClusterPipeline:
+        made = BoundedClusterPipeline(self, transaction)  # type: ignore[abstract]
+        made.bound = partial(self._bound, seconds=ALONE_SECONDS)
+        return made
+
+    async def listening_connection(self, key: str) -> AbstractConnection:
+        """An unconnected connection for pub/sub, to the node that has `key`."""
         with Patience(self._timeout_seconds) as patience:
             await self._know(patience)
-            return self._make_connection(self._map.owner(self.keyslot(key)))
+            return self._listening.add(self._make_connection(self._map.owner(self.keyslot(key))))
 
     async def aclose(self) -> None:
         await self._map.aclose()
         await super().aclose()
+        # After an error redis-py takes itself for not begun, and leaves open what it has.
+        for nodes in ("nodes_cache", "startup_nodes"):
+            with suppress(RedisError, OSError):
+                await self.nodes_manager.aclose(nodes)
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """State and counters by node, for metrics and health; `cluster` is about the map of them."""
-        dedicated = sum(len(node._connections) for node in self.nodes_manager.nodes_cache.values())
+        nodes = self.nodes_manager.nodes_cache.values()
+        dedicated = sum(len(node._connections) for node in nodes) + self._listening.count()
         whole = {"breaker": self._map.breaker.state, "refreshes": self._map.refreshes, "dedicated": dedicated}
         return {"cluster": whole | {"moves": self._moves, "asks": self._asks}, **self._map.stats()}
 
@@ -82,7 +109,7 @@ class PipelinedCluster(RedisCluster):
     async def _plain(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         plain = super().execute_command
         try:
-            return await within_budget(lambda: plain(*args, **options), self._map.breaker)
+            return await self._bound(lambda: plain(*args, **options), seconds=blocks_for_seconds(args) + ALONE_SECONDS)
         except RedisClusterException as error:
             # No RedisError, though it tells of nodes that do not answer.
             raise RedisConnectionError(str(error)) from error

@@ -7,11 +7,13 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ClusterDownError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.kit.breaker import Breaker
 from app.kit.ending import end_tasks
 from app.kit.pipeline import Pipeline
+from app.kit.unreachable import is_permanent
 from app.kit.url import Address
 
 SLOTS = 16384
@@ -43,6 +45,8 @@ class ClusterMap:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refreshing: asyncio.Task[None] | None = None
         self._refresh_at = 0.0
+        self._error: BaseException | None = None
+        self._closed = False
         self.refreshes = 0
         # Of the cluster as a whole: open while no node says what the map is.
         self.breaker = Breaker()
@@ -52,12 +56,16 @@ class ClusterMap:
         return bool(self._slots)
 
     async def fetch(self, deadline: float) -> None:
-        """Have a map by `deadline` (loop time), or raise redis.exceptions.TimeoutError."""
+        """Have a map by `deadline` (loop time), or raise why there is none."""
         self.refresh_soon()
         if self._refreshing is not None:
             await asyncio.wait([self._refreshing], timeout=deadline - asyncio.get_running_loop().time())
+        if self._closed:
+            raise RedisConnectionError("the client is closed")
         if not self._slots:
-            raise RedisTimeoutError("no node of the cluster answers")
+            if self._error is not None and is_permanent(self._error):
+                raise self._error
+            raise RedisTimeoutError("no node of the cluster answers") from self._error
 
     def owner(self, slot: int) -> Address:
         """The node that has the slot. ClusterDownError when none has."""
@@ -78,6 +86,8 @@ class ClusterMap:
         self.refresh_soon()
 
     def pipeline(self, address: Address) -> Pipeline:
+        if self._closed:
+            raise RedisConnectionError("the client is closed")
         pipeline = self._pipelines.get(address)
         if pipeline is None:
             pipeline = self._pipelines[address] = Pipeline(
@@ -87,10 +97,11 @@ class ClusterMap:
 
     def refresh_soon(self) -> None:
         """Fetch the map anew, unless that is under way; a moment later where it has just been done."""
-        if self._refreshing is None or self._refreshing.done():
+        if not self._closed and (self._refreshing is None or self._refreshing.done()):
             self._refreshing = self._start(self._refresh_until_known())
 
     async def aclose(self) -> None:
+        self._closed = True
         await end_tasks(list(self._tasks))
         pipelines, self._pipelines = list(self._pipelines.values()), {}
         await asyncio.gather(*(pipeline.aclose() for pipeline in pipelines))
@@ -115,11 +126,15 @@ class ClusterMap:
         while True:
             try:
                 await self._refresh()
-            except (RedisError, OSError):
+            except (RedisError, OSError) as error:
                 self.breaker.failed()
+                self._error = error.__cause__ or error
+                if is_permanent(error):
+                    return
                 await asyncio.sleep(random.uniform(0, 2 * REFRESH_SECONDS))  # noqa: S311  jitter, no secret
             else:
                 self.breaker.succeeded()
+                self._error = None
                 self.refreshes += 1
                 self._refresh_at = loop.time() + random.uniform(0.5, 1.5) * REFRESH_SECONDS  # noqa: S311
                 return

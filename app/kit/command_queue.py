@@ -1,4 +1,4 @@
-"""The commands of one pipeline: those that wait to be sent, and those that wait for their reply, each in order."""
+"""The commands of one pipeline that wait to be sent, in order."""
 
 import asyncio
 from collections import deque
@@ -8,6 +8,8 @@ from typing import Any
 
 BATCH_COMMANDS = 512
 BATCH_BYTES = 256 * 1024
+# How often a command is sent at most. One that breaks each connection it goes over would break the next ones, too.
+SENDS = 3
 
 
 @dataclass(slots=True)
@@ -29,7 +31,7 @@ class Counters:
 class Command:
     """One command under way: its bytes, its caller's future, and until when (loop time) the caller waits."""
 
-    __slots__ = ("deadline", "error", "future", "repeatable", "replies", "replies_due", "wire")
+    __slots__ = ("deadline", "error", "future", "repeatable", "replies", "replies_due", "sends", "wire")
 
     def __init__(
         self, wire: bytes, future: asyncio.Future[Any], deadline: float, *, repeatable: bool, replies: int = 1
@@ -40,12 +42,8 @@ class Command:
         self.future = future
         self.deadline = deadline
         self.repeatable = repeatable
+        self.sends = 0
         self.error: Exception | None = None
-
-    def not_run(self, error: Exception) -> None:
-        """The server refused it, and nothing happened: it may be sent anew, repeatable or not."""
-        self.error = error
-        self.replies_due = self.replies
 
     def answer(self, reply: Any) -> None:
         """Give the caller the reply, or the error that it is. A caller that has gone gets nothing."""
@@ -58,36 +56,39 @@ class Command:
 
 
 class CommandQueue:
-    """Replies come in the order of the commands, so the first of `sent` is whose reply comes next."""
+    """What is not under way. What was sent is the link's that has sent it."""
 
     def __init__(self) -> None:
         self.pending: deque[Command] = deque()
-        self.sent: deque[Command] = deque()
 
-    def __bool__(self) -> bool:
-        return bool(self.pending or self.sent)
-
-    def take_batch(self) -> list[bytes]:
-        """The next batch, now sent, bounded in commands and bytes; what nobody waits for any more is left out."""
-        batch: list[bytes] = []
+    def take_batch(self) -> list[Command]:
+        """The next ones to be sent, bounded in commands and bytes; what nobody waits for any more is left out."""
+        batch: list[Command] = []
         size = 0
         while self.pending and len(batch) < BATCH_COMMANDS and size < BATCH_BYTES:
             command = self.pending.popleft()
             if not command.future.done():
-                self.sent.append(command)
-                batch.append(command.wire)
+                command.sends += 1
+                command.replies_due = command.replies
+                batch.append(command)
                 size += len(command.wire)
         return batch
 
-    def send_again(self, error: Exception) -> int:
-        """The replies to `sent` will not come: what may be sent twice waits again, in order; the rest gets `error`."""
-        lost = [command for command in self.sent if not command.future.done()]
-        self.sent.clear()
-        again = [command for command in lost if command.repeatable]
-        for command in again:
-            command.replies_due = command.replies
+    def put_back(self, command: Command, error: Exception) -> None:
+        """The server has refused it, and nothing happened: it is sent anew, repeatable or not."""
+        command.error = error
+        command.sends -= 1
+        self.pending.appendleft(command)
+
+    def send_again(self, sent: Iterable[Command], error: Exception) -> int:
+        """The replies will not come: what may be sent twice waits again, in order; the rest gets `error`."""
+        again = []
+        for command in sent:
+            if command.repeatable and command.sends < SENDS and not command.future.done():
+                again.append(command)
+            else:
+                command.answer(error)
         self.pending.extendleft(reversed(again))
-        _fail((command for command in lost if not command.repeatable), error)
         return len(again)
 
     def forget_unwanted(self) -> None:
@@ -95,19 +96,6 @@ class CommandQueue:
         self.pending = deque(command for command in self.pending if not command.future.done())
 
     def fail_pending(self, error: Exception) -> None:
-        _fail(self.pending, error)
+        for command in self.pending:
+            command.answer(error)
         self.pending.clear()
-
-    def expired(self, now: float) -> list[Command]:
-        """Those whose callers have waited long enough."""
-        return [c for c in (*self.sent, *self.pending) if c.deadline <= now and not c.future.done()]
-
-    def extend(self, seconds: float) -> None:
-        """Move all deadlines: for this long nobody could have been answered."""
-        for command in (*self.sent, *self.pending):
-            command.deadline += seconds
-
-
-def _fail(commands: Iterable[Command], error: Exception) -> None:
-    for command in commands:
-        command.answer(error)

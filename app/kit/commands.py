@@ -1,19 +1,22 @@
 """What the automatic pipeline must know of Redis' commands: which go alone, and which may be sent twice."""
 
+import math
 from typing import Any
 
 # An option of execute_command(): this very command may be sent again when its reply was lost.
 REPEATABLE = "repeatable"
+# How long what goes on a connection of its own may take, besides the time for which it asks the server to wait.
+ALONE_SECONDS = 10.0
 
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_BLOCKING = _names("BLPOP BRPOP BRPOPLPUSH BLMOVE BLMPOP BZPOPMIN BZPOPMAX BZMPOP WAIT WAITAOF MONITOR")
+_BLOCKING = _names("BLPOP BRPOP BRPOPLPUSH BLMOVE BLMPOP BZPOPMIN BZPOPMAX BZMPOP WAIT WAITAOF")
 _OF_A_CONNECTION = _names(
     "AUTH HELLO SELECT QUIT RESET CLIENT READONLY READWRITE ASKING MULTI EXEC DISCARD WATCH UNWATCH HIMPORT "
-    "SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE SHUTDOWN FAILOVER SYNC PSYNC"
+    "MONITOR SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE SHUTDOWN FAILOVER SYNC PSYNC"
 )
 _ALONE = _BLOCKING | _OF_A_CONNECTION
 
@@ -40,6 +43,23 @@ def is_alone(args: tuple[Any, ...]) -> bool:
     """True for a command that waits in the server, or that changes or needs a connection's own state."""
     name = _name(args)
     return name in _ALONE or (name in {"XREAD", "XREADGROUP"} and b"BLOCK" in [_upper(arg) for arg in args])
+
+
+def blocks_for_seconds(args: tuple[Any, ...]) -> float:
+    """How long the server itself may keep a command waiting; 0 for one that it answers at once, inf for ever."""
+    name = _name(args)
+    upper = [_upper(arg) for arg in args]
+    if name in {"BLMPOP", "BZMPOP"}:
+        seconds = float(args[1])
+    elif name in {"WAIT", "WAITAOF"}:
+        seconds = float(args[-1]) / 1000
+    elif name in {"XREAD", "XREADGROUP"}:
+        seconds = float(args[upper.index(b"BLOCK") + 1]) / 1000
+    elif name in _BLOCKING:
+        seconds = float(args[-1])
+    else:
+        return 0.0
+    return seconds or math.inf
 
 
 _SCRIPTS = _names("EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO")

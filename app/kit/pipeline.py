@@ -6,25 +6,22 @@ the n-th command's. A cancelled caller's reply is read and dropped, and nobody e
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from contextvars import Context
 from dataclasses import asdict
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.kit.breaker import Breaker
 from app.kit.budget import Patience
 from app.kit.command_queue import Command, CommandQueue, Counters
 from app.kit.ending import end_tasks
-from app.kit.probe import connect_and_probe
-from app.kit.unreachable import NOT_SERVING, CircuitOpen, NotSent, is_permanent, refusal
+from app.kit.link import Link
+from app.kit.unreachable import CircuitOpen, NotSent, is_permanent
 from app.kit.wire import Encodable, pack
 
 logger = logging.getLogger(__name__)
@@ -35,6 +32,7 @@ STALL_SECONDS = 0.1
 # No byte for so long while a reply is due: the peer is gone without saying so (SIGSTOP, a pulled cable). It doubles
 # with each such break in a row: a script that is merely slow, and may be repeated, gets the time that it needs.
 SILENCE_SECONDS = 1.0
+CONNECT_SECONDS = 1.0
 BACKOFF_SECONDS = (0.02, 0.5)
 
 
@@ -43,7 +41,7 @@ class Pipeline:
 
     `make_connection` gives an unconnected redis-py connection. A command waits at most the budget of the work it
     belongs to (app.kit.budget), or `timeout_seconds` where there is none. While the server cannot be reached commands
-    wait for it until then, or, where `waits_for_server` is off, fail with NotSent.
+    wait for it until then, or, where `waits_for_server` is off (a cluster's node), fail with NotSent.
     """
 
     def __init__(
@@ -56,18 +54,26 @@ class Pipeline:
         self._make_connection = make_connection
         self._timeout_seconds = timeout_seconds
         self._waits_for_server = waits_for_server
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._queue = CommandQueue()
         self._wake = asyncio.Event()
         self._waiting = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._reader: asyncio.Task[None] | None = None
-        self._heard = 0.0
+        self._link: Link | None = None
         self._silence_seconds = SILENCE_SECONDS
         self._last_error: Exception | None = None
         self._closed = False
-        self.connected = False
         self.breaker = Breaker()
         self.counters = Counters()
+
+    @property
+    def connected(self) -> bool:
+        return self._link is not None
+
+    @property
+    def last_error(self) -> Exception | None:
+        """Why there is no connection; None while there is one."""
+        return None if self.connected else self._last_error
 
     async def execute(self, args: Iterable[Encodable], *, repeatable: bool) -> Any:
         """The raw reply. Raises what the server answered (ResponseError), or that it is unreachable.
@@ -94,16 +100,19 @@ class Pipeline:
         if self._closed:
             raise RedisConnectionError("the client is closed")
         loop = asyncio.get_running_loop()
+        self._keep_running(loop)
         wire, replies = (pack(["ASKING"]) + pack(args), 2) if asking else (pack(args), 1)
         command = Command(wire, loop.create_future(), deadline, repeatable=repeatable, replies=replies)
         self._queue.pending.append(command)
-        self._keep_running(loop)
         self._wake.set()
         self._waiting.set()
         return await command.future
 
     def _keep_running(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start at the first command, and again where a loop that ends has cancelled everything but its callers."""
+        if self._loop is not loop:
+            # What an earlier loop has left behind ended with it.
+            self._loop, self._queue, self._link, self._tasks = loop, CommandQueue(), None, []
         if not self._tasks or any(task.done() or task.cancelling() for task in self._tasks):
             self._wake, self._waiting = asyncio.Event(), asyncio.Event()
             # Of no caller's context: a budget or a request must not live on in them.
@@ -114,7 +123,7 @@ class Pipeline:
         """Close once nobody waits any more; what has not been sent goes elsewhere (NotSent)."""
         self._waits_for_server = False
         self._queue.fail_pending(NotSent("the server has left"))
-        while self._queue:  # noqa: ASYNC110  each wait has its deadline, so this ends
+        while self._under_way():  # noqa: ASYNC110  each wait has its deadline, so this ends
             await asyncio.sleep(TICK_SECONDS)
         await self.aclose()
 
@@ -122,15 +131,15 @@ class Pipeline:
         """Disconnect for good. Whoever still waits gets an error."""
         self._closed = True
         try:
-            await end_tasks(self._tasks)
+            if self._loop is asyncio.get_running_loop():
+                await end_tasks(self._tasks)
         finally:
-            closed = RedisConnectionError("the client is closed")
-            self._queue.send_again(closed)
-            self._queue.fail_pending(closed)
+            self._queue.fail_pending(RedisConnectionError("the client is closed"))
 
     def stats(self) -> dict[str, Any]:
         """State and counters, for metrics and health."""
-        return {"connected": self.connected, "breaker": self.breaker.state, **asdict(self.counters)}
+        state = {"connected": self.connected, "breaker": self.breaker.state, "opened": self.breaker.opened}
+        return state | asdict(self.counters)
 
     async def _run(self) -> None:
         """Connect, serve until the connection breaks, and again. Connecting is what probes a server that is down."""
@@ -142,7 +151,7 @@ class Pipeline:
             except Exception as error:
                 # Whatever it was, this task must live: nobody else would ever connect again.
                 self._could_not_connect(error)
-            self._recover()
+            self.breaker.failed()
             # A server that takes connections but answers nothing on them is as good as one that refuses them.
             delay = BACKOFF_SECONDS[0] if self.counters.replies > replies else min(BACKOFF_SECONDS[1], delay * 2)
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311  full jitter, no secret
@@ -152,28 +161,27 @@ class Pipeline:
         # The deadlines are the commands' own. redis-py would wrap each write in asyncio.wait_for, which on
         # Python 3.11 can swallow a cancellation.
         connection.socket_timeout = None
+        link = Link(connection, self._queue, wake=self._wake, breaker=self.breaker, counters=self.counters)
         try:
-            async with asyncio.timeout(SILENCE_SECONDS):
+            async with asyncio.timeout(CONNECT_SECONDS):
                 # A node of a cluster may be a replica: it says itself (MOVED) who is not.
-                await connect_and_probe(connection, must_be_primary=self._waits_for_server)
-            self._has_connected()
-            await self._serve(connection)
+                await link.connect(must_be_primary=self._waits_for_server)
+            self._has_connected(link)
+            self._last_error = await link.serve()
         finally:
-            self.connected = False
-            with suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
+            self._recover(link)
+            await link.close()
 
-    def _has_connected(self) -> None:
-        """The probe has been answered: the server is back, and the circuit closes."""
-        self.connected, self._last_error = True, None
+    def _has_connected(self, link: Link) -> None:
+        """The server answers. Only its first reply to a command says that it serves."""
+        self._link, self._last_error = link, None
         self.counters.connects += 1
-        self._heard = asyncio.get_running_loop().time()
-        self.breaker.succeeded()
+        self.breaker.probed()
 
     def _could_not_connect(self, error: Exception) -> None:
         self.counters.connect_failures += 1
-        if self._last_error is None or type(self._last_error) is not type(error):
-            logger.warning("cannot connect to redis: %s", type(error).__name__)
+        if self._last_error is None or str(self._last_error) != str(error):
+            logger.warning("cannot connect to redis: %s: %s", type(error).__name__, error)
         self._last_error = error
         if is_permanent(error):
             self._queue.fail_pending(error)
@@ -182,65 +190,16 @@ class Pipeline:
             not_sent.__cause__ = error
             self._queue.fail_pending(not_sent)
 
-    async def _serve(self, connection: AbstractConnection) -> None:
-        """Write and read until either ends; both end when the connection does."""
-        writer = asyncio.create_task(self._write(connection))
-        reader = self._reader = asyncio.create_task(self._read(connection))
-        try:
-            await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self.counters.breaks += 1
-            await end_tasks((writer, reader))
-            errors = [task.exception() for task in (writer, reader) if not task.cancelled()]
-            self._last_error = next((error for error in errors if isinstance(error, Exception)), None)
-
-    async def _write(self, connection: AbstractConnection) -> None:
-        while True:
-            await self._wake.wait()
-            if not self._queue.sent:
-                self._heard = asyncio.get_running_loop().time()
-            batch = self._queue.take_batch()
-            if batch:
-                self.counters.batches += 1
-                self.counters.commands += len(batch)
-                await connection.send_packed_command(b"".join(batch), check_health=False)
-            if not self._queue.pending:
-                self._wake.clear()
-
-    async def _read(self, connection: AbstractConnection) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            reply: Any
-            try:
-                # Not the method of a connection by way of sentinels, which makes of READONLY a lost connection.
-                reply = await AbstractConnection.read_response(connection, timeout=math.inf, disconnect_on_error=False)
-            except (ResponseError, *NOT_SERVING) as error:
-                reply = refusal(error)
-            if not self._queue.sent:
-                raise RedisConnectionError("a reply that nothing asked for")
-            self._heard = loop.time()
-            self._silence_seconds = SILENCE_SECONDS
-            self.counters.replies += 1
-            command = self._queue.sent[0]
-            command.replies_due -= 1
-            if command.replies_due:
-                continue
-            self._queue.sent.popleft()
-            if isinstance(reply, NOT_SERVING):
-                # A failover has made a replica of this server, which may load its data anew. It ran nothing: the
-                # new primary gets the command.
-                command.not_run(reply)
-                self._queue.pending.appendleft(command)
-                raise RedisConnectionError("the server does not serve any more") from reply
-            self.breaker.succeeded()
-            command.answer(reply)
-
-    def _recover(self) -> None:
+    def _recover(self, link: Link) -> None:
         """The connection is lost: what may be sent twice is sent again, the rest is told that it may have run."""
-        self.breaker.failed()
-        error = RedisConnectionError("the connection was lost before the reply came; the command may have run")
+        if self._link is link:
+            self._link = None
+            self.counters.breaks += 1
+        text = "the client is closed" if self._closed else "the connection was lost before the reply came"
+        error = RedisConnectionError(f"{text}; the command may have run")
         error.__cause__ = self._last_error
-        self.counters.repeats += self._queue.send_again(error)
+        self.counters.repeats += self._queue.send_again(link.sent, error)
+        link.sent.clear()
         self._wake.set()
 
     async def _watch(self) -> None:
@@ -252,28 +211,39 @@ class Pipeline:
             await asyncio.sleep(TICK_SECONDS)
             late = loop.time() - due
             if late > STALL_SECONDS:
-                # The loop stood still, not Redis: everyone's clock did too.
-                self.counters.stalls += 1
-                self._heard += late
-                self._queue.extend(late)
+                self._excuse(late)
             for _ in range(3):
                 await asyncio.sleep(0)  # what is readable is parsed first
             self._expire(loop.time() + TICK_SECONDS)
-            if not self._queue:
+            if not self._under_way():
                 self._waiting.clear()
 
+    def _excuse(self, late: float) -> None:
+        """The loop stood still, not Redis: everyone's clock did too, and nobody could have been answered."""
+        self.counters.stalls += 1
+        if self._link is not None:
+            self._link.heard_at += late
+        for command in self._under_way():
+            command.deadline += late
+
     def _expire(self, now: float) -> None:
-        expired = self._queue.expired(now)
+        expired = [command for command in self._under_way() if command.deadline <= now and not command.future.done()]
         for command in expired:
             self.counters.timeouts += 1
             error = RedisTimeoutError("no answer from Redis in time")
             error.__cause__ = command.error or self._last_error
             command.answer(error)
-        if not self.connected:
+        link = self._link
+        if link is None:
             self._queue.forget_unwanted()
-        silent_for = now - self._heard if self._queue.sent else 0.0
-        if expired and (not self.connected or silent_for > TICK_SECONDS):
+        silent_for = link.silent_seconds(now) if link else 0.0
+        if expired and (link is None or silent_for > TICK_SECONDS):
             self.breaker.failed()
-        if self.connected and self._reader is not None and silent_for > self._silence_seconds:
+        if link is not None and silent_for > self._silence_seconds:
             self._silence_seconds *= 2
-            self._reader.cancel()
+            link.drop()
+        elif link is not None and link.has_replied:
+            self._silence_seconds = SILENCE_SECONDS
+
+    def _under_way(self) -> list[Command]:
+        return [*(self._link.sent if self._link else ()), *self._queue.pending]

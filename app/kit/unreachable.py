@@ -4,6 +4,7 @@ import ssl
 
 from redis.exceptions import (
     AuthenticationError,
+    AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
     NoPermissionError,
@@ -54,10 +55,18 @@ def refusal(error: Exception) -> Exception:
     return error
 
 
+_PERMANENT = (AuthenticationError, AuthorizationError, NoPermissionError, ssl.SSLCertVerificationError)
+
+
 def is_permanent(error: BaseException | None) -> bool:
-    """Refusals that trying again does not mend: credentials, certificates."""
+    """Whether a failure to connect is one that trying again does not mend: credentials, certificates, permissions."""
     while error is not None:
-        if isinstance(error, AuthenticationError | ssl.SSLCertVerificationError):
+        if isinstance(
+            error, AuthenticationError | AuthorizationError | NoPermissionError | ssl.SSLCertVerificationError
+        ):
+            return True
+        if type(error) is ResponseError and refusal(error) is error:
+            # What the handshake asked for: a database, a name.
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -5,13 +5,13 @@ import os
 import uvloop
 from coredis import Redis
 
-from bench.load import KEY, VALUE, print_gets_a_second
+from bench.gets import KEY, VALUE, print_gets
 
 
 async def main() -> None:
     async with Redis.from_url(os.environ["REDIS_URL"]) as redis:
         await redis.set(KEY, VALUE)
-        await print_gets_a_second(redis.get)
+        await print_gets(redis.get)
 
 
 if __name__ == "__main__":

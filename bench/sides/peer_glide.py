@@ -6,14 +6,14 @@ from urllib.parse import urlsplit
 import uvloop
 from glide import GlideClient, GlideClientConfiguration, NodeAddress
 
-from bench.load import KEY, VALUE, print_gets_a_second
+from bench.gets import KEY, VALUE, print_gets
 
 
 async def main() -> None:
     url = urlsplit(os.environ["REDIS_URL"])
     redis = await GlideClient.create(GlideClientConfiguration([NodeAddress(url.hostname, url.port)]))
     await redis.set(KEY, VALUE)
-    await print_gets_a_second(redis.get)
+    await print_gets(redis.get)
     await redis.close()
 
 

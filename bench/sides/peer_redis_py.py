@@ -5,13 +5,13 @@ import os
 import uvloop
 from redis.asyncio import Redis
 
-from bench.load import KEY, VALUE, print_gets_a_second
+from bench.gets import KEY, VALUE, print_gets
 
 
 async def main() -> None:
     redis = Redis.from_url(os.environ["REDIS_URL"])
     await redis.set(KEY, VALUE)
-    await print_gets_a_second(redis.get)
+    await print_gets(redis.get)
     await redis.aclose()
 
 

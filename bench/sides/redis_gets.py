@@ -5,13 +5,13 @@ import os
 import uvloop
 
 from app.kit.client import connect
-from bench.load import KEY, VALUE, print_gets_a_second
+from bench.gets import KEY, VALUE, print_gets
 
 
 async def main() -> None:
     redis = connect(os.environ["REDIS_URL"], name="bench", timeout_seconds=5)
     await redis.set(KEY, VALUE)
-    await print_gets_a_second(redis.get)
+    await print_gets(redis.get)
     await redis.aclose()
 
 

@@ -17,13 +17,17 @@ SLACK_SECONDS = 0.75
 
 
 class Load:
-    """`async with Load(redis, key)`: 32 callers run scripts, two a request, each request with its budget."""
+    """`async with Load(redis, key)`: 32 callers run scripts, two a request, each request with its budget.
+
+    At the end each caller must still be there, and none may be waiting for longer than its budget.
+    """
 
     def __init__(self, redis: Redis, key: str, *, callers: int = 32) -> None:
         self._redis = redis
         self._key = key
         self._callers = callers
         self._tasks: list[asyncio.Task[None]] = []
+        self._began: dict[int, float] = {}
         self.answered = 0
         self.wrong = 0
         self.longest_seconds = 0.0
@@ -36,14 +40,20 @@ class Load:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        ended = [task for task in self._tasks if task.done()]
+        now = asyncio.get_running_loop().time()
+        waits = [now - began for began in self._began.values()]
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for task in ended:
+            task.result()
+        assert max(waits, default=0.0) < BUDGET_SECONDS + SLACK_SECONDS
 
     async def _call(self, number: int) -> None:
         loop = asyncio.get_running_loop()
         for turn in itertools.count():
-            began = loop.time()
+            self._began[number] = began = loop.time()
             mine = f"{number}:{turn}".encode()
             try:
                 with budget(BUDGET_SECONDS):
@@ -52,6 +62,7 @@ class Load:
             except RedisError as error:
                 self.errors[type(error).__name__] += 1
             self.longest_seconds = max(self.longest_seconds, loop.time() - began)
+            del self._began[number]
             await asyncio.sleep(0.001)
 
     def _check(self, answer: object, mine: bytes) -> None:

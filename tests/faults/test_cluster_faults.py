@@ -19,7 +19,7 @@ from app.kit.keys import Keys
 from app.kit.scripts import run_script
 from app.kit.unreachable import CircuitOpen, Unreachable
 from tests.deployments import RedisCluster, redis_cli
-from tests.fake_redis import Answer, array, bulk, fake_redis
+from tests.fake_redis import OK, Answer, Last, array, bulk, fake_redis
 from tests.faults.load import BUDGET_SECONDS, SLACK_SECONDS, Load
 from tests.services import RedisServer
 from tests.waiting import eventually
@@ -159,6 +159,11 @@ async def test_a_node_that_dies_and_returns(own_cluster: RedisCluster, client: R
     assert await run_script(client, "noop", keys=[keys.views()], args=["back"]) == b"back"
 
 
+def replication(node: RedisServer, field: str) -> str:
+    lines = redis_cli(node.port, "info", "replication").splitlines()
+    return next(line.partition(":")[2] for line in lines if line.startswith(f"{field}:"))
+
+
 @pytest.mark.long
 async def test_a_replica_takes_over_from_a_primary_that_dies(tmp_path_factory: pytest.TempPathFactory) -> None:
     cluster = RedisCluster(tmp_path_factory.mktemp("cluster"), replicas=1)
@@ -168,8 +173,10 @@ async def test_a_replica_takes_over_from_a_primary_that_dies(tmp_path_factory: p
         async with connected(cluster.url) as redis, Load(redis, keys.views()) as load:
             await eventually(lambda: load.answered > 500)
             before = int(await redis.incr(f"{keys.views()}:counter"))
-            assert await redis.wait(1, 1000, target_nodes=PlainCluster.PRIMARIES)
-            cluster.primary_of(keys.views()).kill()
+            primary = cluster.primary_of(keys.views())
+            offset = replication(primary, "master_repl_offset")
+            await eventually(lambda: replication(primary, "slave0").rpartition("offset=")[2].split(",")[0] >= offset)
+            primary.kill()
             await eventually(lambda: load.errors.total() > 10)
             answered = load.answered
             await eventually(lambda: load.answered > answered + 500, seconds=FAILOVER_SECONDS)
@@ -244,6 +251,12 @@ async def test_a_cluster_that_is_not_there_is_refused_at_once_after_a_while(own_
         await eventually(is_back, seconds=FAILOVER_SECONDS)
 
 
+def map_of(port: int) -> bytes:
+    """CLUSTER SLOTS: all of them at one node."""
+    place = array(bulk("127.0.0.1"), b":%d\r\n" % port, bulk("id"), array())
+    return array(array(b":0\r\n", b":16383\r\n", place))
+
+
 @pytest.mark.parametrize("word", ["MOVED", "ASK"])
 async def test_nodes_that_send_a_command_about_are_not_asked_without_end(word: str) -> None:
     """Two nodes that name each other, as they may in the middle of a failover."""
@@ -253,10 +266,9 @@ async def test_nodes_that_send_a_command_about_are_not_asked_without_end(word: s
         def answer(words: list[bytes]) -> bytes:
             nonlocal asked
             if words[0] == b"CLUSTER":
-                place = array(bulk("127.0.0.1"), b":%d\r\n" % ports[0], bulk("id"), array())
-                return array(array(b":0\r\n", b":16383\r\n", place))
+                return map_of(ports[0])
             if words[0] == b"ASKING":
-                return b"+OK\r\n"
+                return OK
             asked += 1
             return f"-{word} 12539 127.0.0.1:{ports[1 - number]}\r\n".encode()
 
@@ -272,3 +284,62 @@ async def test_nodes_that_send_a_command_about_are_not_asked_without_end(word: s
             await redis.get("key")
         assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS
         assert 4 < asked < 100
+
+
+async def test_a_slot_that_is_half_moved_is_asked_again() -> None:
+    """TRYAGAIN: of the keys of a script some are there and some are not yet."""
+    refusals, ports = [b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n"] * 3, [0]
+
+    def answer(words: list[bytes]) -> bytes:
+        if words[0] == b"CLUSTER":
+            return map_of(ports[0])
+        return refusals.pop() if refusals else b":1\r\n"
+
+    async with fake_redis(answer) as ports[0], connected(f"redis+cluster://127.0.0.1:{ports[0]}") as redis:
+        assert await redis.exists("{tag}:one", "{tag}:two") == 1
+    assert not refusals
+
+
+async def test_what_may_not_run_twice_is_sent_once_on_any_way() -> None:
+    """The reply of a blocking command, and of a write, is lost."""
+    sent: list[bytes] = []
+    ports = [0]
+
+    def answer(words: list[bytes]) -> bytes:
+        if words[0] == b"CLUSTER":
+            return map_of(ports[0])
+        if words[0] == b"COMMAND":
+            return array()
+        sent.append(words[0])
+        return Last(b"")
+
+    async with fake_redis(answer) as ports[0], connected(f"redis+cluster://127.0.0.1:{ports[0]}") as redis:
+        for command in (("BLMOVE", "{t}a", "{t}b", "LEFT", "RIGHT", "1"), ("INCR", "{t}c")):
+            with pytest.raises(RedisError):
+                await redis.execute_command(*command)
+    assert sent.count(b"INCR") == 1
+    assert sent.count(b"BLMOVE") <= 1
+
+
+async def test_a_client_that_is_closed_stays_closed(own_cluster: RedisCluster) -> None:
+    async with connected(own_cluster.url) as redis:
+        await redis.ping()
+        for node in own_cluster.nodes:
+            node.signal(signal.SIGSTOP)
+        waiting = [asyncio.ensure_future(redis.get(f"{number}")) for number in range(30)]
+        await asyncio.sleep(0)
+        others = asyncio.all_tasks() - set(waiting)
+        await redis.aclose()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(answer, RedisError) for answer in answers)
+        with pytest.raises(RedisError, match="closed"):
+            await redis.get("key")
+        assert asyncio.all_tasks() <= others
+        for node in own_cluster.nodes:
+            node.signal(signal.SIGCONT)
+
+
+async def test_a_wrong_password_is_said_at_once(own_cluster: RedisCluster) -> None:
+    async with connected(own_cluster.url.replace("//", "//app:wrong@")) as redis:
+        with pytest.raises(Unreachable, match="WRONGPASS|invalid username-password"):
+            await redis.get("key")

@@ -12,11 +12,12 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from app.kit.budget import budget
 from app.kit.client import client_stats, connect
+from app.kit.command_queue import SENDS
 from app.kit.commands import REPEATABLE
 from app.kit.keys import Keys
 from app.kit.unreachable import CircuitOpen, Refused, Unreachable
 from tests.deployments import redis_cli
-from tests.fake_redis import Last, fake_redis
+from tests.fake_redis import GREETINGS, Last, fake_redis, read_command, serving
 from tests.faults.load import BUDGET_SECONDS, SLACK_SECONDS, Load
 from tests.services import RedisServer, free_port
 from tests.waiting import eventually
@@ -247,6 +248,98 @@ async def test_a_server_that_is_made_a_replica_opens_the_circuit(own_server: Red
     assert not waiting.done()
     redis_cli(own_server.port, "replicaof", "no", "one")
     assert await waiting == 2
+
+
+async def test_a_user_of_few_rights_finds_out_too(own_server: RedisServer) -> None:
+    """ROLE is among the dangerous commands; the greeting tells the role to everyone."""
+    redis_cli(own_server.port, "acl", "setuser", "app", "on", ">s3cret", "~*", "&*", "+@all", "-@dangerous")
+    client = connect(own_server.url.replace("//", "//app:s3cret@"), name="few", timeout_seconds=5)
+    assert await client.incr("counter") == 1
+    redis_cli(own_server.port, "replicaof", "127.0.0.1", str(free_port()))
+    waiting = asyncio.ensure_future(client.incr("counter"))
+    await eventually(lambda: is_refused_at_once(client))
+    redis_cli(own_server.port, "replicaof", "no", "one")
+    assert await waiting == 2
+    await client.aclose()
+
+
+async def test_a_user_without_the_rights_to_connect_is_told_at_once(own_server: RedisServer) -> None:
+    redis_cli(own_server.port, "acl", "setuser", "few", "on", ">s3cret", "~*", "+@read", "+@write", "+ping")
+    client = connect(own_server.url.replace("//", "//few:s3cret@"), name="few", timeout_seconds=30)
+    with pytest.raises(Unreachable, match="client"):
+        await client.get("key")
+    await client.aclose()
+
+
+async def test_a_database_that_there_is_not_is_said_at_once(own_server: RedisServer) -> None:
+    client = connect(f"redis://127.0.0.1:{own_server.port}/99", name="far", timeout_seconds=30)
+    with pytest.raises(RedisError, match="DB index"):
+        await client.get("key")
+    await client.aclose()
+
+
+async def test_a_server_that_greets_and_then_drops_each_command_opens_the_circuit() -> None:
+    async with fake_redis(lambda words: Last(b"")) as port:
+        client = connect(f"redis://127.0.0.1:{port}", name="drops", timeout_seconds=1)
+        background = asyncio.ensure_future(client.get("y"))
+        await eventually(lambda: is_refused_at_once(client))
+        stats = client_stats(client)["server"]
+        # Sent a few times, not until its time is up: it may be this very command that breaks the connection.
+        with pytest.raises(RedisError):
+            await background
+        assert stats["opened"] >= 1
+        assert stats["repeats"] <= 2 * stats["commands"]
+        await client.aclose()
+
+
+async def test_a_command_that_breaks_its_connection_stops_nobody_else(own_server: RedisServer, load: Load) -> None:
+    """One that is larger than the server takes: the server closes the connection, each time it is sent."""
+    client = connect(own_server.url, name="poison", timeout_seconds=5)
+    redis_cli(own_server.port, "config", "set", "client-query-buffer-limit", "1mb")
+    async with Load(client, "others") as others:
+        await eventually(lambda: others.answered > 200)
+        connects = client_stats(client)["server"]["connects"]
+        with pytest.raises(Unreachable):
+            await client.set("key", b"x" * (2 << 20))
+        assert client_stats(client)["server"]["connects"] - connects <= SENDS
+        answered = others.answered
+        await eventually(lambda: others.answered > answered + 200)
+    assert others.wrong == 0
+    await client.aclose()
+
+
+async def test_a_transaction_waits_no_longer_than_its_budget(own_server: RedisServer, client: Redis) -> None:
+    async with client.pipeline() as transaction:
+        transaction.set("key", "value")
+        transaction.get("key")
+        assert await transaction.execute() == [True, b"value"]
+    own_server.signal(signal.SIGSTOP)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with budget(BUDGET_SECONDS), pytest.raises(Unreachable):
+        async with client.pipeline() as transaction:
+            await transaction.watch("key")
+    assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS
+    own_server.signal(signal.SIGCONT)
+
+
+async def test_a_reply_that_comes_in_slowly_is_waited_for() -> None:
+    """Each part is a sign of life, though it takes longer than a silence may."""
+    parts = [b"$%d\r\n" % 150, *[b"x"] * 150, b"\r\n"]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (words := await read_command(reader)) and words[0] in GREETINGS:
+            writer.write(GREETINGS[words[0]])
+        for part in parts if words else ():
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with serving(serve) as port:
+        client = connect(f"redis://127.0.0.1:{port}", name="slow", timeout_seconds=5)
+        assert await client.get("key") == b"x" * 150
+        assert client_stats(client)["server"]["connects"] == 1
+        await client.aclose()
 
 
 SLOW = """

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import itertools
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from redis.exceptions import RedisError
 
 import app
 from app.kit.budget import budget
-from app.kit.client import PipelinedRedis, client_stats, connect
+from app.kit.client import PipelinedRedis, client_stats, connect, listening_connection
 from app.kit.cluster import PipelinedCluster
+from app.kit.commands import blocks_for_seconds
 from app.kit.keys import Keys
 from app.kit.scripts import run_script
 from tests.services import RedisServer
+from tests.waiting import eventually
 
 Step = Callable[[Redis, str], Awaitable[Any]]
 
@@ -287,3 +290,70 @@ def test_a_command_in_a_loop_that_ends_gets_its_answer(redis_server: RedisServer
     background: list[asyncio.Task[None]] = []
     asyncio.run(main())
     assert found == [True]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("where", ["in the loop that ends", "in the next loop"])
+def test_what_is_under_way_when_a_loop_ends_is_nobody_elses_answer(redis_server: RedisServer, where: str) -> None:
+    redis = connect(redis_server.url, name="ending", timeout_seconds=5)
+    found: list[object] = []
+
+    async def ask_and_close() -> None:
+        found.extend([await redis.execute_command("ECHO", f"mine{number}") for number in range(4)])
+        await redis.aclose()
+
+    async def clean_up_at_the_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if where == "in the loop that ends":
+                await ask_and_close()
+
+    async def main() -> None:
+        await redis.ping()
+        slow = "local n = 0 for i = 1, 20000000 do n = n + 1 end return 'slow'"
+        background.append(asyncio.ensure_future(clean_up_at_the_end()))
+        background.append(asyncio.ensure_future(redis.eval(slow, 0)))
+        background.append(asyncio.ensure_future(redis.get("no such key")))
+        await eventually(lambda: client_stats(redis)["server"]["commands"] == 3)
+
+    background: list[asyncio.Future[Any]] = []
+    asyncio.run(main())
+    if where == "in the next loop":
+        asyncio.run(ask_and_close())
+    assert found == [f"mine{number}".encode() for number in range(4)]
+
+
+@pytest.mark.server
+async def test_a_listener_is_a_dedicated_connection(real_redis: Redis) -> None:
+    connection = await listening_connection(real_redis, "key")
+    await connection.connect()
+    assert client_stats(real_redis)["server"]["dedicated"] == 1
+    await connection.disconnect()
+    assert client_stats(real_redis)["server"]["dedicated"] == 0
+
+
+@pytest.mark.server
+async def test_a_client_with_a_connection_to_itself(real_redis: Redis, keys: Keys) -> None:
+    async with real_redis.client() as own:
+        assert await own.set(f"{keys.namespace}:own", "x")
+        assert await own.client_getname() == "test"
+    assert await real_redis.get(f"{keys.namespace}:own") == b"x"
+    assert await real_redis.transaction(lambda pipe: pipe.multi() or pipe.get(f"{keys.namespace}:own")) == [b"x"]
+
+
+@pytest.mark.parametrize(
+    ("command", "seconds"),
+    [
+        (("BLPOP", "a", "b", 30), 30.0),
+        (("BLMOVE", "a", "b", "LEFT", "LEFT", 1.5), 1.5),
+        (("BLMPOP", 7, 1, "a", "LEFT"), 7.0),
+        (("BRPOP", "a", 0), math.inf),
+        (("WAIT", 1, 500), 0.5),
+        (("XREAD", b"BLOCK", 2000, b"STREAMS", "a", "0"), 2.0),
+        (("CLIENT", "LIST"), 0.0),
+    ],
+)
+def test_how_long_a_command_asks_to_wait(command: tuple[Any, ...], seconds: float) -> None:
+    """It gets that time on top of what any other gets."""
+    assert blocks_for_seconds(command) == seconds

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.kit.client import dedicated_connection
+from app.kit.client import listening_connection
 from app.kit.events.event import is_pattern
 from app.kit.keys import Keys
 from app.kit.unreachable import Unreachable
@@ -56,8 +56,12 @@ class Feed:
 
     async def open(self) -> None:
         # On a cluster to the node that publishes: it has the events' keys.
-        self._connection = await dedicated_connection(self._redis, self._keys.event_clock())
-        await self._connection.connect()
+        self._connection = await listening_connection(self._redis, self._keys.event_clock())
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                await self._connection.connect()
+        except TimeoutError as error:
+            raise RedisConnectionError("the pub/sub connection cannot be made in time") from error
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -1,0 +1,151 @@
+"""One connection of a pipeline: what was sent over it and waits for a reply, in order."""
+
+import asyncio
+import math
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+
+from app.kit.breaker import Breaker
+from app.kit.command_queue import Command, CommandQueue, Counters
+from app.kit.ending import end_tasks
+from app.kit.unreachable import NOT_SERVING, refusal
+from app.kit.wire import pack
+
+
+class Link:
+    """Writes what waits in `queue` whenever `wake` is set, and gives each command the reply that comes in its place."""
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        queue: CommandQueue,
+        *,
+        wake: asyncio.Event,
+        breaker: Breaker,
+        counters: Counters,
+    ) -> None:
+        self.sent: deque[Command] = deque()
+        # When it last showed a sign of life, in the loop's time.
+        self.heard_at = 0.0
+        self.has_replied = False
+        self._loop = asyncio.get_running_loop()
+        self._connection = connection
+        self._queue = queue
+        self._wake = wake
+        self._breaker = breaker
+        self._counters = counters
+        self._reader: asyncio.Task[None] | None = None
+        self._unsent_bytes = 0
+
+    async def connect(self, *, must_be_primary: bool) -> None:
+        """Raise what says that the server cannot be reached, or does not serve: it loads its data, or is a replica."""
+        await self._connection.connect()
+        self._note_bytes()
+        # HELLO, because every user may say it, and its answer tells the role.
+        await self._connection.send_packed_command(pack(["PING"]) + pack(["HELLO", "3"]), check_health=False)
+        for _ in range(2):
+            try:
+                reply = await self._read()
+            except ResponseError:
+                # An answer all the same: the user may not ask.
+                continue
+            if must_be_primary and isinstance(reply, dict) and reply.get(b"role") == b"replica":
+                raise ReadOnlyError("the server is a replica")
+
+    async def serve(self) -> Exception | None:
+        """Write and read until either ends; both end when the connection does. Returns why."""
+        self.heard_at = self._loop.time()
+        writer = asyncio.create_task(self._write_commands())
+        self._reader = asyncio.create_task(self._read_replies())
+        tasks = (writer, self._reader)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks(tasks)
+        errors = [task.exception() for task in tasks if not task.cancelled()]
+        return next((error for error in errors if isinstance(error, Exception)), None)
+
+    def silent_seconds(self, now: float) -> float:
+        """For how long nothing has come, or gone out, while a reply is due."""
+        if not self.sent:
+            return 0.0
+        unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        if unsent != self._unsent_bytes:
+            self._unsent_bytes, self.heard_at = unsent, now
+        return now - self.heard_at
+
+    def drop(self) -> None:
+        """End serve(): the other end is taken for dead."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def close(self) -> None:
+        """Throw away what has not gone out: its callers have been told, or it goes out elsewhere."""
+        if self._transport is not None:
+            self._transport.abort()
+        with suppress(RedisError, OSError):
+            await self._connection.disconnect(nowait=True)
+
+    @property
+    def _transport(self) -> asyncio.WriteTransport | None:
+        writer: asyncio.StreamWriter | None = getattr(self._connection, "_writer", None)
+        return None if writer is None else writer.transport
+
+    def _note_bytes(self) -> None:
+        """Each part of a reply that takes its time is a sign of life, but redis-py tells of whole ones only."""
+        stream: asyncio.StreamReader = getattr(self._connection, "_reader")  # noqa: B009  not in its types
+        feed_data = stream.feed_data
+
+        def note(data: Any) -> None:
+            self.heard_at = self._loop.time()
+            feed_data(data)
+
+        stream.feed_data = note  # type: ignore[method-assign]
+
+    async def _write_commands(self) -> None:
+        while True:
+            await self._wake.wait()
+            if not self.sent:
+                self.heard_at = self._loop.time()
+            batch = self._queue.take_batch()
+            if batch:
+                self.sent.extend(batch)
+                self._counters.batches += 1
+                self._counters.commands += len(batch)
+                packed = b"".join(command.wire for command in batch)
+                await self._connection.send_packed_command(packed, check_health=False)
+            if not self._queue.pending:
+                self._wake.clear()
+
+    async def _read_replies(self) -> None:
+        while True:
+            reply: Any
+            try:
+                reply = await self._read()
+            except (ResponseError, *NOT_SERVING) as error:
+                reply = refusal(error)
+            if not self.sent:
+                raise RedisConnectionError("a reply that nothing asked for")
+            command = self.sent[0]
+            command.replies_due -= 1
+            if command.replies_due:
+                continue
+            if isinstance(reply, NOT_SERVING):
+                # A failover has made a replica of this server, which may load its data anew. It ran nothing: the
+                # new primary gets the command.
+                self._queue.put_back(self.sent.popleft(), reply)
+                raise RedisConnectionError("the server does not serve any more") from reply
+            self.sent.popleft()
+            self.has_replied = True
+            self._counters.replies += 1
+            self._breaker.succeeded()
+            command.answer(reply)
+
+    async def _read(self) -> Any:
+        # Not the method of a connection by way of sentinels, which makes of READONLY a lost connection.
+        return await AbstractConnection.read_response(self._connection, timeout=math.inf, disconnect_on_error=False)
