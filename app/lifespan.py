@@ -65,8 +65,9 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
         )
         stack.push_async_callback(database.close)
         keys = Keys(settings.namespace)
-        cache = Cache(cache_redis, keys, telemetry=telemetry)
-        resources = _blocks(settings, keys, redis=redis, cache=cache, database=database, telemetry=telemetry)
+        resources = _blocks(
+            settings, keys, redis=redis, cache_redis=cache_redis, database=database, telemetry=telemetry
+        )
         await resources.hub.start()
         stack.push_async_callback(resources.hub.close)
         yield resources
@@ -110,12 +111,14 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
 
 
 def _blocks(
-    settings: Settings, keys: Keys, *, redis: Redis, cache: Cache, database: Database, telemetry: Telemetry
+    settings: Settings, keys: Keys, *, redis: Redis, cache_redis: Redis, database: Database, telemetry: Telemetry
 ) -> Resources:
+    cache = Cache(cache_redis, keys, telemetry=telemetry)
     publisher = Publisher(redis, keys, telemetry=telemetry)
     queue = Queue(redis, keys)
     return Resources(
         redis=redis,
+        cache_redis=cache_redis,
         keys=keys,
         sessions=SessionStore(
             redis,

@@ -21,6 +21,8 @@ class Resources:
     """Everything that outlives a request."""
 
     redis: Redis
+    cache_redis: Redis
+    """The cache's own server, where CACHE_REDIS_URL names one; otherwise `redis`."""
     keys: Keys
     sessions: SessionStore
     cache: Cache

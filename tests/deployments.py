@@ -15,7 +15,7 @@ BUS_OFFSET = 10_000
 AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
-def _cluster_port() -> int:
+def cluster_port() -> int:
     """A free port whose bus port is free too."""
     while True:
         port = free_port()
@@ -93,7 +93,7 @@ class RedisCluster:
         own.mkdir()
         options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *AT_ONCE]
         # A node that gives away its last slot stays what it is.
-        return RedisServer(own, *options, "--cluster-allow-replica-migration", "no", port=_cluster_port())
+        return RedisServer(own, *options, "--cluster-allow-replica-migration", "no", port=cluster_port())
 
     def _start(self) -> None:
         for node in self.nodes:

@@ -1,7 +1,9 @@
 """What operators and proxies see: health, metrics, headers, the document, and a Redis that is down."""
 
+import asyncio
 import json
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -11,11 +13,14 @@ from quart import Quart
 from quart.testing import QuartClient
 
 from app.factory import create_app
+from app.kit.session_codec import bucket_for, new_id
 from app.settings import load_settings
 from tests.deployments import redis_cli
+from tests.faults.load import BUDGET_SECONDS, SLACK_SECONDS
 from tests.services import RedisServer
 from tests.waiting import eventually
 
+SESSION_ID = new_id(bucket_for(1))
 CREDENTIALS = {"email": "a@example.org", "password": "correct horse battery"}
 
 
@@ -158,3 +163,44 @@ async def test_a_redis_that_is_full_is_no_defect(own_server: RedisServer, client
     assert ended.status_code in {204, 503}
     redis_cli(own_server.port, "config", "set", "maxmemory", "0")
     assert (await client.post("/api/v1/login", json=CREDENTIALS)).status_code == 200
+
+
+@pytest.mark.server
+async def test_no_request_waits_for_a_silent_redis_longer_than_its_budget(
+    own_server: RedisServer, client_on_server: QuartClient
+) -> None:
+    """It has stopped without a word, and each request asks it several times: for session, limits and cache."""
+    client, loop = client_on_server, asyncio.get_running_loop()
+    assert (await client.get("/api/v1/articles")).status_code == 200
+    own_server.signal(signal.SIGSTOP)
+    for path, status in (("/api/v1/articles", 200), ("/api/v1/profile", 503), ("/docs", 200)) * 5:
+        began = loop.time()
+        answer = await client.get(path, headers={"X-Session-ID": SESSION_ID})
+        assert answer.status_code == status, path
+        assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS
+    own_server.signal(signal.SIGCONT)
+
+
+@pytest.mark.server
+async def test_a_second_server_for_the_cache_is_seen_and_may_be_down(
+    own_server: RedisServer, redis_server: RedisServer, sqlite_template: Path
+) -> None:
+    environ = {
+        "REDIS_URL": redis_server.url,
+        "NAMESPACE": "second",
+        "CACHE_REDIS_URL": own_server.url,
+        "DATABASE_URL": f"sqlite+aiosqlite:///{sqlite_template}",
+        "CONSUMER": "0",
+    }
+    app = create_app(load_settings(environ))
+    async with app.test_app() as serving:
+        client = serving.test_client()
+        assert (await client.get("/api/v1/articles")).status_code == 200
+        checks = (await (await client.get("/health")).get_json())["checks"]
+        assert checks["cache"] == {"status": "healthy", "breakers": {"server": "closed"}}
+        metrics = await (await client.get("/metrics", scope_base={"client": ("127.0.0.1", 1)})).get_data(as_text=True)
+        assert 'quartet_redis_breaker_open{server="cache:server"} 0.0' in metrics
+        own_server.kill()
+        answer = await client.get("/health")
+        assert (answer.status_code, (await answer.get_json())["checks"]["cache"]["status"]) == (200, "bypassed")
+        assert (await client.get("/api/v1/articles")).status_code == 200

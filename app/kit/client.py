@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from fakeredis import FakeAsyncRedis, FakeServer
 from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
@@ -22,11 +21,10 @@ from app.kit.listening import Listening
 from app.kit.pipeline import Pipeline
 from app.kit.sentinel import Sentinels
 from app.kit.transaction import BoundedPipeline
-from app.kit.url import Target, parse_url
+from app.kit.url import TLS_FILES, Target, parse_url
 
 CONNECT_TIMEOUT_SECONDS = 1.0
 SENTINEL_TIMEOUT_SECONDS = 0.3
-TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 
 
 class PipelinedRedis(Redis):
@@ -96,8 +94,8 @@ def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int
         return embedded
     options = _connection_options(target, name) | {"max_connections": max_connections}
     if target.kind == "cluster":
-        nodes = [ClusterNode(host, port) for host, port in target.addresses]
-        cluster = PipelinedCluster(startup_nodes=nodes, timeout_seconds=timeout_seconds, ssl=target.tls, **options)
+        seeds = target.addresses
+        cluster = PipelinedCluster(seeds=seeds, timeout_seconds=timeout_seconds, ssl=target.tls, **options)
         # The two clients have the same typed methods, but no common type that says so.
         return cast(Redis, cluster)
     if target.kind == "sentinel":

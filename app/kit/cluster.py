@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
     AskError,
@@ -44,9 +44,8 @@ class PipelinedCluster(RedisCluster):
     connections and its own map of the cluster, within the budget of the work that is running.
     """
 
-    def __init__(self, *, timeout_seconds: float, **options: Any) -> None:
-        super().__init__(**options)
-        seeds = [(node.host, int(node.port)) for node in self.startup_nodes]
+    def __init__(self, *, seeds: Sequence[Address], timeout_seconds: float, **options: Any) -> None:
+        super().__init__(startup_nodes=[ClusterNode(host, port) for host, port in seeds], **options)
         self._timeout_seconds = timeout_seconds
         self._map = ClusterMap(seeds, self._make_connection, timeout_seconds=timeout_seconds)
         self._bound = partial(on_a_connection_of_its_own, breaker=self._map.breaker)

@@ -1,6 +1,7 @@
 """Where Redis is: one URL for every deployment, taken apart with an error that names the part that is wrong."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, unquote
 
@@ -19,7 +20,8 @@ _KINDS: dict[str, tuple[Kind, bool]] = {
 }
 _DEFAULT_PORTS: dict[Kind, int] = {"server": 6379, "sentinel": 26379, "cluster": 6379}
 # Query parameters: the certificates' files, and what the sentinels themselves ask for.
-_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
+TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+_TLS_OPTIONS = TLS_FILES | {"ssl_check_hostname"}
 _SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
 
 
@@ -118,5 +120,7 @@ def _check_options(options: dict[str, str], kind: Kind, *, tls: bool) -> None:
             raise BadURL(
                 "a part of it after the ? is no option" if "@" in name else f"the option {name} is not known here"
             )
+        if name in TLS_FILES and not Path(options[name]).is_file():
+            raise BadURL(f"the file of the option {name} cannot be found")
     if options.get("ssl_check_hostname", "true") not in {"true", "false"}:
         raise BadURL("the option ssl_check_hostname must be true or false")

@@ -96,7 +96,11 @@ async def metrics() -> Response:
 
 def _gauge_redis(telemetry: PrometheusTelemetry) -> None:
     """The pipelines count for themselves, for a count each command would cost as much as the command."""
-    for server, stats in client_stats(resources().redis).items():
+    found = resources()
+    servers = client_stats(found.redis)
+    if found.cache_redis is not found.redis:
+        servers |= {f"cache:{name}": stats for name, stats in client_stats(found.cache_redis).items()}
+    for server, stats in servers.items():
         telemetry.gauge("redis_breaker_open", float(stats["breaker"] == "open"), server=server)
         for name, value in stats.items():
             if isinstance(value, int):

@@ -23,7 +23,7 @@ def test_every_deployment_has_a_url(url: str, kind: str, addresses: tuple[tuple[
 
 
 def test_credentials_are_unquoted_and_never_shown() -> None:
-    target = parse_url("rediss://us%40er:p%2Fss%3A@h:1/2?ssl_ca_certs=/ca.pem")
+    target = parse_url(f"rediss://us%40er:p%2Fss%3A@h:1/2?ssl_ca_certs={__file__}")
     assert (target.username, target.password, target.database) == ("us@er", "p/ss:", 2)
     assert "p/ss" not in repr(target)
 
@@ -54,6 +54,7 @@ def test_unix_socket_keeps_its_path_and_database() -> None:
         ("redis://h?timeout=1", "option timeout"),
         ("redis://h?ssl_ca_certs=x", "option ssl_ca_certs"),
         ("rediss://h?ssl_check_hostname=maybe", "ssl_check_hostname"),
+        ("rediss://h?ssl_ca_certs=/no/such/file.pem", "file of the option ssl_ca_certs"),
         ("unix://", "path"),
         ("unix://run/redis.sock", "path"),
         ("redis+sentinel://h:1", "primary"),
