@@ -7,7 +7,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from app.domain.users import passwords
-from app.domain.users.passwords import hash_password, is_outdated, verify_password
+from app.domain.users.passwords import NOBODYS_HASH, hash_password, is_outdated, verify_password
 from app.errors import Unavailable
 
 PASSWORD = "pässwörd \0 🔑"
@@ -20,6 +20,8 @@ async def test_a_password_is_known_by_its_hash_alone() -> None:
     assert await verify_password(hashed, PASSWORD)
     assert not await verify_password(hashed, PASSWORD + " ")
     assert not is_outdated(hashed)
+    # Whoever has no account is checked against a hash that costs as much.
+    assert not is_outdated(NOBODYS_HASH)
     assert is_outdated(PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD))
 
 
