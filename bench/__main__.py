@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Callable
 
-from bench import client, limits
+from bench import cache, client, limits
 
-BENCHMARKS: dict[str, Callable[[int], None]] = {"client": client.main, "limits": limits.main}
+BENCHMARKS: dict[str, Callable[[int], None]] = {"client": client.main, "limits": limits.main, "cache": cache.main}
 
 
 def main() -> None:

@@ -55,13 +55,15 @@ def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]]) -> Non
     }
     ratios = {
         figure: {
-            other: round(summary[ours][figure]["median"] / summary[other][figure]["median"], 3) for other in others
+            other: round(summary[ours][figure]["median"] / summary[other][figure]["median"], 3)
+            for other in others
+            if figure in found[other]
         }
         for figure in found[ours]
     }
     for figure in found[ours]:
         print(f"\n{figure}")
-        for side in found:
+        for side in (side for side in found if figure in found[side]):
             spread = summary[side][figure]
             ratio = f"   {ratios[figure][side]:.2f} times" if side in others else ""
             print(f"  {side:<28} {spread['median']:>12,.1f}   ({spread['low']:,.1f} to {spread['high']:,.1f}){ratio}")

@@ -127,10 +127,10 @@ class Entries:
 
     async def _values(self, names: Sequence[str]) -> list[bytes | None]:
         """The strings under these names, in one round trip; None for a key that is missing or of another type."""
-        if not self._clustered:
-            return cast(list[bytes | None], await self._redis.mget(names)) if names else []
+        if not self._clustered or len(names) == 1:
+            return cast(list[bytes | None], await self._redis.execute_command("MGET", *names)) if names else []
         # The names live in many slots: one command each, in one tick, which is one batch a node.
-        found = await asyncio.gather(*(self._redis.mget([name]) for name in names))
+        found = await asyncio.gather(*(self._redis.execute_command("MGET", name) for name in names))
         return [cast(bytes | None, value) for [value] in found]
 
     def _tag_scripts(self, tags: Sequence[str], *, token: str, life_ms: int) -> list[Awaitable[Any]]:
@@ -144,8 +144,7 @@ class Entries:
 
     async def _complete(self, known: dict[str, bytes | None], envelopes: Sequence[Envelope | None]) -> Versions:
         """`known`, and the versions of those tags that only the entries name."""
-        missing = list({tag for envelope in envelopes if envelope for tag in envelope.tags} - known.keys())
-        if missing:
+        if missing := [*{tag for envelope in envelopes if envelope for tag in envelope.tags if tag not in known}]:
             values = await self._values([self._keys.cache_tag(tag) for tag in missing])
             known.update(zip(missing, values, strict=True))
         return known

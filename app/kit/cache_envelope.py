@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -27,8 +27,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     versions: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """What stands under an entry's key, judged. `mark` tells this write from every other."""
 
     state: State
@@ -36,7 +35,7 @@ class Stored:
     mark: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
     """An entry's bytes, opened. `head` is None where they are not an entry of this format."""
 
@@ -57,9 +56,12 @@ class Envelope:
         mark = self.raw[:MARK_BYTES]
         if self.head is None:
             return Stored("corrupt", mark=mark)
-        unchanged = all(versions[tag] == version.encode() for tag, version in self.head.versions.items())
-        if not unchanged or not self.head.versions.keys() >= set(required):
-            return Stored("invalid", mark=mark)
+        for tag, version in self.head.versions.items():
+            if versions[tag] != version.encode():
+                return Stored("invalid", mark=mark)
+        for tag in required:
+            if tag not in self.head.versions:
+                return Stored("invalid", mark=mark)
         stale = self.grace_ms > 0 and left_ms <= self.grace_ms
         return Stored("stale" if stale else "fresh", self.value, mark)
 

@@ -59,7 +59,7 @@ def json_codec(type: Any) -> Codec:
     return Codec(msgspec.json.encode, msgspec.json.Decoder(type).decode)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wanted:
     """A value, how to compute it and how long to keep it. Entry and tags are digests; `name` is for the metrics.
 

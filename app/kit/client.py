@@ -50,6 +50,9 @@ class PipelinedRedis(Redis):
             return await self._bound(lambda: plain(*args, **options), seconds=seconds)
         if repeatable is None:
             repeatable = is_repeatable(args)
+        if not options and args[0] not in self.response_callbacks:
+            # As it is, which is what parse_response() would come to.
+            return await self._automatic.execute(args, repeatable=repeatable)
         try:
             reply = await self._automatic.execute(args, repeatable=repeatable)
         except ResponseError as error:

@@ -1,6 +1,7 @@
 """What the automatic pipeline must know of Redis' commands: which go alone, and which may be sent twice."""
 
 import math
+from functools import lru_cache
 from typing import Any
 
 # An option of execute_command(): this very command may be sent again when its reply was lost.
@@ -34,8 +35,12 @@ _OF_EXPIRY = frozenset({b"EX", b"PX", b"EXAT", b"PXAT", b"KEEPTTL"})
 
 
 def _name(args: tuple[Any, ...]) -> str:
-    first = args[0]
-    word: str = first.decode() if isinstance(first, bytes) else first
+    return _first_word(args[0])
+
+
+@lru_cache(1024)
+def _first_word(name: str | bytes) -> str:
+    word = name.decode() if isinstance(name, bytes) else name
     return word.partition(" ")[0].upper()
 
 

@@ -44,6 +44,7 @@ class Memoized(Generic[R, P, T]):
         self.uncached = function
         self.name = f"{function.__module__}.{function.__qualname__}"
         self._signature = inspect.signature(function)
+        self._names = _positional(self._signature)
         self._ttl_seconds = ttl_seconds
         self._grace_seconds = grace_seconds
         self._tags = TagRule(tags)
@@ -69,6 +70,9 @@ class Memoized(Generic[R, P, T]):
 
     def _bind(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The arguments by name, defaults included, without the resources."""
+        if not kwargs and len(args) == len(self._names):
+            # What the lines below come to, in a tenth of their time.
+            return dict(zip(self._names[1:], args[1:], strict=True))
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         _, *rest = bound.arguments.items()
@@ -77,6 +81,13 @@ class Memoized(Generic[R, P, T]):
     def _key_of(self, arguments: dict[str, Any]) -> str:
         distinct = arguments if self._key is None else self._key(arguments)
         return digest(self._prefix + encode_arguments(distinct))
+
+
+def _positional(signature: inspect.Signature) -> tuple[str, ...]:
+    """The names of all parameters, where all may be given by position; else none."""
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    plain = kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return tuple(signature.parameters) if plain else ()
 
 
 def memoize(
