@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.kit.breaker import Breaker
@@ -81,10 +82,19 @@ class Patience:
             self._budget.charge(self._loop.time() - self._began)
 
 
-async def on_a_connection_of_its_own(run: Callable[[], Awaitable[T]], *, seconds: float, breaker: Breaker) -> T:
+class Gate(Protocol):
+    """What knows whether its server may be asked at all."""
+
+    closed: bool
+    breaker: Breaker
+
+
+async def on_a_connection_of_its_own(run: Callable[[], Awaitable[T]], *, seconds: float, gate: Gate) -> T:
     """Run what does not go by a pipeline, for `seconds` at most, or as long as the budget of its work has left."""
+    if gate.closed:
+        raise RedisConnectionError("the client is closed")
     with Patience(seconds) as patience:
-        patience.heed(breaker)
+        patience.heed(gate.breaker)
         try:
             async with asyncio.timeout_at(None if math.isinf(patience.deadline) else patience.deadline):
                 return await run()

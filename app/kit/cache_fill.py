@@ -96,7 +96,9 @@ class Filler:
             late = await lease.late_versions(wanted.late_tags(result)) if wanted.late_tags else {}
             if late is None:
                 self._telemetry.count("cache_unstored", name=wanted.name, reason="young_tag")
-            elif not await lease.store(value, late=late):
+            elif await lease.store(value, late=late):
+                self._telemetry.count("cache_stored_bytes", len(value), name=wanted.name)
+            else:
                 self._telemetry.count("cache_fenced", name=wanted.name)
         except RedisError:
             # Fails open: the value is known, and the next caller computes it again.

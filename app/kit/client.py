@@ -39,7 +39,7 @@ class PipelinedRedis(Redis):
         self._sentinels = sentinels
         self.auto_close_connection_pool = True
         self._automatic = Pipeline(pool.make_connection, timeout_seconds=timeout_seconds)
-        self._bound = partial(on_a_connection_of_its_own, breaker=self._automatic.breaker)
+        self._bound = partial(on_a_connection_of_its_own, gate=self._automatic)
         self._listening = Listening()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:

@@ -48,7 +48,7 @@ class PipelinedCluster(RedisCluster):
         super().__init__(startup_nodes=[ClusterNode(host, port) for host, port in seeds], **options)
         self._timeout_seconds = timeout_seconds
         self._map = ClusterMap(seeds, self._make_connection, timeout_seconds=timeout_seconds)
-        self._bound = partial(on_a_connection_of_its_own, breaker=self._map.breaker)
+        self._bound = partial(on_a_connection_of_its_own, gate=self._map)
         self._listening = Listening()
         self._moves = 0
         self._asks = 0

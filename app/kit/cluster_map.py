@@ -1,6 +1,7 @@
 """Which node of a cluster has which slot, and a pipeline for each node."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from app.kit.ending import end_tasks
 from app.kit.pipeline import Pipeline
 from app.kit.unreachable import is_permanent
 from app.kit.url import Address
+
+logger = logging.getLogger(__name__)
 
 SLOTS = 16384
 # How many nodes are asked for the map at once, and how long each may take; one that hangs delays nothing.
@@ -46,7 +49,7 @@ class ClusterMap:
         self._refreshing: asyncio.Task[None] | None = None
         self._refresh_at = 0.0
         self._error: BaseException | None = None
-        self._closed = False
+        self.closed = False
         self.refreshes = 0
         # Of the cluster as a whole: open while no node says what the map is.
         self.breaker = Breaker()
@@ -60,7 +63,7 @@ class ClusterMap:
         self.refresh_soon()
         if self._refreshing is not None:
             await asyncio.wait([self._refreshing], timeout=deadline - asyncio.get_running_loop().time())
-        if self._closed:
+        if self.closed:
             raise RedisConnectionError("the client is closed")
         if not self._slots:
             if self._error is not None and is_permanent(self._error):
@@ -86,7 +89,7 @@ class ClusterMap:
         self.refresh_soon()
 
     def pipeline(self, address: Address) -> Pipeline:
-        if self._closed:
+        if self.closed:
             raise RedisConnectionError("the client is closed")
         pipeline = self._pipelines.get(address)
         if pipeline is None:
@@ -97,18 +100,23 @@ class ClusterMap:
 
     def refresh_soon(self) -> None:
         """Fetch the map anew, unless that is under way; a moment later where it has just been done."""
-        if not self._closed and (self._refreshing is None or self._refreshing.done()):
+        idle = self._refreshing is None or self._refreshing.done()
+        if not self.closed and (idle or self._of_another_loop(self._refreshing)):
             self._refreshing = self._start(self._refresh_until_known())
 
     async def aclose(self) -> None:
-        self._closed = True
-        await end_tasks(list(self._tasks))
+        self.closed = True
+        await end_tasks([task for task in self._tasks if not self._of_another_loop(task)])
         pipelines, self._pipelines = list(self._pipelines.values()), {}
         await asyncio.gather(*(pipeline.aclose() for pipeline in pipelines))
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """State and counters by node."""
         return {f"{host}:{port}": self._pipelines[host, port].stats() for host, port in sorted(self._pipelines)}
+
+    def _of_another_loop(self, task: asyncio.Task[None] | None) -> bool:
+        """Whether it was left behind by a loop that has ended."""
+        return task is not None and task.get_loop() is not asyncio.get_running_loop()
 
     def _primaries(self) -> list[Address]:
         return sorted({address for address in self._slots if address is not None})
@@ -127,10 +135,11 @@ class ClusterMap:
             try:
                 await self._refresh()
             except (RedisError, OSError) as error:
-                self.breaker.failed()
-                self._error = error.__cause__ or error
+                self._note(error.__cause__ or error)
                 if is_permanent(error):
+                    # Whoever needs the map next tries again; to go on by itself would mend nothing.
                     return
+                self.breaker.failed()
                 await asyncio.sleep(random.uniform(0, 2 * REFRESH_SECONDS))  # noqa: S311  jitter, no secret
             else:
                 self.breaker.succeeded()
@@ -138,6 +147,11 @@ class ClusterMap:
                 self.refreshes += 1
                 self._refresh_at = loop.time() + random.uniform(0.5, 1.5) * REFRESH_SECONDS  # noqa: S311
                 return
+
+    def _note(self, error: BaseException) -> None:
+        if str(error) != str(self._error):
+            logger.warning("no map of the redis cluster: %s: %s", type(error).__name__, error)
+        self._error = error
 
     async def _refresh(self) -> None:
         asked = [*self._primaries(), *self._seeds]

@@ -31,7 +31,7 @@ class Counters:
 class Command:
     """One command under way: its bytes, its caller's future, and until when (loop time) the caller waits."""
 
-    __slots__ = ("deadline", "error", "future", "repeatable", "replies", "replies_due", "sends", "wire")
+    __slots__ = ("deadline", "future", "refused", "repeatable", "replies", "replies_due", "sends", "wire")
 
     def __init__(
         self, wire: bytes, future: asyncio.Future[Any], deadline: float, *, repeatable: bool, replies: int = 1
@@ -43,7 +43,12 @@ class Command:
         self.deadline = deadline
         self.repeatable = repeatable
         self.sends = 0
-        self.error: Exception | None = None
+        # Set where the server has said that it did not run it.
+        self.refused: Exception | None = None
+
+    @property
+    def is_last_try(self) -> bool:
+        return self.sends == SENDS
 
     def answer(self, reply: Any) -> None:
         """Give the caller the reply, or the error that it is. A caller that has gone gets nothing."""
@@ -62,29 +67,35 @@ class CommandQueue:
         self.pending: deque[Command] = deque()
 
     def take_batch(self) -> list[Command]:
-        """The next ones to be sent, bounded in commands and bytes; what nobody waits for any more is left out."""
+        """The next ones to be sent, bounded in commands and bytes; one that is sent for the last time goes alone.
+
+        What nobody waits for any more is left out.
+        """
         batch: list[Command] = []
         size = 0
         while self.pending and len(batch) < BATCH_COMMANDS and size < BATCH_BYTES:
+            if self.pending[0].sends == SENDS - 1 and batch:
+                break
             command = self.pending.popleft()
-            if not command.future.done():
-                command.sends += 1
-                command.replies_due = command.replies
-                batch.append(command)
-                size += len(command.wire)
+            if command.future.done():
+                continue
+            command.sends += 1
+            command.replies_due = command.replies
+            command.refused = None
+            batch.append(command)
+            size += len(command.wire)
+            if command.is_last_try:
+                break
         return batch
-
-    def put_back(self, command: Command, error: Exception) -> None:
-        """The server has refused it, and nothing happened: it is sent anew, repeatable or not."""
-        command.error = error
-        command.sends -= 1
-        self.pending.appendleft(command)
 
     def send_again(self, sent: Iterable[Command], error: Exception) -> int:
         """The replies will not come: what may be sent twice waits again, in order; the rest gets `error`."""
         again = []
         for command in sent:
-            if command.repeatable and command.sends < SENDS and not command.future.done():
+            if command.refused:
+                command.sends -= 1
+                again.append(command)
+            elif command.repeatable and command.sends < SENDS:
                 again.append(command)
             else:
                 command.answer(error)

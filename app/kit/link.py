@@ -9,12 +9,15 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.kit.breaker import Breaker
 from app.kit.command_queue import Command, CommandQueue, Counters
 from app.kit.ending import end_tasks
 from app.kit.unreachable import NOT_SERVING, refusal
 from app.kit.wire import pack
+
+CONNECT_SECONDS = 1.0
 
 
 class Link:
@@ -30,6 +33,8 @@ class Link:
         counters: Counters,
     ) -> None:
         self.sent: deque[Command] = deque()
+        # What a server that has ceased to serve has said that it did not run.
+        self._refused: list[Command] = []
         # When it last showed a sign of life, in the loop's time.
         self.heard_at = 0.0
         self.has_replied = False
@@ -44,18 +49,13 @@ class Link:
 
     async def connect(self, *, must_be_primary: bool) -> None:
         """Raise what says that the server cannot be reached, or does not serve: it loads its data, or is a replica."""
-        await self._connection.connect()
-        self._note_bytes()
-        # HELLO, because every user may say it, and its answer tells the role.
-        await self._connection.send_packed_command(pack(["PING"]) + pack(["HELLO", "3"]), check_health=False)
-        for _ in range(2):
-            try:
-                reply = await self._read()
-            except ResponseError:
-                # An answer all the same: the user may not ask.
-                continue
-            if must_be_primary and isinstance(reply, dict) and reply.get(b"role") == b"replica":
-                raise ReadOnlyError("the server is a replica")
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._connection.connect()
+                self._note_bytes()
+                await self._ask_whether_it_serves(must_be_primary=must_be_primary)
+        except TimeoutError as error:
+            raise RedisTimeoutError(f"no answer to the greeting in {CONNECT_SECONDS} s") from error
 
     async def serve(self) -> Exception | None:
         """Write and read until either ends; both end when the connection does. Returns why."""
@@ -78,6 +78,10 @@ class Link:
         if unsent != self._unsent_bytes:
             self._unsent_bytes, self.heard_at = unsent, now
         return now - self.heard_at
+
+    def unanswered(self) -> list[Command]:
+        """In the order in which they were sent."""
+        return [*self._refused, *self.sent]
 
     def drop(self) -> None:
         """End serve(): the other end is taken for dead."""
@@ -107,9 +111,24 @@ class Link:
 
         stream.feed_data = note  # type: ignore[method-assign]
 
-    async def _write_commands(self) -> None:
+    async def _ask_whether_it_serves(self, *, must_be_primary: bool) -> None:
+        # HELLO, because every user may say it, and its answer tells the role.
+        await self._connection.send_packed_command(pack(["PING"]) + pack(["HELLO", "3"]), check_health=False)
+        for _ in range(2):
+            try:
+                reply = await self._read()
+            except ResponseError:
+                # An answer all the same: the user may not ask.
+                continue
+            if must_be_primary and isinstance(reply, dict) and reply.get(b"role") == b"replica":
+                raise ReadOnlyError("the server is a replica")
+
+    async def _write_commands(self) -> Any:
         while True:
             await self._wake.wait()
+            if self._refused:
+                # No more to this server; the reader ends it all when what was sent is refused, too.
+                return await asyncio.Event().wait()
             if not self.sent:
                 self.heard_at = self._loop.time()
             batch = self._queue.take_batch()
@@ -119,6 +138,9 @@ class Link:
                 self._counters.commands += len(batch)
                 packed = b"".join(command.wire for command in batch)
                 await self._connection.send_packed_command(packed, check_health=False)
+                if batch[-1].is_last_try:
+                    # It goes alone, and nobody goes with it: it may be what breaks each connection.
+                    await asyncio.wait([batch[-1].future])
             if not self._queue.pending:
                 self._wake.clear()
 
@@ -135,16 +157,22 @@ class Link:
             command.replies_due -= 1
             if command.replies_due:
                 continue
-            if isinstance(reply, NOT_SERVING):
-                # A failover has made a replica of this server, which may load its data anew. It ran nothing: the
-                # new primary gets the command.
-                self._queue.put_back(self.sent.popleft(), reply)
-                raise RedisConnectionError("the server does not serve any more") from reply
             self.sent.popleft()
-            self.has_replied = True
-            self._counters.replies += 1
-            self._breaker.succeeded()
-            command.answer(reply)
+            if isinstance(reply, NOT_SERVING):
+                # A failover has made a replica of this server, which may load its data anew. What was sent to it
+                # meets with the same refusal, and goes to the new primary.
+                command.refused = reply
+                self._refused.append(command)
+            else:
+                self._give(command, reply)
+            if self._refused and not self.sent:
+                raise RedisConnectionError("the server does not serve any more") from self._refused[0].refused
+
+    def _give(self, command: Command, reply: Any) -> None:
+        self.has_replied = True
+        self._counters.replies += 1
+        self._breaker.succeeded()
+        command.answer(reply)
 
     async def _read(self) -> Any:
         # Not the method of a connection by way of sentinels, which makes of READONLY a lost connection.

@@ -32,7 +32,7 @@ STALL_SECONDS = 0.1
 # No byte for so long while a reply is due: the peer is gone without saying so (SIGSTOP, a pulled cable). It doubles
 # with each such break in a row: a script that is merely slow, and may be repeated, gets the time that it needs.
 SILENCE_SECONDS = 1.0
-CONNECT_SECONDS = 1.0
+LONGEST_SILENCE_SECONDS = 8.0
 BACKOFF_SECONDS = (0.02, 0.5)
 
 
@@ -62,7 +62,7 @@ class Pipeline:
         self._link: Link | None = None
         self._silence_seconds = SILENCE_SECONDS
         self._last_error: Exception | None = None
-        self._closed = False
+        self.closed = False
         self.breaker = Breaker()
         self.counters = Counters()
 
@@ -97,7 +97,7 @@ class Pipeline:
 
         `asking` puts ASKING right before the command, as a cluster's ASK redirection wants.
         """
-        if self._closed:
+        if self.closed:
             raise RedisConnectionError("the client is closed")
         loop = asyncio.get_running_loop()
         self._keep_running(loop)
@@ -123,13 +123,15 @@ class Pipeline:
         """Close once nobody waits any more; what has not been sent goes elsewhere (NotSent)."""
         self._waits_for_server = False
         self._queue.fail_pending(NotSent("the server has left"))
-        while self._under_way():  # noqa: ASYNC110  each wait has its deadline, so this ends
-            await asyncio.sleep(TICK_SECONDS)
-        await self.aclose()
+        try:
+            while self._under_way():  # noqa: ASYNC110  each wait has its deadline, so this ends
+                await asyncio.sleep(TICK_SECONDS)
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Disconnect for good. Whoever still waits gets an error."""
-        self._closed = True
+        self.closed = True
         try:
             if self._loop is asyncio.get_running_loop():
                 await end_tasks(self._tasks)
@@ -147,27 +149,31 @@ class Pipeline:
         while True:
             replies = self.counters.replies
             try:
-                await self._connect_and_serve()
+                failed = await self._connect_and_serve()
             except Exception as error:
                 # Whatever it was, this task must live: nobody else would ever connect again.
                 self._could_not_connect(error)
-            self.breaker.failed()
+                failed = True
+            if failed:
+                self.breaker.failed()
             # A server that takes connections but answers nothing on them is as good as one that refuses them.
-            delay = BACKOFF_SECONDS[0] if self.counters.replies > replies else min(BACKOFF_SECONDS[1], delay * 2)
+            well = not failed or self.counters.replies > replies
+            delay = BACKOFF_SECONDS[0] if well else min(BACKOFF_SECONDS[1], delay * 2)
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311  full jitter, no secret
 
-    async def _connect_and_serve(self) -> None:
+    async def _connect_and_serve(self) -> bool:
+        """Raises where there is no connection. Whether the one that there was has cost anybody an answer."""
         connection = self._make_connection()
         # The deadlines are the commands' own. redis-py would wrap each write in asyncio.wait_for, which on
         # Python 3.11 can swallow a cancellation.
         connection.socket_timeout = None
         link = Link(connection, self._queue, wake=self._wake, breaker=self.breaker, counters=self.counters)
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                # A node of a cluster may be a replica: it says itself (MOVED) who is not.
-                await link.connect(must_be_primary=self._waits_for_server)
+            # A node of a cluster may be a replica: it says itself (MOVED) who is not.
+            await link.connect(must_be_primary=self._waits_for_server)
             self._has_connected(link)
             self._last_error = await link.serve()
+            return bool(link.unanswered())
         finally:
             self._recover(link)
             await link.close()
@@ -195,11 +201,10 @@ class Pipeline:
         if self._link is link:
             self._link = None
             self.counters.breaks += 1
-        text = "the client is closed" if self._closed else "the connection was lost before the reply came"
+        text = "the client is closed" if self.closed else "the connection was lost before the reply came"
         error = RedisConnectionError(f"{text}; the command may have run")
         error.__cause__ = self._last_error
-        self.counters.repeats += self._queue.send_again(link.sent, error)
-        link.sent.clear()
+        self.counters.repeats += self._queue.send_again(link.unanswered(), error)
         self._wake.set()
 
     async def _watch(self) -> None:
@@ -231,7 +236,7 @@ class Pipeline:
         for command in expired:
             self.counters.timeouts += 1
             error = RedisTimeoutError("no answer from Redis in time")
-            error.__cause__ = command.error or self._last_error
+            error.__cause__ = command.refused or self._last_error
             command.answer(error)
         link = self._link
         if link is None:
@@ -240,10 +245,10 @@ class Pipeline:
         if expired and (link is None or silent_for > TICK_SECONDS):
             self.breaker.failed()
         if link is not None and silent_for > self._silence_seconds:
-            self._silence_seconds *= 2
+            self._silence_seconds = min(LONGEST_SILENCE_SECONDS, 2 * self._silence_seconds)
             link.drop()
         elif link is not None and link.has_replied:
             self._silence_seconds = SILENCE_SECONDS
 
     def _under_way(self) -> list[Command]:
-        return [*(self._link.sent if self._link else ()), *self._queue.pending]
+        return [*(self._link.unanswered() if self._link else ()), *self._queue.pending]

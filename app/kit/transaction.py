@@ -24,9 +24,19 @@ class BoundedPipeline(Pipeline):
         plain: Callable[..., Awaitable[Any]] = super().immediate_execute_command
         return await self.bound(lambda: plain(*args, **options))
 
+    async def reset(self) -> None:  # type: ignore[override]
+        connection, watching = self.connection, self.watching
+        if connection is not None and watching:
+            # In place of UNWATCH, for whose answer a server that hangs would be waited for.
+            self.watching = False
+            await connection.disconnect(nowait=True)
+        plain: Callable[[], Awaitable[None]] = super().reset
+        await plain()
+
 
 class BoundedClusterPipeline(ClusterPipeline):
-    """Bounds the fetching of the map of the cluster, and execute()."""
+    """Bounds the fetching of the map of the cluster, and execute(). WATCH on a cluster is redis-py's own affair: it
+    runs in a thread for which it blocks the event loop."""
 
     bound: Bound
 

@@ -12,6 +12,9 @@ def pack(args: Iterable[Encodable]) -> bytes:
     """One command. The name may be of several words ("SCRIPT LOAD"). DataError for what Redis has no form for."""
     name, *values = args
     words = name.split() if isinstance(name, str) else [name]
+    if not words or not words[0]:
+        # Redis would not answer it, and the next answer would be taken for its.
+        raise DataError("a command has a name")
     packed: bytes = hiredis.pack_command((*words, *map(_encodable, values)))
     return packed
 

@@ -40,8 +40,12 @@ class ViewCache:
     @property
     def cache_control(self) -> str:
         """Clients ask each time, which costs them a 304, unless told otherwise: tags do not reach their caches."""
-        freshness = f"max-age={self.max_age_seconds}" if self.max_age_seconds else "no-cache"
-        return f"{'public' if self.public else 'private'}, {freshness}"
+        who = "public" if self.public else "private"
+        if not self.max_age_seconds:
+            return f"{who}, no-cache"
+        # RFC 5861, 3: what we serve past its time, a client may, too.
+        grace = f", stale-while-revalidate={int(self.grace_seconds)}" if self.grace_seconds >= 1 else ""
+        return f"{who}, max-age={self.max_age_seconds}{grace}"
 
 
 def cached_view(
@@ -60,7 +64,8 @@ def cached_view(
 
     The view must read no other parameter or header. Unless `public`, requests with a credential go past the cache,
     and what depends on the browser's session is not kept. `tags` may be a function of the view's arguments and the
-    parameters in `query`, by name, or of `result`, the CachedAnswer. Clients keep an answer for `max_age_seconds`;
+    parameters in `query`, by name, or of `result`, the CachedAnswer. For `grace_seconds` past its time an answer serves
+    while the view runs anew, unless a tag was invalidated. Clients keep an answer for `max_age_seconds` and that grace;
     `honours_no_cache` lets them have the view run again.
     """
     if max_age_seconds and not public:

@@ -339,7 +339,25 @@ async def test_a_client_that_is_closed_stays_closed(own_cluster: RedisCluster) -
             node.signal(signal.SIGCONT)
 
 
-async def test_a_wrong_password_is_said_at_once(own_cluster: RedisCluster) -> None:
-    async with connected(own_cluster.url.replace("//", "//app:wrong@")) as redis:
-        with pytest.raises(Unreachable, match="WRONGPASS|invalid username-password"):
+async def test_a_wrong_password_is_said_at_once_and_may_be_put_right(own_cluster: RedisCluster) -> None:
+    async with connected(own_cluster.url.replace("//", "//app:s3cret@")) as redis:
+        for _ in range(5):
+            with budget(BUDGET_SECONDS), pytest.raises(Unreachable, match="WRONGPASS|invalid username-password"):
+                await redis.get("key")
+        for node in own_cluster.nodes:
+            redis_cli(node.port, "acl", "setuser", "app", "on", ">s3cret", "~*", "&*", "+@all")
+
+        async def is_back() -> bool:
+            with budget(BUDGET_SECONDS):
+                try:
+                    return await redis.get("key") is None
+                except Unreachable:
+                    return False
+
+        await eventually(is_back, seconds=RECOVERY_SECONDS)
+
+
+async def test_a_server_that_is_no_cluster_is_said_at_once(own_server: RedisServer) -> None:
+    async with connected(own_server.url.replace("redis:", "redis+cluster:").removesuffix("/0")) as redis:
+        with pytest.raises(RedisError, match="cluster support disabled"):
             await redis.get("key")

@@ -299,8 +299,10 @@ async def test_a_command_that_breaks_its_connection_stops_nobody_else(own_server
     async with Load(client, "others") as others:
         await eventually(lambda: others.answered > 200)
         connects = client_stats(client)["server"]["connects"]
+        innocent = asyncio.gather(*(client.set(f"key{number}", "x") for number in range(5)))
         with pytest.raises(Unreachable):
             await client.set("key", b"x" * (2 << 20))
+        assert await innocent == [True] * 5
         assert client_stats(client)["server"]["connects"] - connects <= SENDS
         answered = others.answered
         await eventually(lambda: others.answered > answered + 200)
@@ -321,6 +323,39 @@ async def test_a_transaction_waits_no_longer_than_its_budget(own_server: RedisSe
             await transaction.watch("key")
     assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS
     own_server.signal(signal.SIGCONT)
+    await eventually(lambda: client.set("key", "value"))
+    with budget(BUDGET_SECONDS):
+        async with client.pipeline() as transaction:
+            await transaction.watch("key")
+            own_server.signal(signal.SIGSTOP)
+            began = loop.time()
+            with pytest.raises(Unreachable):
+                await transaction.get("key")
+    assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS
+    own_server.signal(signal.SIGCONT)
+
+
+async def test_a_connection_that_is_closed_while_nobody_waits_costs_nothing(
+    own_server: RedisServer, client: Redis
+) -> None:
+    """As servers do with those that are idle for long."""
+    for _ in range(5):
+        await client.ping()
+        connects = client_stats(client)["server"]["connects"]
+        redis_cli(own_server.port, "client", "kill", "type", "normal", "skipme", "yes")
+        await eventually(lambda connects=connects: client_stats(client)["server"]["connects"] > connects)  # type: ignore[misc]
+        assert client_stats(client)["server"]["breaker"] == "closed"
+    assert client_stats(client)["server"]["opened"] == 0
+
+
+async def test_what_was_refused_is_sent_anew_in_its_order(own_server: RedisServer, client: Redis) -> None:
+    await client.set("key", "before")
+    redis_cli(own_server.port, "replicaof", "127.0.0.1", str(free_port()))
+    writes = [asyncio.ensure_future(client.append("key", letter)) for letter in "abcdef"]
+    await eventually(lambda: client_stats(client)["server"]["breaks"] >= 1)
+    redis_cli(own_server.port, "replicaof", "no", "one")
+    await asyncio.gather(*writes)
+    assert await client.get("key") == b"beforeabcdef"
 
 
 async def test_a_reply_that_comes_in_slowly_is_waited_for() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import decimal
+import random
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -338,8 +339,60 @@ async def test_round_trips(real_redis: Redis, keys: Keys) -> None:
 
 
 @pytest.mark.server
-async def test_a_tag_costs_the_same_however_many_entries_it_has(real_redis: Redis, keys: Keys) -> None:
-    cache = Cache(real_redis, keys)
-    await cache.set_many({str(number): number for number in range(1000)}, ttl_seconds=60, tags=["t"])
-    [tag] = [key async for key in real_redis.scan_iter(match=f"{keys.namespace}:tag:*")]
-    assert (await real_redis.memory_usage(tag) or 0) in range(1, 200)
+@pytest.mark.parametrize("entries", [10_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+async def test_a_tag_costs_the_same_however_many_entries_it_has(
+    own_server: RedisServer, keys: Keys, entries: int
+) -> None:
+    redis = connect(own_server.url, name="test", timeout_seconds=30)
+    cache = Cache(redis, keys)
+    for start in range(0, entries, 10_000):
+        values = {str(number): number for number in range(start, start + 10_000)}
+        assert await cache.set_many(values, ttl_seconds=600, tags=["t"])
+    [tag] = [key async for key in redis.scan_iter(match=f"{keys.namespace}:tag:*", count=10_000)]
+    assert (await redis.memory_usage(tag) or 0) in range(1, 200)
+    info = await redis.info("keyspace")
+    assert info["db0"]["keys"] == info["db0"]["expires"] == entries + 1
+    await redis.config_resetstat()
+    await cache.invalidate_tags("t")
+    commands = await redis.info("commandstats")
+    assert {name: commands[name]["calls"] for name in commands} == {"cmdstat_unlink": 1, "cmdstat_config|resetstat": 1}
+    assert await cache.get_many(map(str, range(0, entries, entries // 100)), tags=["t"]) == {}
+    await redis.aclose()
+
+
+async def test_when_all_has_expired_no_key_is_left(redis: Redis, keys: Keys) -> None:
+    cache = Cache(redis, keys, lease_seconds=0.1)
+    for number in range(20):
+        await cache.get_or_compute(str(number), Source(), ttl_seconds=0.5, tags=["all", f"t{number % 3}"])
+
+    async def none_is_left() -> bool:
+        return [key async for key in redis.scan_iter(match=f"*{keys.namespace}:*", count=1000)] == []
+
+    assert not await none_is_left()
+
+    await eventually(none_is_left)
+
+
+@pytest.mark.server
+async def test_evicted_at_random_entries_and_tags_are_only_missed(tmp_path: Path, keys: Keys) -> None:
+    """A value is never older than the last invalidation, whichever of its keys Redis has thrown away."""
+    server = RedisServer(tmp_path, "--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random").start()
+    redis = connect(server.url, name="test", timeout_seconds=5)
+    cache, versions, chance = Cache(redis, keys), [0] * 20, random.Random(7)
+    try:
+        for turn in range(4000):
+            number = chance.randrange(20)
+            if turn % 10 == 0:
+                versions[number] += 1
+                await cache.invalidate_tags(f"t{number}")
+
+            async def compute(number: int = number) -> tuple[int, str]:
+                return versions[number], "x" * 2000
+
+            key = f"{number}:{chance.randrange(100)}"
+            found = await cache.get_or_compute(key, compute, ttl_seconds=600, tags=[f"t{number}", "all"])
+            assert found[0] == versions[number]
+        assert (await redis.info("stats"))["evicted_keys"] > 100
+    finally:
+        await redis.aclose()
+        server.stop()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import DataError, RedisError
 
 import app
 from app.kit.budget import budget
@@ -357,3 +357,27 @@ async def test_a_client_with_a_connection_to_itself(real_redis: Redis, keys: Key
 def test_how_long_a_command_asks_to_wait(command: tuple[Any, ...], seconds: float) -> None:
     """It gets that time on top of what any other gets."""
     assert blocks_for_seconds(command) == seconds
+
+
+@pytest.mark.server
+async def test_a_command_without_a_name_is_refused_and_harms_nobody(real_redis: Redis, keys: Keys) -> None:
+    """Redis would not answer it, and each answer after it would be its neighbour's."""
+    names = [f"{keys.namespace}:{number}" for number in range(3)]
+    await asyncio.gather(*(real_redis.set(name, name) for name in names))
+    asked = [real_redis.execute_command(nothing) for nothing in ("", " ")]
+    answers = await asyncio.gather(*asked, *(real_redis.get(name) for name in names), return_exceptions=True)
+    assert all(isinstance(answer, DataError) for answer in answers[:2])
+    assert answers[2:] == [name.encode() for name in names]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("deployment", ["redis_server", "redis_cluster"])
+async def test_a_client_that_is_closed_stays_closed(request: pytest.FixtureRequest, deployment: str) -> None:
+    redis = connect(request.getfixturevalue(deployment).url, name="closed", timeout_seconds=5)
+    await redis.set("key", "value")
+    await redis.aclose()
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.get("key")
+    for ask in (lambda: redis.get("key"), lambda: redis.blpop(["list"], timeout=1), pipeline.execute):
+        with pytest.raises(RedisError, match="closed"):
+            await ask()

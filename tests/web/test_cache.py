@@ -350,6 +350,9 @@ class TestConditions:
 async def test_clients_may_keep_public_answers_for_a_while(app: Quart) -> None:
     Runs(app, public=True, max_age_seconds=30)
     assert (await get(app)).headers["Cache-Control"] == "public, max-age=30"
+    Runs(app, rule="/graced", public=True, max_age_seconds=30, grace_seconds=10)
+    expected = "public, max-age=30, stale-while-revalidate=10"
+    assert (await get(app, "/graced")).headers["Cache-Control"] == expected
     with pytest.raises(ValueError, match="public"):
         cached_view(60, max_age_seconds=30)
 

@@ -79,11 +79,14 @@ class Fanout:
 
     async def run(self) -> None:
         """Keep a connection until cancelled. Fails open: while Redis is down streams stay, with heartbeats alone."""
+        reason = ""
         while True:
             try:
                 await self._connected()
             except ENDS as error:
-                logger.warning("the events' connection to redis ended: %r", error)
+                if str(error) != reason:
+                    reason = str(error)
+                    logger.warning("the events' connection to redis ended: %s: %s", type(error).__name__, reason)
             except Exception:
                 logger.exception("the fan-out of events failed, and starts over")
             self._telemetry.count("events_feed_lost")

@@ -9,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from app.kit.client import listening_connection
 from app.kit.events.event import is_pattern
@@ -62,6 +63,9 @@ class Feed:
                 await self._connection.connect()
         except TimeoutError as error:
             raise RedisConnectionError("the pub/sub connection cannot be made in time") from error
+        except ResponseError as error:
+            # What the greeting asked for, such as a database.
+            raise RedisConnectionError(str(error)) from error
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
