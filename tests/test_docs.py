@@ -10,7 +10,11 @@ import pytest
 from hypercorn.config import Config
 from pydantic_core import PydanticUndefined
 
+from app.kit.limit import LimitOptions
+from app.kit.memoize import memoize
 from app.settings import Settings
+from app.web.cache import cached_view
+from app.web.rate_limit import rate_limit
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -56,6 +60,21 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
         if not target.startswith(("http://", "https://", "#")):
             assert (document.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_examples_run(document: Path) -> None:
+    """Each block of Python on its own, as far as a module runs when it is imported: its imports and decorators."""
+    for number, example in enumerate(re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)):
+        exec(compile(example, f"{document.name}, example {number}", "exec"), {"__name__": "example"})  # noqa: S102
+
+
+def test_the_options_of_limits_and_of_the_cache_are_documented() -> None:
+    for name, documented in (("limits.md", (rate_limit, LimitOptions)), ("cache.md", (memoize, cached_view))):
+        text = (ROOT / "docs" / name).read_text()
+        for source in documented:
+            options = source.__annotations__.keys() - {"return", "limits", "options", "ttl_seconds"}
+            assert not {option for option in options if f"`{option}" not in text and f"{option}=" not in text}, name
 
 
 def test_every_decision_is_listed() -> None:

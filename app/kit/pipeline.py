@@ -132,11 +132,11 @@ class Pipeline:
     async def aclose(self) -> None:
         """Disconnect for good. Whoever still waits gets an error."""
         self.closed = True
-        try:
-            if self._loop is asyncio.get_running_loop():
+        if self._loop is asyncio.get_running_loop():
+            try:
                 await end_tasks(self._tasks)
-        finally:
-            self._queue.fail_pending(RedisConnectionError("the client is closed"))
+            finally:
+                self._queue.fail_pending(RedisConnectionError("the client is closed"))
 
     def stats(self) -> dict[str, Any]:
         """State and counters, for metrics and health."""
