@@ -84,6 +84,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "MAX_CONTENT_LENGTH": settings.max_body_bytes,
         "TRUSTED_PROXIES": settings.trusted_proxies,
         "TRUSTED_HOPS": settings.trusted_hops,
+        "TRUSTED_HEADER": settings.trusted_header,
         "QUARTET_DEVELOPMENT": settings.environment == "development",
         "METRICS_TOKEN": settings.metrics_token,
         "PUBLIC_URL": settings.public_url,

@@ -105,6 +105,7 @@ class Settings(BaseModel):
     allowed_hosts: Annotated[CommaList, BeforeValidator(_lower)] = ()
     trusted_proxies: Networks = ()
     trusted_hops: int = Field(default=0, ge=0, le=16)
+    trusted_header: Annotated[Literal["x-forwarded-for", "forwarded"], BeforeValidator(_lower)] = "x-forwarded-for"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     metrics_token: str = Field(default="", repr=False)
 

@@ -71,7 +71,9 @@ class Limit:
         if self.burst is not None and (self.algorithm != "gcra" or not 1 <= self.burst <= self.amount):
             raise ValueError(f"{self.name}: burst is for gcra, and 1 to {self.amount}")
         if self.sensitive and self._is_weak:
-            raise ValueError(f"{self.name}: a sensitive limit is never open, a counter, a shadow, or of failures")
+            raise ValueError(
+                f"{self.name}: a sensitive limit is an exact log, and never open, a shadow, or of failures"
+            )
 
     @classmethod
     def parse(cls, text: str, *, name: str, **options: Unpack[LimitOptions]) -> "Limit":
@@ -84,7 +86,7 @@ class Limit:
 
     @property
     def _is_weak(self) -> bool:
-        return self.on_error == "open" or self.algorithm == "counter" or self.shadow or self.counts == "failures"
+        return self.on_error == "open" or self.algorithm != "log" or self.shadow or self.counts == "failures"
 
     @property
     def capacity(self) -> int:

@@ -10,6 +10,9 @@ from quart import current_app, request
 # Names in app.config: networks as texts, and how many proxies stand before this server.
 TRUSTED_PROXIES = "TRUSTED_PROXIES"
 TRUSTED_HOPS = "TRUSTED_HOPS"
+# And which of the two headers they write.
+TRUSTED_HEADER = "TRUSTED_HEADER"
+FORWARDED = "forwarded"
 
 # A peer on a Unix socket has no address; it can only be a process of this machine.
 LOCAL_PEER = "127.0.0.1"
@@ -30,20 +33,29 @@ def client_address() -> str:
 
 def client_network() -> str:
     """Who counts as one client for a limit: an IPv4 address, or the /64 network of an IPv6 address."""
-    address = _client()
+    return _network(_client())
+
+
+def network_of(text: str) -> str:
+    """client_network() of an address as a person writes it; any other text stays as it is."""
+    address = _parse(text) if "/" not in text else None
+    return text if address is None else _network(address)
+
+
+def _network(address: Address) -> str:
     if address.version == 4:
         return str(address)
     return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
 
 
 def _client() -> Address:
-    """Where both headers are there and disagree, a client wrote one of them: then the peer itself counts."""
+    """Only the header that the proxies write is read: the other one would be the client's own."""
     networks = _networks(tuple(current_app.config.get(TRUSTED_PROXIES, ())))
     hops: int = current_app.config.get(TRUSTED_HOPS, 0)
     peer = _parse(request.remote_addr or "") or ipaddress.ip_address(LOCAL_PEER)
-    chains = [chain for chain in (_x_forwarded_for(), _forwarded()) if chain]
-    found = {_first_untrusted(peer, chain, networks=networks, hops=hops) for chain in chains}
-    return found.pop() if len(found) == 1 else peer
+    is_rfc_7239 = current_app.config.get(TRUSTED_HEADER) == FORWARDED
+    chain = _forwarded() if is_rfc_7239 else _x_forwarded_for()
+    return _first_untrusted(peer, chain, networks=networks, hops=hops)
 
 
 def _first_untrusted(peer: Address, chain: Sequence[str], *, networks: tuple[Network, ...], hops: int) -> Address:

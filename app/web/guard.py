@@ -21,6 +21,7 @@ def guard_views(app: Quart) -> None:
 
 
 def _static(view: Callable[..., Any]) -> Callable[..., Any]:
+    @rate_limit.exempt("files are the same for everyone, and cost no backend anything")
     @wraps(view)
     async def static(filename: str) -> Any:
         try:
@@ -37,11 +38,11 @@ def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(view)
     async def guarded(**arguments: Any) -> Response:
+        identity = await auth.identify()
+        # The limiter comes before each refusal: guesses at credentials, and what is malformed, are requests too.
+        await rate_limit.enforce(view, identity.principal)
         if wants_json:
             problems.require_json()
-        identity = await auth.identify()
-        # The limiter comes before the refusal: guesses at credentials are requests too.
-        await rate_limit.enforce(view, identity.principal)
         auth.authorize(view)
         return await cache.answer(view, arguments)
 

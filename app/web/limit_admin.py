@@ -9,6 +9,7 @@ from app.errors import Invalid, NotFound
 from app.kit.limit import Limit
 from app.web import resources
 from app.web.auth import require
+from app.web.client_address import network_of
 from app.web.rate_limit import RouteLimits, policy_for
 
 blueprint = Blueprint("limits", __name__, url_prefix="/api/v1/admin/limits")
@@ -75,8 +76,9 @@ async def usage(name: str) -> Response:
 @require(roles=["admin"])
 @document_querystring(Subject)
 async def reset(name: str) -> tuple[str, int]:
-    """Forget what a limit has counted of somebody."""
-    await resources().limiter.reset([(_limit(name), _subject())])
+    """Forget what a limit has counted of somebody. 404: it had counted nothing."""
+    if not await resources().limiter.reset([(_limit(name), _subject())]):
+        raise NotFound("This limit has counted nothing of this subject.")
     return "", 204
 
 
@@ -114,4 +116,6 @@ def _subject() -> str:
     subject = request.args.get("subject", "")
     if not subject:
         raise Invalid([{"loc": ["subject"], "msg": "must say who is counted, as user:7 or address:192.0.2.1"}])
-    return subject
+    kind, _, address = subject.partition(":")
+    # An address is counted by its network, and an account by its name in lower case.
+    return f"{kind}:{network_of(address)}" if kind == "address" else subject.lower()

@@ -34,12 +34,14 @@ class Rule:
     scope: str | None
     options: LimitOptions
 
-    def limit(self, source: str | Limit, endpoint: str) -> Limit:
-        """A text becomes a limit named after the route (or scope), the subject and the period. A Limit stays itself."""
+    def limit(self, source: str | Limit, endpoint: str, *, finder: str = "") -> Limit:
+        """A text becomes a limit named after the route (or scope), the subject, the function that has found it, if one
+        has, and the period. A Limit stays itself."""
         if isinstance(source, Limit):
             return source
         who = "+".join(getattr(subject, "__name__", "custom").removeprefix("by_") for subject in self.subjects)
-        return _parse(source, f"{self.scope or endpoint}:{who}", tuple(self.options.items()))
+        owner = f"{self.scope or endpoint}:{who}" + (f":{finder}" if finder else "")
+        return _parse(source, owner, tuple(self.options.items()))
 
     async def charges(self, principal: Principal | None, endpoint: str) -> list[Charge]:
         """What the current request asks of these limits."""
@@ -49,11 +51,13 @@ class Rule:
         # repr() keeps several parts apart, whatever they hold.
         who = str(parts[0]) if len(parts) == 1 else repr(parts)
         cost = await _answer(self.cost(principal)) if callable(self.cost) else self.cost
-        limits: list[str | Limit] = []
+        limits: list[Limit] = []
         for source in self.sources:
             found = await _answer(source(principal)) if callable(source) else source
-            limits += [found] if isinstance(found, str | Limit) else found or []
-        return [Charge(self.limit(limit, endpoint), who, cost) for limit in limits]
+            finder = getattr(source, "__name__", "custom") if callable(source) else ""
+            texts = [found] if isinstance(found, str | Limit) else found or []
+            limits += [self.limit(text, endpoint, finder=finder) for text in texts]
+        return [Charge(limit, who, cost) for limit in limits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,8 @@ def policy_for(app: Quart, endpoint: str, view: View) -> RouteLimits | Exemption
 @lru_cache(maxsize=4096)
 def _parse(text: str, owner: str, options: tuple[tuple[str, Any], ...]) -> Limit:
     limit = Limit.parse(text, name="unnamed", **dict(options))
-    return replace(limit, name=_NOT_IN_A_NAME.sub("_", f"{owner}:{limit.period}"))
+    # A name begins with a letter or a digit; an endpoint may not.
+    return replace(limit, name=_NOT_IN_A_NAME.sub("_", f"{owner}:{limit.period}").lstrip("_.:+-"))
 
 
 async def _answer(found: T | Awaitable[T]) -> T:

@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 from argon2 import PasswordHasher
 
+from app.domain import fields
 from app.domain.users import passwords
 from app.domain.users.models import User
 from app.domain.users.service import set_roles
@@ -62,6 +63,32 @@ async def test_an_unknown_account_and_a_wrong_password_look_alike(
 @pytest.mark.parametrize("email", ["no address", "", "x" * 320, "ä@ö.ü"])
 async def test_any_text_may_be_tried_as_an_address(client: Client, email: str) -> None:
     assert (await client.post("/login", {"email": email, "password": "x"})).status_code == 401
+
+
+async def test_a_text_that_is_too_long_for_an_address_is_not_looked_at(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To normalize letters with that many marks takes seconds, and the limits would wait for it."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it was looked at")
+
+    monkeypatch.setattr(fields, "validate_email", never)
+    email = "a" + "\u0300\u0323" * 50_000 + "@example.org"
+    for path in ("/login", "/users"):
+        answer = await client.post(path, {"email": email, "password": "correct horse", "name": "A"})
+        assert answer.status_code == 422
+    with pytest.raises(ValueError, match="at most"):
+        fields.normalize_email(email)
+
+
+async def test_malformed_logins_are_counted_too(client: Client) -> None:
+    junk = client.app.test_client(use_cookies=False)
+    sent = [(b"\xff", "application/json"), (b"{", "application/json"), (b"x", "text/plain")] * 2
+    answers = [
+        (await junk.post("/api/v1/login", data=data, headers={"Content-Type": kind})).status_code for data, kind in sent
+    ]
+    assert answers == [400, 400, 415, 400, 400, 429]
 
 
 async def test_the_sixth_wrong_login_from_an_address_is_not_looked_at(client: Client) -> None:

@@ -145,6 +145,21 @@ async def test_a_repeat_with_the_same_id_counts_once(limiter: RateLimiter, algor
     assert await remaining(limiter, limit, "ann") == 1
 
 
+@every_algorithm
+async def test_a_repeat_of_what_was_given_back_counts(limiter: RateLimiter, algorithm: Algorithm) -> None:
+    limit = Limit.parse("2/day", name="back", algorithm=algorithm)
+    admitted = []
+    for _ in range(4):
+        decision = await limiter.check([(limit, "ann")], request_id="r")
+        admitted.append(decision.allowed)
+        await limiter.refund(decision)
+    assert admitted == [True] * 4
+    assert await remaining(limiter, limit, "ann") == 2
+    for request_id in ("r", "s", "t"):
+        last = await limiter.check([(limit, "ann")], request_id=request_id)
+    assert not last.allowed
+
+
 async def test_one_id_for_two_different_checks_counts_both(limiter: RateLimiter) -> None:
     ip, account = Limit.parse("5/minute", name="ip"), Limit.parse("5/minute", name="account")
     await limiter.check([(ip, "ann")], request_id="r")

@@ -74,6 +74,7 @@ def test_names(name: str) -> None:
         {"on_error": "open"},
         {},
         {"on_error": "local", "algorithm": "counter"},
+        {"on_error": "local", "algorithm": "gcra"},
         {"on_error": "closed", "shadow": True},
         {"on_error": "closed", "counts": "failures"},
     ],

@@ -141,6 +141,28 @@ def wait_when_told(simulation: Simulation, limit: Limit, plan: list[Step], *, wh
 
 
 @pytest.mark.parametrize("algorithm", ["log", "counter", "gcra"])
+def test_waiting_as_long_as_told_admits_whatever_the_clock_has_done(algorithm: Algorithm) -> None:
+    """Redis' clock steps back, as after a failover, or a plan changes the limit: what is told then holds."""
+    changes = st.tuples(st.floats(-3, 1), st.integers(1, 12), st.floats(0, 1))
+    with simulation() as simulated_limiter:
+
+        @simulated
+        @given(st.sampled_from([1, 7, 60]), st.lists(changes, min_size=4, max_size=20))
+        def holds(seconds: int, plan: list[tuple[float, int, float]]) -> None:
+            simulation, subject = simulated_limiter, next(simulated_limiter.names)
+            for step, amount, part in plan:
+                simulation.clock.us += round(step * seconds * 1e6)
+                burst = max(1, round(part * amount)) if algorithm == "gcra" else None
+                limit = Limit(name="any", amount=amount, window_seconds=seconds, algorithm=algorithm, burst=burst)
+                decision = simulation.check(limit, subject=subject)
+                if not decision.allowed:
+                    simulation.clock.us += round(decision.standings[0].wait_seconds * 1e6)
+                    assert simulation.check(limit, subject=subject).allowed
+
+        holds()
+
+
+@pytest.mark.parametrize("algorithm", ["log", "counter", "gcra"])
 def test_what_was_refunded_might_as_well_not_have_been(algorithm: Algorithm) -> None:
     limit = Limit(name="wide", amount=100, window_seconds=60, algorithm=algorithm)
     with simulation() as simulated_limiter:

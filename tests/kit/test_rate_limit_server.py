@@ -90,6 +90,20 @@ async def test_three_limits_are_one_round_trip(real_redis: Redis, keys: Keys) ->
     assert "cmdstat_eval" not in commands
 
 
+@pytest.mark.parametrize("newer", [0, 50])
+async def test_to_give_back_much_is_not_much_work(real_redis: Redis, keys: Keys, newer: int) -> None:
+    limiter, limit = RateLimiter(real_redis, keys), Limit.parse("10000/day", name="much")
+    taken = await limiter.check([(limit, "ann")], cost=5000)
+    for _ in range(newer):
+        await limiter.check([(limit, "ann")])
+    await real_redis.config_resetstat()
+    after = await limiter.refund(taken)
+    commands = await real_redis.info("commandstats")
+    assert sum(command["calls"] for command in commands.values()) < 20 + 2 * newer
+    assert after.standings[0].remaining == 10_000
+    assert (await limiter.peek([(limit, "ann")])).standings[0].remaining == 10_000 - newer
+
+
 async def test_a_server_that_lost_its_scripts_gets_them_again(real_redis: Redis, keys: Keys) -> None:
     limiter, limit = RateLimiter(real_redis, keys), Limit.parse("9/hour", name="scripts")
     await limiter.check([(limit, "ann")])

@@ -1,5 +1,7 @@
 """An operator looks at limits, and lets somebody in again."""
 
+from urllib.parse import quote
+
 import pytest
 from quart import Quart
 from quart.testing import QuartClient
@@ -35,7 +37,18 @@ async def test_somebody_who_is_locked_out_is_let_in(client: QuartClient, admin: 
         assert 0 < found["reset_seconds"] <= 60
         assert (await client.delete(path, headers=admin)).status_code == 204
         assert (await (await client.get(path, headers=admin)).get_json())["remaining"] == 5
+        assert (await client.delete(path, headers=admin)).status_code == 404
     assert (await client.post("/api/v1/login", json=wrong)).status_code == 401
+
+
+@pytest.mark.parametrize("written", ["2001:db8:0:1::9", "[2001:db8:0:1::9]:443", "2001:db8:0:1::/64"])
+async def test_an_address_may_be_written_as_a_person_does(
+    client: QuartClient, admin: dict[str, str], written: str
+) -> None:
+    wrong, elsewhere = {"email": "ada@example.org", "password": "wrong"}, {"client": ("2001:db8:0:1::1", 4711)}
+    assert (await client.post("/api/v1/login", json=wrong, scope_base=elsewhere)).status_code == 401
+    path = f"/api/v1/admin/limits/login:address:minute?subject=address:{quote(written)}"
+    assert (await (await client.get(path, headers=admin)).get_json())["remaining"] == 4
 
 
 async def test_every_limit_is_listed_with_where_it_holds(client: QuartClient, admin: dict[str, str]) -> None:

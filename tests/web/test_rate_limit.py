@@ -296,7 +296,20 @@ async def test_dynamic_limits(app: Quart) -> None:
     assert await statuses(app, {}, {}) == [200, 429]
     assert await statuses(app, *[{"headers": ALICE}] * 3) == [200, 200, 429]
     answer = await get(app, headers=BOB)
-    assert answer.headers["RateLimit-Policy"] == '"view:principal:hour";q=9;w=3600, "daily";q=9;w=86400'
+    assert answer.headers["RateLimit-Policy"] == '"view:principal:from_a_table:hour";q=9;w=3600, "daily";q=9;w=86400'
+
+
+async def test_a_limit_that_is_found_and_one_that_is_declared_may_have_one_period(app: Quart) -> None:
+    add(app, "/", rate_limit.rate_limit("9/minute", lambda principal: "2/minute"))
+    guarded(app)
+    assert await statuses(app, {}, {}, {}) == [200, 200, 429]
+
+
+async def test_any_endpoint_has_a_name_for_its_limit(app: Quart) -> None:
+    add(app, "/", rate_limit.rate_limit("1/minute"), name="_private")
+    guarded(app)
+    assert await statuses(app, {}, {}) == [200, 429]
+    assert (await get(app)).headers["RateLimit-Policy"] == '"private:address:minute";q=1;w=60'
 
 
 async def test_a_subject_of_none_is_not_limited(app: Quart) -> None:

@@ -4,7 +4,9 @@ from typing import TypeVar
 
 from quart import request
 
+from app.domain.fields import LONGEST_EMAIL
 from app.domain.users.service import login_email
+from app.errors import BadRequest
 from app.principal import Principal
 from app.web.limit_subject import by_address
 from app.web.rate_limit import rate_limit
@@ -15,9 +17,15 @@ LIMIT = "5/minute"
 
 async def by_account(_principal: Principal | None) -> str | None:
     """The address that the body names, whether it has an account or not. None: the request will not validate."""
-    body = await request.get_json(silent=True) if request.is_json else await request.form
+    try:
+        body = await request.get_json(silent=True) if request.is_json else await request.form
+    except BadRequest:
+        # The view will say so, and the client's own limit counts it.
+        return None
     email = body.get("email") if hasattr(body, "get") else None
-    return f"account:{login_email(email)}" if isinstance(email, str) else None
+    if not isinstance(email, str) or len(email) > LONGEST_EMAIL:
+        return None
+    return f"account:{login_email(email)}"
 
 
 def limit_logins(view: Bearer) -> Bearer:

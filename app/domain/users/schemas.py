@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, StringConstraints
 
-from app.domain.fields import WITHOUT_NUL, Body, Email, Name
+from app.domain.fields import LONGEST_EMAIL, WITHOUT_NUL, Body, Email, Name
 
 NewPassword = Annotated[str, StringConstraints(min_length=8, max_length=1024)]
 GivenPassword = Annotated[str, StringConstraints(max_length=1024)]
@@ -26,7 +26,7 @@ class AccountChange(Body):
 class Login(Body):
     """An address that no account can have is answered like an unknown one."""
 
-    email: Annotated[str, StringConstraints(max_length=320), WITHOUT_NUL]
+    email: Annotated[str, StringConstraints(max_length=LONGEST_EMAIL), WITHOUT_NUL]
     password: GivenPassword
 
 

@@ -62,15 +62,17 @@ function read.counter(key, window, amount)
       previous = tonumber(counted)
     end
   end
-  local overlap = math.min(1, ((index + 1) * window - now) / window)
+  -- More than 1 where the clock has stepped back: then that much longer is to be waited.
+  local ahead = ((index + 1) * window - now) / window
+  local overlap = math.min(1, ahead)
   -- A millionth of a unit makes up for rounding, so that waiting as long as told is enough.
   local state = {room = math.floor(amount - previous * overlap - current + 0.000001)}
   function state.wait(units)
     local bearable = amount - current - units
     if bearable >= 0 then
-      return (overlap - bearable / previous) * window
+      return (ahead - bearable / previous) * window
     end
-    return (overlap + math.max(0, 1 - (amount - units) / current)) * window
+    return (ahead + math.max(0, 1 - (amount - units) / current)) * window
   end
   function state.take(units)
     current = current + units
@@ -86,8 +88,11 @@ function read.gcra(key, window, amount, burst)
   local interval = math.ceil(window / amount)
   local capacity = burst * interval
   local drained = math.max(now, tonumber(redis.call('GET', key) or 0))
-  -- Further off than full is possible after the clock stepped back, or the limit was lowered.
-  drained = math.min(drained, now + capacity)
+  if drained > now + capacity then
+    -- The clock stepped back, or the limit was lowered: full is full, from now on.
+    drained = now + capacity
+    redis.call('SET', key, string.format('%.0f', drained), 'PX', milliseconds(capacity))
+  end
   local state = {room = math.floor((capacity - (drained - now)) / interval)}
   function state.wait(units)
     return drained - now + units * interval - capacity
@@ -103,6 +108,8 @@ end
 
 local remembered_ms = tonumber(ARGV[1])
 local earlier = remembered_ms > 0 and redis.call('GET', KEYS[1])
+-- What was given back is as if it had never been.
+if earlier == 'refunded' then earlier = false end
 local admitted = 1
 local limits = {}
 for n = 2, #KEYS do

@@ -20,9 +20,20 @@ end
 
 local refund = {}
 
+-- The units of one check stand together, newest first: what is newer is put back upon what is older.
 function refund.log(key, units, stamp)
-  for time = stamp, stamp + units - 1 do
-    redis.call('LREM', key, 1, string.format('%.0f', time))
+  local newer = redis.call('LPOS', key, string.format('%.0f', stamp + units - 1))
+  if not newer then
+    return
+  end
+  local times = newer > 0 and redis.call('LRANGE', key, 0, newer - 1) or {}
+  local life = redis.call('PTTL', key)
+  redis.call('LTRIM', key, newer + units, -1)
+  for n = #times, 1, -1 do
+    redis.call('LPUSH', key, times[n])
+  end
+  if #times > 0 then
+    redis.call('PEXPIRE', key, life)
   end
 end
 
