@@ -61,12 +61,14 @@ class Cache:
         )
         flights = SingleFlight(patience_seconds=patience_seconds)
         self._fetcher = Fetcher(self._entries, filler, flights, telemetry=self._telemetry)
-        self._namespace = encode_arguments(())
+        self._names: tuple[str, ...] = ()
+        self._namespace = encode_arguments(self._names)
 
     def in_namespace(self, *names: str) -> "Cache":
-        """The same cache with keys and tags of its own, such as one tenant's."""
+        """The same cache with keys and tags of its own, such as one tenant's; within a namespace, one inside it."""
         inner = copy(self)
-        inner._namespace = encode_arguments(names)
+        inner._names = (*self._names, *names)
+        inner._namespace = encode_arguments(inner._names)
         return inner
 
     async def get(self, key: str, *, tags: TagNames = (), type: Any = Any) -> Any:
@@ -112,6 +114,7 @@ class Cache:
             texts = {tag: version.text for tag, version in versions.items()}
             store = partial(self._entries.store, token=token, held=False, life_ms=life_ms, grace_ms=0, versions=texts)
             await asyncio.gather(*(store(entry, value) for entry, value in small.items()))
+            self._count("stored_bytes", sum(map(len, small.values())))
         except RedisError:
             # Fails open: who asks for the value computes it.
             self._count("bypassed", len(encoded))
@@ -166,11 +169,13 @@ class Cache:
         grace_seconds: float,
         codec: Codec,
         name: str,
+        fills: bool = True,
     ) -> Found:
         """The stored value, or that of `compute`, which must read primary databases only: a replica may lag.
 
         `tags` may be found from the result. For `grace_seconds` after `ttl_seconds` a value still serves while
-        another caller computes, unless one of its tags was invalidated. `name` labels the metrics.
+        another caller computes, unless one of its tags was invalidated. `name` labels the metrics. Where `fills` is
+        off and nothing is stored, Uncacheable is raised, and nobody computes.
         """
         late = tags if callable(tags) else None
         wanted = Wanted(
@@ -182,6 +187,7 @@ class Cache:
             grace_ms=_ms(grace_seconds) if grace_seconds else 0,
             tags=() if callable(tags) else self._tags(tags),
             late_tags=None if late is None else lambda result: self._tags(late(result)),
+            fills=fills,
         )
         return await self._fetcher.fetch(wanted)
 

@@ -7,7 +7,8 @@ from redis.exceptions import RedisError
 from app.kit.cache_entries import Entries
 from app.kit.cache_envelope import State, Stored
 from app.kit.cache_fill import Filled, Filler
-from app.kit.cache_wanted import Found, Wanted
+from app.kit.cache_passes import Passes
+from app.kit.cache_wanted import Found, Uncacheable, Wanted
 from app.kit.single_flight import Flight, SingleFlight
 from app.kit.telemetry import Telemetry
 
@@ -20,6 +21,7 @@ class Fetcher:
         self._filler = filler
         self._flights = flights
         self._telemetry = telemetry
+        self._passes = Passes()
 
     async def fetch(self, wanted: Wanted) -> Found:
         """The value, one of its own for each caller. What `wanted.compute` raises, every caller of that run gets."""
@@ -29,6 +31,10 @@ class Fetcher:
         self._count(state, wanted)
         if state == "fresh":
             return Found(value, "hit")
+        if not wanted.fills:
+            raise Uncacheable
+        if self._passes.lets_by(wanted.entry):
+            return await self._pass_by(wanted)
         filled = None
         if state != "stale" or not self._flights.is_flying(wanted.entry):
             filled = await self._fill(wanted, stored, since=since, waits=state != "stale")
@@ -39,6 +45,15 @@ class Fetcher:
         if filled.how == "bypass":
             self._telemetry.count("cache_bypassed", name=wanted.name)
         return Found(wanted.codec.decode(filled.value), filled.how)
+
+    async def _pass_by(self, wanted: Wanted) -> Found:
+        """Compute for this caller alone: what the last runs gave was not to be stored."""
+        self._telemetry.count("cache_bypassed", name=wanted.name)
+        flight: Flight[Filled | None] = self._flights.alone()
+        found = Found(wanted.codec.decode((await self._filler.bypass(flight, wanted)).value), "bypass")
+        # It may be stored after all: the next one goes the long way.
+        self._passes.forget(wanted.entry)
+        return found
 
     async def _look(self, wanted: Wanted) -> Stored:
         try:
@@ -59,7 +74,11 @@ class Fetcher:
         if self._flights.is_flying(wanted.entry):
             self._telemetry.count("cache_waits", name=wanted.name)
         while True:
-            filled = await self._flights.run(wanted.entry, work, since=since)
+            try:
+                filled = await self._flights.run(wanted.entry, work, since=since)
+            except Uncacheable:
+                self._passes.note(wanted.entry)
+                raise
             # A caller with a stale value may have begun this run, and left it where it had to wait.
             if filled is not None or not waits:
                 return filled

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from app.kit.cache_entries import Entries
 from app.kit.cache_lease import Lease
 from app.kit.cache_wanted import MISS, How, Wanted
+from app.kit.ending import heed_cancellation
 from app.kit.single_flight import Flight
 from app.kit.telemetry import Telemetry
 
@@ -84,7 +85,12 @@ class Filler:
     async def _compute(self, wanted: Wanted) -> tuple[Any, bytes]:
         self._telemetry.count("cache_computes", name=wanted.name)
         began = time.perf_counter()
-        result = await wanted.compute()
+        try:
+            result = await wanted.compute()
+        except asyncio.CancelledError as error:
+            heed_cancellation()
+            # Not this run was cancelled but something that it waited for: an error like any other.
+            raise RuntimeError(f"{wanted.name}: what it computes was cancelled") from error
         self._telemetry.observe("cache_compute_seconds", time.perf_counter() - began, name=wanted.name)
         return result, wanted.codec.encode(result)
 

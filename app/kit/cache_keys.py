@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import uuid
+import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -54,8 +55,19 @@ def _text(value: str) -> bytes:
 
 
 def _time(value: datetime.time | datetime.datetime) -> bytes:
-    # isoformat() leaves out `fold`, which tells the two hours apart that a change to winter time gives one name.
-    return f"{value.isoformat()}/{value.fold}".encode()
+    # isoformat() leaves out `fold`, which tells the two hours apart that a change to winter time gives one name, and
+    # the name of the zone.
+    return f"{value.isoformat()}/{value.fold}/{_zone(value.tzinfo)}".encode()
+
+
+def _zone(zone: datetime.tzinfo | None) -> str:
+    if zone is None:
+        return ""
+    if type(zone) is datetime.timezone:
+        return str(zone.utcoffset(None))
+    if type(zone) is zoneinfo.ZoneInfo and zone.key:
+        return zone.key
+    raise TypeError(f"the zone {zone!r} cannot be part of a cache key")
 
 
 def _mapping(value: Mapping[object, object]) -> bytes:

@@ -63,7 +63,7 @@ def json_codec(type: Any) -> Codec:
 class Wanted:
     """A value, how to compute it and how long to keep it. Entry and tags are digests; `name` is for the metrics.
 
-    `late_tags` finds the tags that only the result tells.
+    `late_tags` finds the tags that only the result tells. Without `fills` a stored value is wanted, or none.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Wanted:
     grace_ms: int
     tags: tuple[str, ...]
     late_tags: Callable[[Any], tuple[str, ...]] | None
+    fills: bool = True
 
     @property
     def life_ms(self) -> int:

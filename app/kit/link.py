@@ -1,14 +1,14 @@
 """One connection of a pipeline: what was sent over it and waits for a reply, in order."""
 
 import asyncio
-import math
 from collections import deque
 from contextlib import suppress
 from typing import Any
 
+import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.kit.breaker import Breaker
@@ -18,10 +18,16 @@ from app.kit.unreachable import NOT_SERVING, refusal
 from app.kit.wire import pack
 
 CONNECT_SECONDS = 1.0
+READ_BYTES = 64 * 1024
+_INCOMPLETE = object()
 
 
 class Link:
-    """Writes what waits in `queue` whenever `wake` is set, and gives each command the reply that comes in its place."""
+    """Writes what waits in `queue` whenever `wake` is set, and gives each command the reply that comes in its place.
+
+    redis-py connects and greets. From then on its streams are used as they are: its own way to a reply leads through
+    three coroutines, which for a batch of replies would cost more than all the rest.
+    """
 
     def __init__(
         self,
@@ -33,8 +39,6 @@ class Link:
         counters: Counters,
     ) -> None:
         self.sent: deque[Command] = deque()
-        # What a server that has ceased to serve has said that it did not run.
-        self._refused: list[Command] = []
         # When it last showed a sign of life, in the loop's time.
         self.heard_at = 0.0
         self.has_replied = False
@@ -44,6 +48,8 @@ class Link:
         self._wake = wake
         self._breaker = breaker
         self._counters = counters
+        # What a server that has ceased to serve has said that it did not run.
+        self._refused: list[Command] = []
         self._reader: asyncio.Task[None] | None = None
         self._unsent_bytes = 0
 
@@ -52,7 +58,6 @@ class Link:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._connection.connect()
-                self._note_bytes()
                 await self._ask_whether_it_serves(must_be_primary=must_be_primary)
         except TimeoutError as error:
             raise RedisTimeoutError(f"no answer to the greeting in {CONNECT_SECONDS} s") from error
@@ -74,7 +79,7 @@ class Link:
         """For how long nothing has come, or gone out, while a reply is due."""
         if not self.sent:
             return 0.0
-        unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        unsent = self._writer.transport.get_write_buffer_size()
         if unsent != self._unsent_bytes:
             self._unsent_bytes, self.heard_at = unsent, now
         return now - self.heard_at
@@ -90,45 +95,40 @@ class Link:
 
     async def close(self) -> None:
         """Throw away what has not gone out: its callers have been told, or it goes out elsewhere."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._connection.is_connected:
+            self._writer.transport.abort()
         with suppress(RedisError, OSError):
             await self._connection.disconnect(nowait=True)
 
     @property
-    def _transport(self) -> asyncio.WriteTransport | None:
-        writer: asyncio.StreamWriter | None = getattr(self._connection, "_writer", None)
-        return None if writer is None else writer.transport
+    def _writer(self) -> asyncio.StreamWriter:
+        """Of redis-py's connection, whose types do not tell of it."""
+        writer: asyncio.StreamWriter = getattr(self._connection, "_writer")  # noqa: B009
+        return writer
 
-    def _note_bytes(self) -> None:
-        """Each part of a reply that takes its time is a sign of life, but redis-py tells of whole ones only."""
-        stream: asyncio.StreamReader = getattr(self._connection, "_reader")  # noqa: B009  not in its types
-        feed_data = stream.feed_data
-
-        def note(data: Any) -> None:
-            self.heard_at = self._loop.time()
-            feed_data(data)
-
-        stream.feed_data = note  # type: ignore[method-assign]
+    @property
+    def _stream(self) -> asyncio.StreamReader:
+        stream: asyncio.StreamReader = getattr(self._connection, "_reader")  # noqa: B009
+        return stream
 
     async def _ask_whether_it_serves(self, *, must_be_primary: bool) -> None:
         # HELLO, because every user may say it, and its answer tells the role.
         await self._connection.send_packed_command(pack(["PING"]) + pack(["HELLO", "3"]), check_health=False)
         for _ in range(2):
             try:
-                reply = await self._read()
+                # Not the method of a connection by way of sentinels, which makes of READONLY a lost connection.
+                reply = await AbstractConnection.read_response(self._connection, disconnect_on_error=False)
             except ResponseError:
                 # An answer all the same: the user may not ask.
                 continue
             if must_be_primary and isinstance(reply, dict) and reply.get(b"role") == b"replica":
                 raise ReadOnlyError("the server is a replica")
 
-    async def _write_commands(self) -> Any:
-        while True:
+    async def _write_commands(self) -> None:
+        writer = self._writer
+        # Once the server refuses what it gets it gets no more; the reader ends it all when the last refusal is in.
+        while not self._refused:
             await self._wake.wait()
-            if self._refused:
-                # No more to this server; the reader ends it all when what was sent is refused, too.
-                return await asyncio.Event().wait()
             if not self.sent:
                 self.heard_at = self._loop.time()
             batch = self._queue.take_batch()
@@ -136,44 +136,46 @@ class Link:
                 self.sent.extend(batch)
                 self._counters.batches += 1
                 self._counters.commands += len(batch)
-                packed = b"".join(command.wire for command in batch)
-                await self._connection.send_packed_command(packed, check_health=False)
+                writer.write(b"".join(command.wire for command in batch))
+                await writer.drain()
                 if batch[-1].is_last_try:
                     # It goes alone, and nobody goes with it: it may be what breaks each connection.
                     await asyncio.wait([batch[-1].future])
             if not self._queue.pending:
                 self._wake.clear()
+        await asyncio.Event().wait()
 
     async def _read_replies(self) -> None:
-        while True:
-            reply: Any
-            try:
-                reply = await self._read()
-            except (ResponseError, *NOT_SERVING) as error:
-                reply = refusal(error)
-            if not self.sent:
-                raise RedisConnectionError("a reply that nothing asked for")
-            command = self.sent[0]
-            command.replies_due -= 1
-            if command.replies_due:
-                continue
-            self.sent.popleft()
-            if isinstance(reply, NOT_SERVING):
-                # A failover has made a replica of this server, which may load its data anew. What was sent to it
-                # meets with the same refusal, and goes to the new primary.
-                command.refused = reply
-                self._refused.append(command)
-            else:
-                self._give(command, reply)
-            if self._refused and not self.sent:
-                raise RedisConnectionError("the server does not serve any more") from self._refused[0].refused
+        stream = self._stream
+        # Errors become the classes that redis-py has for them.
+        error_of = getattr(self._connection, "_parser").parse_error  # noqa: B009
+        replies = hiredis.Reader(protocolError=InvalidResponse, replyError=error_of, notEnoughData=_INCOMPLETE)
+        while data := await stream.read(READ_BYTES):
+            self.heard_at = self._loop.time()
+            replies.feed(data)
+            while (reply := replies.gets()) is not _INCOMPLETE:
+                if not isinstance(reply, hiredis.PushNotification):
+                    self._take(reply)
+        raise RedisConnectionError("the server has closed the connection")
 
-    def _give(self, command: Command, reply: Any) -> None:
-        self.has_replied = True
-        self._counters.replies += 1
-        self._breaker.succeeded()
-        command.answer(reply)
-
-    async def _read(self) -> Any:
-        # Not the method of a connection by way of sentinels, which makes of READONLY a lost connection.
-        return await AbstractConnection.read_response(self._connection, timeout=math.inf, disconnect_on_error=False)
+    def _take(self, reply: Any) -> None:
+        """Give the reply to the command that is next in turn."""
+        if not self.sent:
+            raise RedisConnectionError("a reply that nothing asked for")
+        command = self.sent[0]
+        command.replies_due -= 1
+        if command.replies_due:
+            return
+        self.sent.popleft()
+        if isinstance(reply, NOT_SERVING):
+            # A failover has made a replica of this server, which may load its data anew. What was sent to it meets
+            # with the same refusal, and goes to the new primary.
+            command.refused = reply
+            self._refused.append(command)
+        else:
+            self.has_replied = True
+            self._counters.replies += 1
+            self._breaker.succeeded()
+            command.answer(refusal(reply) if isinstance(reply, Exception) else reply)
+        if self._refused and not self.sent:
+            raise RedisConnectionError("the server does not serve any more") from self._refused[0].refused

@@ -10,6 +10,8 @@ from app.kit.cache_keys import encode_arguments
 from app.kit.cache_tags import ByName, TagRule, Tags
 from app.kit.keys import digest
 
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 class HasCache(Protocol):
     """What a memoized function takes first, such as app.resources.Resources. It is no part of the key."""
@@ -40,6 +42,9 @@ class Memoized(Generic[R, P, T]):
     ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"{function!r} is not an async function")
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+        if first is None or first.kind not in _BY_POSITION:
+            raise TypeError(f"{function!r} has no first parameter that brings the cache")
         update_wrapper(self, function)
         self.uncached = function
         self.name = f"{function.__module__}.{function.__qualname__}"
@@ -85,8 +90,7 @@ class Memoized(Generic[R, P, T]):
 
 def _positional(signature: inspect.Signature) -> tuple[str, ...]:
     """The names of all parameters, where all may be given by position; else none."""
-    kinds = {parameter.kind for parameter in signature.parameters.values()}
-    plain = kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    plain = all(parameter.kind in _BY_POSITION for parameter in signature.parameters.values())
     return tuple(signature.parameters) if plain else ()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -29,6 +30,10 @@ class Flight(Generic[T]):
         self.reads_at = math.inf
 
 
+# The runs of which the running task is a part.
+_computing: ContextVar[frozenset[Flight[Any]]] = ContextVar("computing", default=frozenset())
+
+
 class SingleFlight:
     """Runs by key. A caller joins a run only if it began to read after the caller came.
 
@@ -47,15 +52,23 @@ class SingleFlight:
         """When a caller came: a number greater than every one before."""
         return next(self._moments)
 
+    def alone(self) -> Flight[Any]:
+        """For a run that nobody joins."""
+        return Flight(self._moments)
+
     def is_flying(self, key: str) -> bool:
         return key in self._flights
 
     async def run(self, key: str, work: Callable[[Flight[T]], Awaitable[T]], *, since: int) -> T:
         """The result of a run of `work` that read nothing before `since`; `work` tells its flight when it reads.
 
+        RecursionError where the run would wait for itself.
+
         A caller who is cancelled leaves the run, which goes on for the others.
         """
         flight = self._flights.get(key)
+        if flight in _computing.get():
+            raise RecursionError("what is being computed asks for itself")
         if flight is None or flight.reads_at < since:
             flight = self._start(key, work, previous=flight)
         result: T = await asyncio.shield(flight.task)
@@ -65,6 +78,7 @@ class SingleFlight:
         flight: Flight[T] = Flight(self._moments)
 
         async def fly() -> T:
+            _computing.set(_computing.get() | {flight})
             if previous is not None:
                 await asyncio.wait([previous.task], timeout=self._patience_seconds)
             return await work(flight)

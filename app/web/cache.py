@@ -98,18 +98,25 @@ async def answer(view: View, arguments: Mapping[str, Any]) -> Response:
 async def _cached(policy: ViewCache, view: View, arguments: Mapping[str, Any]) -> tuple[Response, How]:
     directives = cache_directives(request.headers) if policy.honours_no_cache else frozenset()
     if _is_personal(policy) or "no-store" in directives:
+        resources().telemetry.count("cache_bypassed", name=request.endpoint or "unnamed")
         return await _run(view, arguments), "bypass"
-    key, own = _key(policy), list[Response]()
+    key, own = _key(policy), list[Response | Exception]()
     if "no-cache" in directives:
         with suppress(RedisError):  # fails open: fetch() finds Redis down, too, and runs the view
             await resources().cache.delete(key)
 
     async def compute() -> CachedAnswer:
-        response = await _run(view, arguments)
+        try:
+            response = await _run(view, arguments)
+        except Exception as error:
+            if not _depends_on_session(policy):
+                raise
+            # What the error says may be for this request's user alone.
+            own.append(error)
+            raise Uncacheable from error
         kept = await _keep(policy, response)
-        # A view that is asked by HEAD may leave its body out, so only GET fills the cache.
-        if kept is None or request.method == "HEAD":
-            own.append(_response(kept, "miss") if kept else response)
+        if kept is None:
+            own.append(response)
             raise Uncacheable
         return kept
 
@@ -117,8 +124,19 @@ async def _cached(policy: ViewCache, view: View, arguments: Mapping[str, Any]) -
         found = await _fetch(policy, key, compute, arguments)
     except Uncacheable:
         # Where the run was another request's, its answer was that request's alone.
-        return own[0] if own else await _run(view, arguments), "bypass"
+        return await _own_answer(policy, view, arguments, own), "bypass"
     return _response(found.value, found.how), found.how
+
+
+async def _own_answer(
+    policy: ViewCache, view: View, arguments: Mapping[str, Any], own: list[Response | Exception]
+) -> Response:
+    answer = own[0] if own else await _run(view, arguments)
+    if isinstance(answer, Exception):
+        raise answer
+    # HEAD fills no cache, but says what GET would.
+    kept = await _keep(policy, answer) if request.method == "HEAD" else None
+    return _response(kept, "bypass") if kept else answer
 
 
 async def _fetch(
@@ -133,6 +151,8 @@ async def _fetch(
         grace_seconds=policy.grace_seconds,
         codec=ANSWER_CODEC,
         name=request.endpoint or "unnamed",
+        # A view that is asked by HEAD may leave its body out, so only GET fills the cache.
+        fills=request.method == "GET",
     )
 
 
@@ -150,11 +170,7 @@ async def _run(view: View, arguments: Mapping[str, Any]) -> Response:
 
 
 async def _keep(policy: ViewCache, response: Response) -> CachedAnswer | None:
-    browser = _browser_session()
-    if browser is not None and browser.modified:
-        # Its cookie is added only after this.
-        return None
-    if response.status_code not in policy.status or _is_personal(policy):
+    if response.status_code not in policy.status or _depends_on_session(policy):
         return None
     return await keep(response, cache_control=policy.cache_control, vary=policy.vary)
 
@@ -163,6 +179,13 @@ def _is_personal(policy: ViewCache) -> bool:
     """Whether the answer depends on who asks, as far as is known yet."""
     browser = _browser_session()
     return not policy.public and (has_header_credential(request.headers) or (browser is not None and browser.used))
+
+
+def _depends_on_session(policy: ViewCache) -> bool:
+    """Whether the view has looked at the session, or changed it (its cookie is added only after this): then its answer
+    is for one browser, though the route be public."""
+    browser = _browser_session()
+    return _is_personal(policy) or (browser is not None and (browser.used or browser.modified))
 
 
 def _browser_session() -> BrowserSession | None:

@@ -1,5 +1,6 @@
 """A view's answer as the cache keeps it: status, headers and body."""
 
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _NOT_KEPT = frozenset(
         "x-request-id",
     }
 )
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110, 5.6.2)
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PREFIXES_NOT_KEPT = ("ratelimit", "x-ratelimit-")
 
 
@@ -64,7 +67,14 @@ def _encode(answer: CachedAnswer) -> bytes:
 def _decode(stored: bytes) -> CachedAnswer:
     head_bytes, _, body = stored.partition(b"\n")
     head = _decoder.decode(head_bytes)
+    if not 200 <= head.status <= 599 or not all(_may_stand(name, value) for name, value in head.headers):
+        raise ValueError("no answer of ours")
     return CachedAnswer(head.status, head.made_at, head.headers, body)
+
+
+def _may_stand(name: str, value: str) -> bool:
+    """False for what keep() would not have kept, and what is no header at all."""
+    return bool(_NAME.fullmatch(name)) and _is_kept(name) and not _CONTROLS.search(value)
 
 
 ANSWER_CODEC = Codec(_encode, _decode)

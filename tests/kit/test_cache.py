@@ -396,3 +396,34 @@ async def test_evicted_at_random_entries_and_tags_are_only_missed(tmp_path: Path
     finally:
         await redis.aclose()
         server.stop()
+
+
+@pytest.mark.parametrize(
+    "version", [b"1-\xff", b"9" * 400 + b"-a", b"1700000000000000", b"-a", b"", b"1-" + b"a" * 100]
+)
+async def test_a_tag_that_nobody_of_ours_has_written_is_none(
+    cache: Cache, redis: Redis, keys: Keys, version: bytes
+) -> None:
+    assert await cache.get_or_compute("key", Source(1), ttl_seconds=60, tags=["t"]) == 1
+    [tag] = [key async for key in redis.scan_iter(match=f"{keys.namespace}:tag:*")]
+    for late in (False, True):
+        await redis.set(tag, version)
+        tags: Any = (lambda _: ["t"]) if late else ["t"]
+        assert await cache.get_or_compute("key", Source(2), ttl_seconds=60, tags=tags) == 2
+        await redis.set(tag, version)
+        assert await cache.set("other", 3, ttl_seconds=60, tags=["t"])
+        assert await cache.get("other", tags=["t"]) == 3
+
+
+async def test_namespaces_stand_within_each_other(cache: Cache) -> None:
+    inner = [cache.in_namespace(tenant).in_namespace("page") for tenant in ("t1", "t2")]
+    await inner[0].set("key", 1, ttl_seconds=60)
+    assert await inner[1].get("key") is MISS
+    assert await cache.in_namespace("page").get("key") is MISS
+    assert await cache.in_namespace("t1", "page").get("key") == 1
+
+
+async def test_what_is_stored_is_counted_in_bytes(cache: Cache, counts: Counts) -> None:
+    await cache.set("a", "xxxx", ttl_seconds=60)
+    await cache.get_or_compute("b", Source("xxxx"), ttl_seconds=60)
+    assert counts.total["cache_stored_bytes"] == 12

@@ -10,6 +10,7 @@ import sys
 import uuid
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -128,6 +129,27 @@ def test_dicts_and_sets_have_no_order(items: dict[Any, Any], chance: Any) -> Non
     chance.shuffle(shuffled)
     assert encode_arguments(items) == encode_arguments(dict(shuffled))
     assert encode_arguments(set(items)) == encode_arguments({key for key, _ in shuffled})
+
+
+def test_times_differ_by_their_zone() -> None:
+    an_hour = datetime.timezone(datetime.timedelta(hours=1))
+    zones = [None, datetime.UTC, an_hour, ZoneInfo("Europe/Berlin"), ZoneInfo("CET")]
+    times = [datetime.datetime(2026, 1, 1, 12, tzinfo=zone) for zone in zones]
+    encoded = {encode_arguments(time) for time in times} | {encode_arguments(time.timetz()) for time in times}
+    assert len(encoded) == 2 * len(zones)
+
+    class Own(datetime.tzinfo):
+        def utcoffset(self, _: datetime.datetime | None) -> datetime.timedelta:
+            return datetime.timedelta(0)
+
+        def dst(self, _: datetime.datetime | None) -> None:
+            return None
+
+        def tzname(self, _: datetime.datetime | None) -> str:
+            return "own"
+
+    with pytest.raises(TypeError, match="zone"):
+        encode_arguments(datetime.datetime(2026, 1, 1, tzinfo=Own()))
 
 
 def test_what_looks_alike_differs() -> None:

@@ -180,3 +180,13 @@ def test_only_async_functions_are_memoized() -> None:
 
     with pytest.raises(TypeError, match="async"):
         memoize(ttl_seconds=60)(plain)  # type: ignore[arg-type]
+
+
+def test_a_function_must_say_where_its_cache_comes_from() -> None:
+    async def any_arguments(*args: object) -> None: ...
+
+    async def named_only(*, resources: Services) -> None: ...
+
+    for function in (any_arguments, named_only):
+        with pytest.raises(TypeError, match="first parameter"):
+            memoize(ttl_seconds=1)(function)  # type: ignore[arg-type, type-var]

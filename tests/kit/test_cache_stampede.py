@@ -315,3 +315,30 @@ class TestGrace:
 
         await eventually(is_gone)
         assert await cache.get_or_compute("key", source, ttl_seconds=1, grace_seconds=1) == "new"
+
+
+async def test_a_compute_that_asks_for_itself_is_told_at_once(redis: Redis, keys: Keys) -> None:
+    cache = Cache(redis, keys)
+
+    async def compute() -> int:
+        return await cache.get_or_compute("key", compute, ttl_seconds=60)
+
+    with pytest.raises(RecursionError):
+        await cache.get_or_compute("key", compute, ttl_seconds=60)
+    assert await cache.get_or_compute("key", Source(1), ttl_seconds=60) == 1
+
+
+async def test_something_cancelled_within_a_compute_is_an_error_like_any_other(redis: Redis, keys: Keys) -> None:
+    cache = Cache(redis, keys)
+
+    async def compute() -> None:
+        forever = asyncio.ensure_future(asyncio.Event().wait())
+        asyncio.get_running_loop().call_soon(forever.cancel)
+        await forever
+
+    asked = [cache.get_or_compute("key", compute, ttl_seconds=60) for _ in range(3)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(answer, RuntimeError) for answer in answers)
+    # The lease was given up: nobody has to wait for its end.
+    async with asyncio.timeout(5):
+        assert await cache.get_or_compute("key", Source(1), ttl_seconds=60) == 1

@@ -135,8 +135,8 @@ class Storm:
         count = len(reader.ids)
         # The publisher may hear of an event later than the reader does.
         await eventually(lambda: len(self.after(first, mine)) >= count)
-        assert reader.ids == self.after(first, mine)[:count]
         assert reader.resyncs == []
+        assert reader.ids == self.after(first, mine)[:count]
         return count
 
     def after(self, first: int, channels: list[str]) -> list[str]:

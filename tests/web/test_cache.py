@@ -273,7 +273,10 @@ class TestNeverKept:
         assert runs.number == 3
         # A cookie that the view does not look at matters to nobody.
         assert await body(await client.get("/plain")) == await body(await get(app, "/plain")) == "1"
-        assert await body(await get(app, "/public")) == await body(await client.get("/public")) == "nobody"
+        # Public or not: who looks at the session answers for one browser.
+        for _ in range(2):
+            assert await body(await client.get("/public")) == "ann"
+            assert await body(await get(app, "/public")) == "nobody"
 
     async def test_headers_of_one_request(self, app: Quart) -> None:
         own = {
@@ -417,4 +420,96 @@ async def test_what_nobody_of_ours_has_written_is_a_miss(
     head, _, value = raw.partition(b"\n")
     await redis.set(name, b"%b\n%b" % (head.replace(b",%d," % len(value), b",%d," % len(junk)), junk))
     assert await body(await get(app)) == "2"
+    assert counts.total["cache_corrupt"] == 1
+
+
+async def test_an_error_of_one_user_reaches_nobody_else(app: Quart, counts: Counts) -> None:
+    """Five visitors wait for the run that a user's request has begun, and that fails in her name."""
+    started = asyncio.Event()
+
+    async def personal(_: int) -> str:
+        who = session.get("name", "nobody")
+        started.set()
+        raise NotFound(f"no page for {who}")
+
+    async def name_me() -> str:
+        session["name"] = "ann"
+        return ""
+
+    runs = Runs(app, personal)
+    app.add_url_rule("/name", "name", name_me)
+    ann = app.test_client()
+    await ann.get("/name")
+    runs.gate.clear()
+    first = asyncio.create_task(ann.get("/"))
+    await eventually(lambda: runs.number == 1)
+    others = [asyncio.create_task(get(app)) for _ in range(5)]
+    await eventually(lambda: counts.total["cache_misses"] == 6)
+    runs.gate.set()
+    details = [(await (await answer).get_json(force=True))["detail"] for answer in (first, *others)]
+    assert details == ["no page for ann", *["no page for nobody"] * 5]
+
+
+async def test_a_head_holds_no_get_up(app: Quart, counts: Counts) -> None:
+    runs = Runs(app)
+    client = app.test_client(use_cookies=False)
+    head = await client.head("/")
+    assert head.status_code == 200
+    assert head.headers["X-Cache"] == "bypass"
+    runs.gate.clear()
+    heads = [asyncio.create_task(client.head("/"))]
+    gets = [asyncio.create_task(get(app)) for _ in range(30)]
+    await eventually(lambda: counts.total["cache_misses"] >= 30)
+    runs.gate.set()
+    bodies = {await body(answer) for answer in await asyncio.gather(*gets)}
+    await asyncio.gather(*heads)
+    assert len(bodies) == 1
+    assert runs.number <= 3
+    assert (await client.head("/")).headers["X-Cache"] == "hit"
+
+
+async def test_what_is_not_stored_is_not_waited_for(app: Quart, counts: Counts) -> None:
+    """After an answer that was its own request's alone, all who come at once run the view at once."""
+    runs = Runs(app, lambda _: ("not here", 404))
+    assert (await get(app)).status_code == 404
+    runs.gate.clear()
+    asked = [asyncio.create_task(get(app)) for _ in range(20)]
+    await eventually(lambda: runs.number == 21)
+    runs.gate.set()
+    assert {answer.status_code for answer in await asyncio.gather(*asked)} == {404}
+    assert counts.total["cache_waits"] == 0
+
+
+async def test_requests_that_go_past_the_cache_are_counted(app: Quart, counts: Counts) -> None:
+    app.extensions[EXTENSION].telemetry = counts
+    Runs(app)
+    await get(app, X_Session_ID="x")
+    assert counts.total["cache_bypassed"] == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"[99999,1.5,[]]",
+        b"[101,1.5,[]]",
+        b"[-1,1.5,[]]",
+        b'[200,1.5,[["Set-Cookie","quartet=stolen"]]]',
+        b'[200,1.5,[["X-A","a\\r\\nSet-Cookie: b"]]]',
+        b'[200,1.5,[["X A","a"]]]',
+    ],
+)
+async def test_an_answer_that_is_none_of_ours_is_a_miss(
+    app: Quart, redis: Redis, keys: Keys, counts: Counts, head: bytes
+) -> None:
+    Runs(app)
+    await get(app)
+    [name] = [key async for key in redis.scan_iter(match=f"*{keys.namespace}:cache:*")]
+    raw = await redis.get(name)
+    assert isinstance(raw, bytes)
+    envelope, _, value = raw.partition(b"\n")
+    forged = head + b"\nforged"
+    await redis.set(name, b"%b\n%b" % (envelope.replace(b",%d," % len(value), b",%d," % len(forged)), forged))
+    answer = await get(app)
+    assert await body(answer) == "2"
+    assert "Set-Cookie" not in answer.headers
     assert counts.total["cache_corrupt"] == 1

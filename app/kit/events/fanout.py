@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from redis.asyncio import Redis
 
@@ -12,7 +12,7 @@ from app.kit.events.client import Client
 from app.kit.events.event import Malformed, Message, is_pattern, parse_message
 from app.kit.events.feed import Feed, Lost, Received, back_off
 from app.kit.events.frames import encode_message
-from app.kit.events.replay import History
+from app.kit.events.replay import History, Page
 from app.kit.events.topic import Gap, Topic
 from app.kit.keys import Keys
 from app.kit.telemetry import Telemetry
@@ -24,6 +24,8 @@ TURN_SECONDS = 0.008
 # Messages read ahead of their delivery. Beyond it they wait in Redis, which bounds what it keeps for us.
 INBOX = 256
 # What ends a connection in the course of things.
+# So much is offered of what was missed before the streams' writers get a turn.
+TURN_BYTES = 64 * 1024
 ENDS: tuple[type[Exception], ...] = (*Lost, Gap)
 
 
@@ -185,14 +187,25 @@ class Fanout:
         while True:
             for client in {client for name in lost for client in topics[name].clients}:
                 client.resync(page.upto, reason="history")
-            for message in page.messages:
-                await self._offer(message, topics[message.channel])
+            await self._offer_page(page, topics)
+            # Page by page, so that a connection that does not live long enough for all of them is not in vain.
+            reached = {name: page.rest.get(name, page.upto) for name in known}
+            for name, cursor in reached.items():
+                topics[name].advance(cursor)
             if not page.rest:
-                break
+                return
             page = await self._history.read(page.rest, upto=page.upto)
             lost = page.unreachable
-        for name in known:
-            topics[name].advance(page.upto)
+
+    async def _offer_page(self, page: Page, topics: Mapping[str, Topic]) -> None:
+        offered = 0
+        for message in page.messages:
+            await self._offer(message, topics[message.channel])
+            offered += len(message.payload)
+            if offered > TURN_BYTES:
+                # Who reads gets a turn, or a page alone would fill what may wait for a stream.
+                offered = 0
+                await asyncio.sleep(0)
 
     async def _offer(self, message: Message, topic: Topic) -> None:
         """Offer it to all listeners, encoded once. Between any two of them the loop may get its turn."""

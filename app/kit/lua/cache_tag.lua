@@ -12,7 +12,9 @@ local now = time[1] * 1000000 + time[2]
 
 -- MGET, because it takes a key of another type for a missing one, where GET raises an error.
 local version = redis.call('MGET', KEYS[1])[1]
-local made = version and tonumber(string.match(version, '^(%d+)-'))
+local digits = version and string.match(version, '^(%d+)-%x+$')
+-- What nobody of ours has written is no version: 16 digits of µs last until the year 2286.
+local made = digits and #version <= 64 and #digits <= 16 and tonumber(digits)
 if not made then
   made = now
   version = string.format('%.0f', now) .. '-' .. ARGV[1]
