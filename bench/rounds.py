@@ -6,9 +6,13 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.services import RedisServer
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -35,6 +39,17 @@ class Side:
             raise RuntimeError(f"{self.name} failed:\n{done.stderr}")
         figures: Figures = json.loads(done.stdout)
         return figures
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """The URL of a fresh server, for the duration of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(Path(folder)).start()
+        try:
+            yield server.url
+        finally:
+            server.stop()
 
 
 def run_rounds(sides: Sequence[Side], *, rounds: int) -> dict[str, dict[str, list[float]]]:

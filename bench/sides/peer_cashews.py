@@ -1,4 +1,4 @@
-"""cashews, which knows tags: each a set of keys, whose versions a hit compares."""
+"""cashews, which knows tags: a set of keys for each."""
 
 import os
 
@@ -9,7 +9,6 @@ from bench.cached_calls import RECORDS, TTL_SECONDS, print_pages
 
 cache = Cache()
 cache.setup(os.environ["REDIS_URL"], max_connections=64)
-cache.register_tag("pages", key_template="*page:{number}")
 PREFIX = f"cashews{os.getpid()}"
 
 
