@@ -40,8 +40,10 @@ def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClust
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Redis]:
     redis = connect(url, name="cluster", timeout_seconds=10)
-    yield redis
-    await redis.aclose()
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
 
 
 @pytest.fixture
