@@ -151,7 +151,6 @@ class Fanout:
         """First what was missed, then what comes. What is in both reaches no client twice."""
         await self._catch_up()
         self._caught_up.set()
-        self._failures = 0
         while True:
             received = await inbox.get()
             topic = self._topics.get(received.topic)
@@ -192,6 +191,8 @@ class Fanout:
             reached = {name: page.rest.get(name, page.upto) for name in known}
             for name, cursor in reached.items():
                 topics[name].advance(cursor)
+            # Nor does it wait longer to connect again, or it would fall behind what is published meanwhile.
+            self._failures = 0
             if not page.rest:
                 return
             page = await self._history.read(page.rest, upto=page.upto)
