@@ -147,16 +147,8 @@ class Cache:
         name: str = UNNAMED,
     ) -> T:
         """fetch() of a value that is kept as JSON; it is decoded as `type`, also for who has computed it."""
-        found = await self.fetch(
-            key,
-            compute,
-            ttl_seconds=ttl_seconds,
-            tags=tags,
-            grace_seconds=grace_seconds,
-            codec=json_codec(type),
-            name=name,
-        )
-        value: T = found.value
+        wanted = self._wanted(key, compute, ttl_seconds, tags, grace_seconds, json_codec(type), name)
+        value: T = (await self._fetcher.fetch(wanted)).value
         return value
 
     async def fetch(
@@ -177,8 +169,22 @@ class Cache:
         another caller computes, unless one of its tags was invalidated. `name` labels the metrics. Where `fills` is
         off and nothing is stored, Uncacheable is raised, and nobody computes.
         """
+        wanted = self._wanted(key, compute, ttl_seconds, tags, grace_seconds, codec, name)
+        wanted.fills = fills
+        return await self._fetcher.fetch(wanted)
+
+    def _wanted(
+        self,
+        key: str,
+        compute: Callable[[], Awaitable[T]],
+        ttl_seconds: float,
+        tags: TagNames | Callable[[T], TagNames],
+        grace_seconds: float,
+        codec: Codec,
+        name: str,
+    ) -> Wanted:
         late = tags if callable(tags) else None
-        wanted = Wanted(
+        return Wanted(
             name=name,
             entry=self._entry(key),
             compute=compute,
@@ -187,9 +193,7 @@ class Cache:
             grace_ms=_ms(grace_seconds) if grace_seconds else 0,
             tags=() if callable(tags) else self._tags(tags),
             late_tags=None if late is None else lambda result: self._tags(late(result)),
-            fills=fills,
         )
-        return await self._fetcher.fetch(wanted)
 
     def _entry(self, key: str) -> str:
         return digest(self._namespace + key.encode("utf-8", "surrogatepass"))

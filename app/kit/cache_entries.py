@@ -5,7 +5,7 @@ one UNLINK of a tag ends all its entries, however many, and a tag that is lost e
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -62,8 +62,11 @@ class Entries:
         else:
             values = await self._values(asked)
         envelopes = [self._open(raw) for raw in values[: len(names)]]
-        versions = await self._complete(dict(zip(tags, values[len(names) :], strict=True)), envelopes)
-        if left is None and any(envelope and envelope.grace_ms for envelope in envelopes):
+        versions: Versions = dict(zip(tags, values[len(names) :], strict=True))
+        heads = [envelope.head for envelope in envelopes if envelope and envelope.head]
+        if not all(versions.keys() >= head.versions.keys() for head in heads):
+            versions = await self._complete(dict(versions), envelopes)
+        if left is None and any(head.grace_ms for head in heads):
             left = await asyncio.gather(*map(self._redis.pttl, names))
         return [
             envelope.judge(versions=versions, required=tags, left_ms=left_ms) if envelope else Stored("absent")
@@ -125,10 +128,13 @@ class Entries:
         """End every entry of these tags: one UNLINK a tag, all in one tick, because each lives in a slot of its own."""
         await asyncio.gather(*(self._unlink(self._keys.cache_tag(tag)) for tag in tags))
 
-    async def _values(self, names: Sequence[str]) -> list[bytes | None]:
+    def _values(self, names: Sequence[str]) -> Coroutine[Any, Any, list[bytes | None]]:
         """The strings under these names, in one round trip; None for a key that is missing or of another type."""
-        if not self._clustered or len(names) == 1:
-            return cast(list[bytes | None], await self._redis.execute_command("MGET", *names)) if names else []
+        if names and (not self._clustered or len(names) == 1):
+            return self._redis.execute_command("MGET", *names)
+        return self._one_by_one(names)
+
+    async def _one_by_one(self, names: Sequence[str]) -> list[bytes | None]:
         # The names live in many slots: one command each, in one tick, which is one batch a node.
         found = await asyncio.gather(*(self._redis.execute_command("MGET", name) for name in names))
         return [cast(bytes | None, value) for [value] in found]

@@ -26,7 +26,11 @@ class Fetcher:
     async def fetch(self, wanted: Wanted) -> Found:
         """The value, one of its own for each caller. What `wanted.compute` raises, every caller of that run gets."""
         since = self._flights.moment()
-        stored = await self._look(wanted)
+        try:
+            [stored] = await self._entries.read([wanted.entry], tags=wanted.tags, graced=wanted.grace_ms > 0)
+        except RedisError:
+            # Fails open: the caller goes past the cache.
+            stored = Stored("unreachable")
         state, value = wanted.codec.open(stored)
         self._count(state, wanted)
         if state == "fresh":
@@ -54,14 +58,6 @@ class Fetcher:
         # It may be stored after all: the next one goes the long way.
         self._passes.forget(wanted.entry)
         return found
-
-    async def _look(self, wanted: Wanted) -> Stored:
-        try:
-            [stored] = await self._entries.read([wanted.entry], tags=wanted.tags, graced=wanted.grace_ms > 0)
-        except RedisError:
-            # Fails open: the caller goes past the cache.
-            return Stored("unreachable")
-        return stored
 
     async def _fill(self, wanted: Wanted, stored: Stored, *, since: int, waits: bool) -> Filled | None:
         """The result of a run; None only where `waits` is off and another process computes."""

@@ -1,6 +1,6 @@
 """connect(): one Redis client for a URL, be it a server or the store embedded in this process."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -42,17 +42,20 @@ class PipelinedRedis(Redis):
         self._bound = partial(on_a_connection_of_its_own, gate=self._automatic)
         self._listening = Listening()
 
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
+    def execute_command(self, *args: Any, **options: Any) -> Coroutine[Any, Any, Any]:
         repeatable = options.pop(REPEATABLE, None)
         if is_alone(args):
             plain: Callable[..., Awaitable[Any]] = super().execute_command
             seconds = blocks_for_seconds(args) + ALONE_SECONDS
-            return await self._bound(lambda: plain(*args, **options), seconds=seconds)
+            return self._bound(lambda: plain(*args, **options), seconds=seconds)
         if repeatable is None:
             repeatable = is_repeatable(args)
         if not options and args[0] not in self.response_callbacks:
-            # As it is, which is what parse_response() would come to.
-            return await self._automatic.execute(args, repeatable=repeatable)
+            # The reply as it is, which is what parse_response() would come to.
+            return self._automatic.execute(args, repeatable=repeatable)
+        return self._execute_and_parse(args, options, repeatable=repeatable)
+
+    async def _execute_and_parse(self, args: tuple[Any, ...], options: dict[str, Any], *, repeatable: bool) -> Any:
         try:
             reply = await self._automatic.execute(args, repeatable=repeatable)
         except ResponseError as error:

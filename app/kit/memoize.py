@@ -55,7 +55,8 @@ class Memoized(Generic[R, P, T]):
         self._tags = TagRule(tags)
         self._key = ByName(key) if key else None
         self._type = type
-        self._prefix = encode_arguments((self.name, version))
+        # The names of the parameters too: after a change of their order an old value must not be taken for a new one.
+        self._prefix = encode_arguments((self.name, version, tuple(self._signature.parameters)))
 
     async def __call__(self, resources: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
         arguments = self._bind(resources, *args, **kwargs)
@@ -84,7 +85,7 @@ class Memoized(Generic[R, P, T]):
         return dict(rest)
 
     def _key_of(self, arguments: dict[str, Any]) -> str:
-        distinct = arguments if self._key is None else self._key(arguments)
+        distinct = tuple(arguments.values()) if self._key is None else self._key(arguments)
         return digest(self._prefix + encode_arguments(distinct))
 
 

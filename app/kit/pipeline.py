@@ -92,7 +92,9 @@ class Pipeline:
             self.counters.refused += 1
             raise
 
-    async def send(self, args: Iterable[Encodable], *, repeatable: bool, deadline: float, asking: bool = False) -> Any:
+    def send(
+        self, args: Iterable[Encodable], *, repeatable: bool, deadline: float, asking: bool = False
+    ) -> asyncio.Future[Any]:
         """execute() whose caller keeps the time: `deadline` in the loop's time.
 
         `asking` puts ASKING right before the command, as a cluster's ASK redirection wants.
@@ -106,7 +108,7 @@ class Pipeline:
         self._queue.pending.append(command)
         self._wake.set()
         self._waiting.set()
-        return await command.future
+        return command.future
 
     def _keep_running(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start at the first command, and again where a loop that ends has cancelled everything but its callers."""
