@@ -147,7 +147,15 @@ class Cache:
         name: str = UNNAMED,
     ) -> T:
         """fetch() of a value that is kept as JSON; it is decoded as `type`, also for who has computed it."""
-        wanted = self._wanted(key, compute, ttl_seconds, tags, grace_seconds, json_codec(type), name)
+        wanted = self._wanted(
+            key,
+            compute,
+            ttl_seconds=ttl_seconds,
+            tags=tags,
+            grace_seconds=grace_seconds,
+            codec=json_codec(type),
+            name=name,
+        )
         value: T = (await self._fetcher.fetch(wanted)).value
         return value
 
@@ -169,19 +177,29 @@ class Cache:
         another caller computes, unless one of its tags was invalidated. `name` labels the metrics. Where `fills` is
         off and nothing is stored, Uncacheable is raised, and nobody computes.
         """
-        wanted = self._wanted(key, compute, ttl_seconds, tags, grace_seconds, codec, name)
-        wanted.fills = fills
+        wanted = self._wanted(
+            key,
+            compute,
+            ttl_seconds=ttl_seconds,
+            tags=tags,
+            grace_seconds=grace_seconds,
+            codec=codec,
+            name=name,
+            fills=fills,
+        )
         return await self._fetcher.fetch(wanted)
 
     def _wanted(
         self,
         key: str,
         compute: Callable[[], Awaitable[T]],
+        *,
         ttl_seconds: float,
         tags: TagNames | Callable[[T], TagNames],
         grace_seconds: float,
         codec: Codec,
         name: str,
+        fills: bool = True,
     ) -> Wanted:
         late = tags if callable(tags) else None
         return Wanted(
@@ -193,6 +211,7 @@ class Cache:
             grace_ms=_ms(grace_seconds) if grace_seconds else 0,
             tags=() if callable(tags) else self._tags(tags),
             late_tags=None if late is None else lambda result: self._tags(late(result)),
+            fills=fills,
         )
 
     def _entry(self, key: str) -> str:

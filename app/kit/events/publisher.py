@@ -40,7 +40,7 @@ class Publisher:
         """Publish `data` (what JSON can hold) and return the id. An `event_id` seen within the hour changes nothing.
 
         ValueError for a channel, a type or a size that is not allowed. Fails closed: a Redis that is down raises
-        app.kit.client.Unreachable, and it is the caller (the outbox) who tries again, with the same `event_id`.
+        app.kit.unreachable.Unreachable, and it is the caller (the outbox) who tries again, with the same `event_id`.
         """
         payload = _encode(Event(validate_type(type), data, datetime.now(UTC), validate_channel(channel)))
         seen_seconds = CALLERS_ID_SECONDS if event_id else OWN_ID_SECONDS

@@ -20,7 +20,7 @@ KEEP_ABORTED_SECONDS = 3600
 
 
 class Queue:
-    """One queue by name. While Redis is down every call raises app.kit.client.Unreachable: nothing is accepted
+    """One queue by name. While Redis is down every call raises app.kit.unreachable.Unreachable: nothing is accepted
     that could get lost.
     """
 
