@@ -5,14 +5,15 @@ FROM python:3.13-slim AS build
 WORKDIR /srv/quartet
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
+ENV PIP_NO_CACHE_DIR=1
 # Before the code, so that a change of the code does not install all of this again.
-COPY requirements.lock ./
-RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
-COPY pyproject.toml README.md hypercorn.toml ./
+COPY .ci/install .ci/install
+COPY requirements.lock requirements-build.lock ./
+RUN .ci/install python requirements.lock
+COPY pyproject.toml README.md LICENSE hypercorn.toml ./
 COPY app app
-# flit-core is in the lock: the build needs no network of its own. Editable, because hypercorn.toml lies beside `app`.
-RUN python -m pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation -e . \
-    && python -m compileall -q app
+# In place, because hypercorn.toml lies beside `app`.
+RUN .ci/install python requirements.lock . && python -m compileall -q app
 
 FROM python:3.13-slim
 # The user may write nothing but `var`, where a SQLite file goes if DATABASE_URL names no server.

@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench services
+.PHONY: help run test test-long check bench services lock
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -39,6 +39,8 @@ test-long: $(VENV)/requirements-dev.installed ## Run the soaks and the long faul
 
 check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the direction of imports
 	@$(IN_VENV) -m mypy
+	@$(IN_VENV) -m mypy --platform darwin app
+	@$(IN_VENV) -m mypy --platform win32 app
 	@$(IN_VENV) -c 'from importlinter.cli import lint_imports_command as main; main(["--no-logo"])'
 	@$(IN_VENV) -m ruff check .
 	@$(IN_VENV) -m ruff format --check .
@@ -49,18 +51,26 @@ bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed ## 
 services: ## Install the servers that some tests start: Redis, Sentinel, PostgreSQL (apt-get)
 	@.ci/services
 
-# The hashes in the lock are checked; made anew only when the lock has changed.
-$(VENV)/%.installed: %.lock
+lock: ## Pin anew what pyproject.toml and bench/requirements.in allow (needs uv on PATH); pins that still fit stay
+	@for lock in requirements:pyproject.toml requirements-dev:'--extra dev -c requirements.lock pyproject.toml' \
+		requirements-build:'--group build' bench/requirements:bench/requirements.in; do \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+			-o "$${lock%%:*}.lock" $${lock#*:} || exit 1; done
+
+# Installed anew only when something that decides what is installed has changed.
+INSTALL := requirements-build.lock pyproject.toml .ci/install
+
+$(VENV)/%.installed: %.lock $(INSTALL)
 	@"$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null || { \
 		echo 'Python 3.11 or newer is needed; PYTHON=/path/to/python make ... names one.' >&2; exit 1; }
 	@test -x $(IN_VENV) || "$(PYTHON)" -m venv --clear $(VENV) || { rm -rf $(VENV); \
 		echo 'No environment was made: on Debian and Ubuntu, apt-get install python3-venv.' >&2; exit 1; }
 	@echo 'Installing $< into $(VENV); this happens once, and again when the file changes.'
-	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@.ci/install $(IN_VENV) $< .
 	@touch $@
 
 # The peers never share an environment with the service.
-bench/.venv/%.installed: bench/%.lock
+bench/.venv/%.installed: bench/%.lock $(INSTALL)
 	@test -x bench/.venv/bin/python || "$(PYTHON)" -m venv bench/.venv
-	@bench/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@.ci/install bench/.venv/bin/python $<
 	@touch $@

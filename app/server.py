@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +19,8 @@ from app.settings import Settings
 from app.web import EXTENSION
 
 CONFIG_FILE = Path(__file__).parent.parent / "hypercorn.toml"
-# A client that takes nothing for so long is gone: what was sent to it stays unacknowledged (RFC 5482).
+# A client that takes nothing for so long is gone: what was sent to it stays unacknowledged (RFC 5482). Linux alone
+# has the option; elsewhere the system's own retransmission limit ends such a connection later.
 USER_TIMEOUT_MS = 30_000
 # What the kernel holds for one connection. Small, so that a client that reads slowly is noticed here.
 SEND_BUFFER_BYTES = 64 * 1024
@@ -46,7 +48,8 @@ class BoundedConfig(Config):
             if listening.family in (socket.AF_INET, socket.AF_INET6):
                 # Accepted connections inherit both on Linux.
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+                if sys.platform == "linux":
+                    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         return sockets
 
 

@@ -1,0 +1,143 @@
+"""What installs a lock takes what the lock names, whatever the index offers besides, and misses nothing in silence."""
+
+import base64
+import hashlib
+import io
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BUILD_LOCK = ROOT / "requirements-build.lock"
+# What Debian 12 brings, and the newest there is.
+PIPS = ["pip==23.0.1", "pip"]
+
+
+def wheel(folder: Path, name: str, version: str, *requires: str) -> str:
+    """Make an empty wheel; the line that pins it in a lock. `requires`: its Requires-Dist, and Provides-Extra."""
+    package = name.replace("-", "_")
+    path = folder / f"{package}-{version}-py3-none-any.whl"
+    information = f"{package}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(f"{line}\n" for line in requires)
+    files = {
+        f"{package}.py": f"VERSION = {version!r}\n",
+        f"{information}/METADATA": metadata,
+        f"{information}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{file},sha256={_digest(text)},{len(text)}\n" for file, text in files.items())
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in {**files, f"{information}/RECORD": f"{record}{information}/RECORD,,\n"}.items():
+            archive.writestr(file, text)
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def sdist(folder: Path, name: str) -> str:
+    """A release without a wheel, whose VERSION is that of the setuptools which built it; the line that pins it."""
+    package = name.replace("-", "_")
+    setup = f"""
+import pathlib, setuptools
+pathlib.Path("{package}.py").write_text(f"VERSION = {{setuptools.__version__!r}}")
+setuptools.setup(name="{name}", version="1.0", py_modules=["{package}"])
+"""
+    path = folder / f"{package}-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for file, text in {
+            "setup.py": setup,
+            "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        }.items():
+            entry = tarfile.TarInfo(f"{package}-1.0/{file}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return f"{name}==1.0 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def _digest(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+def run(*command: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True)
+
+
+class Environment:
+    """A virtual environment with a pip of its own, whose only index is a folder."""
+
+    def __init__(self, folder: Path, pip: str) -> None:
+        self.index = folder / "index of wheels"
+        self.index.mkdir()
+        self.python = folder / "an environment" / "bin" / "python"
+        subprocess.run([sys.executable, "-m", "venv", self.python.parent.parent], check=True)
+        self._fetch("install", "--upgrade", pip)
+        self._fetch("download", "--require-hashes", "-r", BUILD_LOCK, "-d", self.index)
+
+    def _fetch(self, *arguments: str | Path) -> None:
+        done = run(self.python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
+        if done.returncode == 0:
+            return
+        if os.environ.get("REQUIRE_SERVICES") == "1":
+            pytest.fail(done.stderr)
+        pytest.skip("no package index can be reached, and another pip is needed")
+
+    def install(self, lock: Path) -> subprocess.CompletedProcess[str]:
+        return run(
+            ROOT / ".ci/install", self.python, lock, PIP_NO_INDEX="1", PIP_FIND_LINKS=self.index.resolve().as_uri()
+        )
+
+    def version_of(self, package: str) -> str:
+        return run(self.python, "-c", f"import {package}; print({package}.VERSION)").stdout.strip()
+
+
+@pytest.fixture(params=PIPS)
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Environment:
+    return Environment(tmp_path, request.param)
+
+
+def test_a_lock_installs_where_the_index_has_newer_releases(environment: Environment, tmp_path: Path) -> None:
+    """A requirement of a requirement names an extra, which the lock does not: a resolver would look at 2.0 for it."""
+    extra = ("Provides-Extra: toml", "Requires-Dist: locked-toml; extra == 'toml'")
+    lock = tmp_path / "complete.lock"
+    lines = [
+        wheel(environment.index, "locked-plugin", "1.0", "Requires-Dist: locked-base[toml]>=1.0"),
+        wheel(environment.index, "locked-base", "1.0", *extra),
+        wheel(environment.index, "locked-toml", "1.0"),
+    ]
+    for name in ("locked-plugin", "locked-base", "locked-toml"):
+        wheel(environment.index, name, "2.0", *(extra if name == "locked-base" else ()))
+    lock.write_text("".join(lines))
+    done = environment.install(lock)
+    assert done.returncode == 0, done.stderr
+    assert [environment.version_of(f"locked_{name}") for name in ("plugin", "base", "toml")] == ["1.0"] * 3
+
+    lock.write_text(lines[0].replace(lines[0][-9:-1], "0" * 8))
+    changed = environment.install(lock)
+    assert changed.returncode == 0, "what is installed already is not fetched again"
+    run(environment.python, "-m", "pip", "uninstall", "-y", "locked-plugin")
+    assert "hash" in environment.install(lock).stderr.lower()
+
+    lock.write_text(lines[0])
+    run(environment.python, "-m", "pip", "uninstall", "-y", "locked-base")
+    incomplete = environment.install(lock)
+    assert incomplete.returncode != 0
+    assert "locked-base" in incomplete.stderr
+
+
+def test_nothing_is_installed_by_another_way() -> None:
+    """The make rules, the image and the check of the project install by the one script."""
+    for name in ("Makefile", "Dockerfile", ".ci/run", ".ci/services"):
+        assert not re.search(r"pip\b.*\binstall\b", (ROOT / name).read_text()), name
+
+
+def test_what_has_no_wheel_is_built_by_what_is_locked(environment: Environment, tmp_path: Path) -> None:
+    lock = tmp_path / "sdist.lock"
+    lock.write_text(sdist(environment.index, "locked-built"))
+    # What an isolated build would fetch, without a hash, as the newest release.
+    wheel(environment.index, "setuptools", "999.0")
+    done = environment.install(lock)
+    assert done.returncode == 0, done.stderr
+    assert f"setuptools=={environment.version_of('locked_built')}" in BUILD_LOCK.read_text()
