@@ -25,6 +25,13 @@ class AppError(Exception):
         self.extra = dict(extra or {})
 
 
+def root_cause(error: BaseException) -> BaseException:
+    """The error at the end of the chain of causes: the driver's own, behind those that translate it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 class BadRequest(AppError):
     status, code, title = 400, "bad_request", "Bad Request"
 

@@ -10,6 +10,7 @@ from quart import Quart
 from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSchema, hide
 from werkzeug.routing import IntegerConverter
 
+from app.db.schema import Schema
 from app.domain.articles import routes as articles
 from app.domain.articles import tasks as article_tasks
 from app.domain.users import routes as users
@@ -49,6 +50,7 @@ JOBS = Jobs(tasks=(*article_tasks.TASKS,), schedule=(*article_tasks.SCHEDULE,))
 
 # For every route that says nothing else, by principal, or by address for visitors.
 DEFAULT_LIMIT = "1200/minute"
+MIGRATIONS = Path(__file__).parent / "migrations"
 STATIC_FOLDER = Path(__file__).parent / "pages" / "static"
 LARGEST_ID = 2**63 - 1
 
@@ -69,6 +71,7 @@ def create_app(settings: Settings) -> Quart:
     app.request_class = StrictRequest
     telemetry = metrics.PrometheusTelemetry(version=_version())
     app.extensions[metrics.EXTENSION] = telemetry
+    app.extensions[health.SCHEMA] = Schema(MIGRATIONS)
     _register_web(app, settings, telemetry)
     _register_schema(app)
     for blueprint in BLUEPRINTS:

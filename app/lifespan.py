@@ -12,6 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from app.db.database import Database
+from app.errors import Unavailable
 from app.kit.cache import Cache
 from app.kit.client import connect
 from app.kit.durability import warn_of_loss
@@ -27,6 +28,7 @@ from app.kit.tasks.registry import Task
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.worker import Worker
 from app.kit.telemetry import Telemetry
+from app.kit.unreachable import Unreachable
 from app.outbox import Outbox
 from app.resources import Resources
 from app.settings import Settings
@@ -98,6 +100,7 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
             grace_seconds=settings.task_grace_seconds,
             connect_leases=_lease_client(settings),
             announce=announce,
+            outages=(*Unreachable, Unavailable),
             telemetry=resources.telemetry,
         )
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -12,12 +13,16 @@ import pytest
 from quart import Quart
 from quart.testing import QuartClient
 
+from app.domain.articles.processing import Edit, process_article
 from app.factory import create_app
 from app.kit.session_codec import bucket_for, new_id
+from app.migrations import upgrade
+from app.resources import Resources
 from app.settings import load_settings
+from app.web import EXTENSION
 from tests.deployments import redis_cli
 from tests.faults.load import BUDGET_SECONDS, SLACK_SECONDS
-from tests.services import RedisServer
+from tests.services import RedisServer, free_port
 from tests.waiting import eventually
 
 SESSION_ID = new_id(bucket_for(1))
@@ -129,17 +134,21 @@ async def test_without_redis_public_answers_come_and_protected_ones_are_503(
         await client.get("/api/v1/sessions", headers={"Cookie": f"quartet={session}"}),
         await client.post("/api/v1/login", json=CREDENTIALS),
         await client.get("/health"),
-        await client.get("/health/ready"),
     ):
         assert refused.status_code == 503
         if refused.content_type == "application/problem+json":
             assert int(refused.headers["Retry-After"]) >= 1
+    # A balancer leaves the node in: it still answers what needs no Redis.
+    ready = await client.get("/health/ready")
+    report = await ready.get_json()
+    assert (ready.status_code, report["status"]) == (200, "degraded")
+    assert report["checks"]["redis"] == {"status": "unhealthy", "error": "ConnectionError"}
     own_server.start()
 
-    async def ready() -> bool:
-        return bool((await client.get("/health/ready")).status_code == 200)
+    async def healthy() -> bool:
+        return bool((await (await client.get("/health/ready")).get_json())["status"] == "healthy")
 
-    await eventually(ready, seconds=5)
+    await eventually(healthy, seconds=5)
     # The server kept nothing: the session is gone, and that is said, not an error.
     assert (await client.get("/api/v1/profile", headers=headers)).status_code == 401
 
@@ -204,3 +213,64 @@ async def test_a_second_server_for_the_cache_is_seen_and_may_be_down(
         answer = await client.get("/health")
         assert (answer.status_code, (await answer.get_json())["checks"]["cache"]["status"]) == (200, "bypassed")
         assert (await client.get("/api/v1/articles")).status_code == 200
+
+
+def serving_from(database_url: str) -> Quart:
+    return create_app(load_settings({"ENVIRONMENT": "testing", "DATABASE_URL": database_url}))
+
+
+async def test_a_database_that_is_not_migrated_is_not_ready(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}"
+    async with serving_from(url).test_app() as serving:
+        client = serving.test_client()
+        ready = await client.get("/health/ready")
+        assert ready.status_code == 503
+        checks = (await ready.get_json())["checks"]
+        assert (checks["database"]["status"], checks["schema"]["status"]) == ("healthy", "unhealthy")
+        assert checks["schema"]["missing"]
+        await asyncio.to_thread(upgrade, url)
+        assert (await client.get("/health/ready")).status_code == 200
+        # A later version has migrated it meanwhile, as in a rolling upgrade: this one goes on serving.
+        with sqlite3.connect(tmp_path / "empty.db") as connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'of a later version'")
+        assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_a_database_that_is_down_is_a_line_that_names_the_drivers_error(
+    caplog: pytest.LogCaptureFixture, postgres_url: str
+) -> None:
+    nobody = postgres_url.replace("quartet@", "nobody:secret@")
+    for url, error in (
+        (f"postgresql+asyncpg://quartet:secret@127.0.0.1:{free_port()}/quartet", "ConnectionRefusedError"),
+        (nobody, "InvalidAuthorizationSpecificationError"),
+    ):
+        async with serving_from(url).test_app() as serving:
+            client = serving.test_client()
+            assert (await client.get("/api/v1/articles")).status_code == 503
+            ready = await client.get("/health/ready")
+            assert ready.status_code == 503
+            assert (await ready.get_json())["checks"]["database"] == {"status": "unhealthy", "error": error}
+        assert f"the database is unavailable: {error}" in caplog.messages
+        assert not [record for record in caplog.records if record.exc_info]
+        assert "secret" not in caplog.text
+        caplog.clear()
+
+
+async def test_a_task_that_finds_the_database_down_is_logged_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    app = serving_from(f"postgresql+asyncpg://quartet@127.0.0.1:{free_port()}/quartet")
+    async with app.test_app():
+        resources: Resources = app.extensions[EXTENSION]
+        await resources.queue.enqueue(process_article, Edit(article_id=1, version=1))
+
+        async def failed() -> bool:
+            return any("task process_article failed: Unavailable" in message for message in caplog.messages)
+
+        await eventually(failed)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_the_front_leads_to_the_documents_until_there_are_pages(client: QuartClient) -> None:
+    answer = await client.get("/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
+    icon = await client.get("/favicon.ico")
+    assert (icon.status_code, icon.content_type) == (200, "image/svg+xml; charset=utf-8")

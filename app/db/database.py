@@ -13,7 +13,8 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 from app.db.base import Base
 from app.db.engine import open_engines
 from app.db.failures import failure_of
-from app.errors import Conflict, Unavailable
+from app.db.schema import Schema
+from app.errors import Conflict, Unavailable, root_cause
 
 logger = logging.getLogger(__name__)
 LARGEST_ID = 2**63 - 1
@@ -125,6 +126,12 @@ class Database:
             async with self.read(primary=primary) as session:
                 await session.scalar(select(literal(1)))
 
+    async def missing_revisions(self, schema: Schema) -> set[str]:
+        """The newest steps of `schema` that the primary has not taken. Unavailable if it gives no answer."""
+        async with _translated(), self._reading_primary() as session:
+            connection = await session.connection()
+            return await connection.run_sync(schema.missing)
+
     async def close(self) -> None:
         for engine in self._engines:
             await engine.dispose()
@@ -138,7 +145,8 @@ async def _translated() -> AsyncIterator[None]:
     except Exception as error:
         failure = failure_of(error)
         if failure == "down":
-            logger.warning("the database is unavailable: %s", type(error).__name__)
+            # Only the class: the text may hold the URL's user and host. The driver's own says what is wrong.
+            logger.warning("the database is unavailable: %s", type(root_cause(error)).__name__)
             raise Unavailable("The database does not answer.") from error
         if failure == "behind":
             logger.error("the database's schema is behind this version: `quartet db upgrade` brings it up to date")

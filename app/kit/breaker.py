@@ -8,11 +8,13 @@ FAILURES_TO_OPEN = 3
 class Breaker:
     """Counts failures in a row. Whoever reconnects is the probe: after it one more failure opens the circuit again."""
 
-    __slots__ = ("_failures", "opened")
+    __slots__ = ("_failures", "last_error", "opened")
 
     def __init__(self) -> None:
         self._failures = 0
         self.opened = 0
+        self.last_error: Exception | None = None
+        """Why it failed last."""
 
     @property
     def state(self) -> Literal["closed", "open"]:
@@ -23,8 +25,9 @@ class Breaker:
         """Whether its last word was none of failure."""
         return self._failures == 0
 
-    def failed(self) -> None:
+    def failed(self, error: Exception | None) -> None:
         self._failures += 1
+        self.last_error = error or self.last_error
         if self._failures == FAILURES_TO_OPEN:
             self.opened += 1
 

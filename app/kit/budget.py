@@ -70,7 +70,7 @@ class Patience:
     def heed(self, breaker: Breaker) -> None:
         """CircuitOpen where there is a budget and nothing to wait for: it is used up, or the circuit is open."""
         if self._budget is not None and (self._budget.remaining_seconds <= 0 or breaker.state == "open"):
-            raise CircuitOpen("Redis does not answer; not tried again until it does")
+            raise CircuitOpen("Redis does not answer; not tried again until it does") from breaker.last_error
 
     def __enter__(self) -> "Patience":
         return self

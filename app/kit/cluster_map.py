@@ -139,7 +139,7 @@ class ClusterMap:
                 if is_permanent(error):
                     # Whoever needs the map next tries again; to go on by itself would mend nothing.
                     return
-                self.breaker.failed()
+                self.breaker.failed(error)
                 await asyncio.sleep(random.uniform(0, 2 * REFRESH_SECONDS))  # noqa: S311  jitter, no secret
             else:
                 self.breaker.succeeded()

@@ -157,7 +157,7 @@ class Pipeline:
                 self._could_not_connect(error)
                 failed = True
             if failed:
-                self.breaker.failed()
+                self.breaker.failed(self._last_error)
             # A server that takes connections but answers nothing on them is as good as one that refuses them.
             well = not failed or self.counters.replies > replies
             delay = BACKOFF_SECONDS[0] if well else min(BACKOFF_SECONDS[1], delay * 2)
@@ -235,6 +235,7 @@ class Pipeline:
 
     def _expire(self, now: float) -> None:
         expired = [command for command in self._under_way() if command.deadline <= now and not command.future.done()]
+        error = None
         for command in expired:
             self.counters.timeouts += 1
             error = RedisTimeoutError("no answer from Redis in time")
@@ -245,7 +246,7 @@ class Pipeline:
             self._queue.forget_unwanted()
         silent_for = link.silent_seconds(now) if link else 0.0
         if expired and (link is None or silent_for > TICK_SECONDS):
-            self.breaker.failed()
+            self.breaker.failed(error)
         if link is not None and silent_for > self._silence_seconds:
             self._silence_seconds = min(LONGEST_SILENCE_SECONDS, 2 * self._silence_seconds)
             link.drop()

@@ -1,6 +1,7 @@
-"""The page that shows the API's document to people. Its script and style come from /static: no other host is asked."""
+"""The page that shows the API's document to people, and the way to it. No other host is asked for a part of it."""
 
-from quart import Blueprint, Response, current_app, render_template
+from quart import Blueprint, Response, current_app, redirect, render_template, url_for
+from quart.typing import ResponseReturnValue
 from quart_schema import hide
 
 from app.web.rate_limit import exempt
@@ -9,6 +10,21 @@ OPENAPI = "quartet_openapi"
 REASON = "the same page for everyone, made without a backend; it must also open while Redis is down"
 
 blueprint = Blueprint("pages", __name__, template_folder="templates")
+
+
+@blueprint.get("/")
+@hide
+@exempt(REASON)
+async def front() -> ResponseReturnValue:
+    return redirect(url_for("pages.docs"))
+
+
+@blueprint.get("/favicon.ico")
+@hide
+@exempt(REASON)
+async def favicon() -> Response:
+    """Browsers ask for this path by themselves, also beside an answer that is no page."""
+    return await current_app.send_static_file("favicon.svg")
 
 
 @blueprint.get("/docs")

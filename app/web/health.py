@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from quart import Blueprint, Response, jsonify
+from quart import Blueprint, Response, current_app, jsonify
 from redis.exceptions import ResponseError
 
+from app.errors import root_cause
 from app.kit.client import client_stats
 from app.kit.unreachable import Unreachable
 from app.resources import Resources
@@ -15,6 +16,7 @@ from app.web import resources
 from app.web.rate_limit import exempt
 
 blueprint = Blueprint("health", __name__)
+SCHEMA = "quartet_schema"
 CHECK_SECONDS = 2.0
 REASON = "probes must get an answer when clients are limited"
 
@@ -30,8 +32,15 @@ async def live() -> Response:
 @blueprint.get("/health/ready")
 @exempt(REASON)
 async def ready() -> tuple[Response, int]:
-    """503 while a backend is down, or while the node drains."""
-    return _answer(await _checks(resources(), {"redis": _redis, "database": _database, "streams": _streams}))
+    """503 while the database is down or not migrated, or while the node drains.
+
+    A Redis that is down makes the node `degraded`, and 200: pages that need none are still answered, and a balancer
+    that took every node away would end those too.
+    """
+    checks = await _checks(
+        resources(), {"redis": _redis, "database": _database, "schema": _schema, "streams": _streams}
+    )
+    return _answer(checks, spared={"redis"})
 
 
 @blueprint.get("/health")
@@ -42,6 +51,7 @@ async def health() -> tuple[Response, int]:
         "redis_memory": _redis_memory,
         "cache": _cache,
         "database": _database,
+        "schema": _schema,
         "tasks": _tasks,
         "streams": _streams,
         "loop": _loop,
@@ -49,10 +59,11 @@ async def health() -> tuple[Response, int]:
     return _answer(await _checks(resources(), probes))
 
 
-def _answer(checks: dict[str, Check]) -> tuple[Response, int]:
-    healthy = all(check["status"] != "unhealthy" for check in checks.values())
-    status = "healthy" if healthy else "unhealthy"
-    return jsonify({"status": status, "checks": checks}), 200 if healthy else 503
+def _answer(checks: dict[str, Check], *, spared: Collection[str] = ()) -> tuple[Response, int]:
+    """Unhealthy by one check that is, and degraded by one that is `spared`."""
+    failed = {name for name, check in checks.items() if check["status"] == "unhealthy"}
+    status = "unhealthy" if failed.difference(spared) else "degraded" if failed else "healthy"
+    return jsonify({"status": status, "checks": checks}), 503 if status == "unhealthy" else 200
 
 
 async def _checks(found: Resources, probes: Mapping[str, Callable[[Resources], Awaitable[Check]]]) -> dict[str, Check]:
@@ -63,8 +74,8 @@ async def _checks(found: Resources, probes: Mapping[str, Callable[[Resources], A
             async with asyncio.timeout(CHECK_SECONDS):
                 return await probe(found)
         except Exception as error:
-            # An error's text may name hosts and users, so only its class is shown.
-            return {"status": "unhealthy", "error": type(error).__name__}
+            # An error's text may name hosts and users, so only the class is shown, of what is behind it all.
+            return {"status": "unhealthy", "error": type(root_cause(error)).__name__}
 
     answers = await asyncio.gather(*(run(probe) for probe in probes.values()))
     return dict(zip(probes, answers, strict=True))
@@ -102,6 +113,12 @@ async def _database(found: Resources) -> Check:
     began = time.perf_counter()
     await found.database.ping()
     return {"status": "healthy", "latency_ms": round((time.perf_counter() - began) * 1000, 2)}
+
+
+async def _schema(found: Resources) -> Check:
+    """Of the database. `quartet db upgrade` mends it."""
+    missing = await found.database.missing_revisions(current_app.extensions[SCHEMA])
+    return {"status": "unhealthy", "missing": sorted(missing)} if missing else {"status": "healthy"}
 
 
 async def _tasks(found: Resources) -> Check:

@@ -9,7 +9,7 @@ from quart import Quart, Response, g, request
 from quart_schema import RequestSchemaValidationError
 from werkzeug.exceptions import HTTPException
 
-from app.errors import AppError, BadRequest, Invalid, Unavailable, UnsupportedMediaType
+from app.errors import AppError, BadRequest, Invalid, Unavailable, UnsupportedMediaType, root_cause
 from app.kit.unreachable import Unreachable
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ async def _from_http_exception(error: HTTPException) -> Response:
 
 async def _from_unreachable(error: Exception) -> Response:
     """Fails closed: where a block has no answer without Redis, the client is asked to come back."""
-    logger.warning("redis is unreachable: %s", type(error).__name__)
+    logger.warning("redis is unreachable: %s", type(root_cause(error)).__name__)
     return await _from_app_error(Unavailable("A backend that this answer needs is down."))
 
 

@@ -24,9 +24,20 @@ class ChildFailed(Exception):
 
 
 class Executor:
-    """`threads` and `processes` bound how many tasks of those modes run at once; more wait, holding their lease."""
+    """`threads` and `processes` bound how many tasks of those modes run at once; more wait, holding their lease.
 
-    def __init__(self, tasks: Iterable[Task[Any]], *, threads: int, processes: int | None) -> None:
+    A task that fails by one of `outages` is logged without a traceback.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[Task[Any]],
+        *,
+        threads: int,
+        processes: int | None,
+        outages: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._outages = outages
         self._tasks: dict[str, Task[Any]] = {}
         for task in tasks:
             if self._tasks.setdefault(task.name, task) is not task:
@@ -56,7 +67,10 @@ class Executor:
         try:
             value = await self._call(task, context, payload, claim.payload)
         except (Exception, SystemExit) as error:
-            context.logger.warning("task %s failed", claim.name, exc_info=error)
+            if isinstance(error, self._outages):
+                context.logger.warning("task %s failed: %s: %s", claim.name, type(error).__name__, error)
+            else:
+                context.logger.warning("task %s failed", claim.name, exc_info=error)
             return self.spent(claim, str(error) if isinstance(error, ChildFailed) else _describe(error))
         finally:
             context.let_go()

@@ -21,6 +21,7 @@ from app.kit.tasks.registry import Task
 from app.kit.tasks.schedule import Entry, Scheduler
 from app.kit.tasks.wake import Wake
 from app.kit.telemetry import NoTelemetry, Telemetry
+from app.kit.unreachable import Unreachable
 
 # How long cancelled tasks may clean up, and for how long the last reports and announcements are tried.
 CLEANUP_SECONDS = 1.0
@@ -36,7 +37,8 @@ class Worker:
     `idle_seconds`, and it may be the queue's own client, whose pool gives a blocking command a connection of its own.
     `connect_leases` makes the client of the thread that renews leases (see Leases). A task whose worker died
     `max_deaths` times is dead. `fair_every`: every n-th claim takes the lowest priority first; 0: strict.
-    `announce` hears the progress and the end of tasks made with `events=True`.
+    `announce` hears the progress and the end of tasks made with `events=True`. `outages`: the errors that say that a
+    backend is down; a task that fails by one is logged in a line, by any other with its traceback.
     """
 
     queue: Queue
@@ -56,11 +58,12 @@ class Worker:
     blocking: Redis | None = None
     connect_leases: Callable[[], Redis] | None = None
     announce: Announce | None = None
+    outages: tuple[type[Exception], ...] = Unreachable
     telemetry: Telemetry = field(default_factory=NoTelemetry)
 
     def __post_init__(self) -> None:
         queue, telemetry = self.queue, self.telemetry
-        self._executor = Executor(self.tasks, threads=self.threads, processes=self.processes)
+        self._executor = Executor(self.tasks, threads=self.threads, processes=self.processes, outages=self.outages)
         self._scheduler = Scheduler(queue, self.schedule, telemetry=telemetry)
         self._announcer = Announcer(self.announce, telemetry=telemetry)
         self._wake = Wake(self.blocking or queue.redis, queue, seconds=self.idle_seconds, telemetry=telemetry)
