@@ -84,10 +84,11 @@ def test_every_decision_is_listed() -> None:
 
 
 def test_every_dependency_has_a_reason() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, groups = pyproject["project"], pyproject["dependency-groups"]
     document = (ROOT / "docs/decisions/0005-dependencies.md").read_text()
     named = " ".join(re.findall(r"^\| ([^|]+) \|", document, re.MULTILINE))
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"], *groups["build"]]:
         assert re.search(rf"\b{re.match('[a-z0-9-]+', requirement)[0]}\b", named), requirement  # type: ignore[index]
 
 
