@@ -1,10 +1,10 @@
 # Everything a newcomer needs: `make run` and `make test`. `make` alone lists the targets.
 # PYTHON=python3.13 make test    chooses the interpreter, with an environment of its own (.venv-3.13)
-# BIND=127.0.0.1:9000 make run   any setting of docs/settings.md goes into the environment
+# BIND=127.0.0.1:9000 make run   any setting of docs/settings.md goes into the environment, or into .env
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench services lock
+.PHONY: help run dev test test-long check bench services lock
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -27,9 +27,12 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 run: $(VENV)/requirements.installed ## Serve on 127.0.0.1:8000 with demo data; needs no Redis and no PostgreSQL
-	@$(IN_VENV) -m app.cli db upgrade
-	@$(IN_VENV) -m app.cli seed
-	@exec $(IN_VENV) -m app.cli serve
+	@exec $(IN_VENV) -m app.cli run
+
+# On a change the server gets SIGINT, as by Ctrl-C, and the time that running tasks may take.
+dev: $(VENV)/requirements-dev.installed ## The same, and start again whenever a file of app/ changes
+	@exec $(IN_VENV) -m watchfiles --sigint-timeout 15 --target-type command '$(IN_VENV) -m app.cli run' \
+		app hypercorn.toml $(wildcard .env)
 
 test: $(VENV)/requirements-dev.installed ## Run the tests; those that need a missing server are skipped and named
 	@$(IN_VENV) -m pytest

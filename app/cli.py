@@ -1,6 +1,9 @@
-"""The `quartet` command: serve, worker, db and seed. The one place, beside asgi.py, where a process begins."""
+"""The `quartet` command and its subcommands. The one place, beside asgi.py, where a process begins."""
 
 import asyncio
+import errno
+import json
+import logging
 import signal
 import socket
 import sys
@@ -11,6 +14,7 @@ import click
 import uvloop
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import __version__
 from app.domain.seed import ACCOUNTS
 from app.domain.seed import seed as seed_demo
 from app.domain.users.models import ROLES
@@ -18,23 +22,35 @@ from app.domain.users.service import set_roles_of
 from app.errors import AppError
 from app.factory import JOBS, check_redis_url, create_app
 from app.kit.telemetry import NoTelemetry
+from app.kit.unreachable import Unreachable
 from app.lifespan import consuming, open_resources, relaying
 from app.migrations import upgrade
-from app.server import configuration, serve_many, serve_one
-from app.settings import Settings, SettingsError, load_settings
+from app.server import BoundedConfig, configuration, serve_many, serve_one
+from app.settings import Reading, Settings, SettingsError, read_settings
+from app.settings_report import report, table
 from app.web.request_log import configure_logging
+
+READING = "app.cli.reading"
+REFUSED_OR_DOWN: tuple[type[Exception], ...] = (AppError, *Unreachable)
+logger = logging.getLogger(__name__)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="quartet", message="%(prog)s %(version)s")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Quartet: an asynchronous service on Quart and Redis. Settings come from the environment (docs/settings.md)."""
+    """Quartet: an asynchronous service on Quart and Redis.
+
+    Settings come from the environment and from .env in the working directory (docs/settings.md).
+    """
     try:
-        context.obj = load_settings()
+        reading = read_settings()
+        context.obj = reading.settings
         check_redis_url(context.obj)
     except SettingsError as error:
         raise click.ClickException("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
     configure_logging(context.obj.log_level)
+    context.meta[READING] = reading
     # A child process for a task runs its parent's main file again (anyio does it): a second's worth of imports, of
     # which pdb's (through Quart) fails on Python 3.13, where it looks for __main__. Without a file it runs none.
     vars(sys.modules["__main__"]).pop("__file__", None)
@@ -42,28 +58,40 @@ def main(context: click.Context) -> None:
 
 @main.command()
 @click.pass_obj
+def run(settings: Settings) -> None:
+    """Upgrade the database, add the demo data, and serve until Ctrl-C: all in one process. Not in production."""
+    _refuse_production(settings)
+    _warn()
+    config = _bound(settings)
+    _upgrade(settings)
+    _add_demo_data(settings)
+    _serve(settings, config)
+
+
+@main.command()
+@click.pass_obj
 def serve(settings: Settings) -> None:
     """Serve HTTP until Ctrl-C."""
-    config = configuration(settings)
-    if settings.workers == 1:
-        try:
-            config.bind_now()
-        except OSError as error:
-            raise click.ClickException(f"cannot listen on {settings.bind}: {error.strerror or error}") from error
-    click.echo(f"Quartet listens on {_address(settings.bind)} (Ctrl-C ends it)")
-    if settings.uses_embedded_redis:
-        click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
-    if settings.workers > 1:
-        sys.exit(serve_many(config))
-    serve_one(create_app(settings), settings, config)
+    _warn()
+    _serve(settings, _bound(settings))
 
 
 @main.command()
 @click.pass_obj
 def worker(settings: Settings) -> None:
     """Run background tasks in a process of their own, until SIGTERM or Ctrl-C."""
+    _warn()
     _refuse_embedded(settings, "a worker of its own would wait at a store that no other process sees")
     _run(_work(settings))
+
+
+@main.command("settings")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object, for programs.")
+@click.pass_context
+def show_settings(context: click.Context, as_json: bool) -> None:
+    """Show every setting, its value and where it came from. Secrets are hidden."""
+    reading: Reading = context.meta[READING]
+    click.echo(json.dumps(report(reading), indent=2) if as_json else table(reading))
 
 
 @main.group()
@@ -75,11 +103,7 @@ def db() -> None:
 @click.pass_obj
 def db_upgrade(settings: Settings) -> None:
     """Bring the database's schema up to date."""
-    try:
-        upgrade(settings.database_url)
-    except (OSError, SQLAlchemyError) as error:
-        # Only the kind of error: its text may hold the URL, and so the password.
-        raise click.ClickException(f"the database cannot be reached, or refuses: {type(error).__name__}") from error
+    _upgrade(settings)
 
 
 @main.group()
@@ -96,18 +120,47 @@ def users_set_roles(settings: Settings, email: str, roles: tuple[str, ...]) -> N
     _refuse_embedded(settings, "the sessions to be ended are those of the serving process")
     if unknown := set(roles) - ROLES:
         raise click.ClickException(f"no such role: {', '.join(sorted(unknown))} (there are {', '.join(sorted(ROLES))})")
-    try:
-        _run(_set_roles(settings, email, roles))
-    except AppError as error:
-        raise click.ClickException(error.detail) from error
+    _run(_set_roles(settings, email, roles))
 
 
 @main.command()
 @click.pass_obj
 def seed(settings: Settings) -> None:
     """Fill the database with demo users and articles. Their passwords are shown once. Not in production."""
-    if settings.is_production:
-        raise click.ClickException("demo data has no place in production (ENVIRONMENT=production)")
+    _refuse_production(settings)
+    _add_demo_data(settings)
+
+
+def _bound(settings: Settings) -> BoundedConfig:
+    """The server's configuration. With one worker its address is bound: one in use fails before anything else."""
+    config = configuration(settings)
+    if settings.workers == 1:
+        try:
+            config.bind_now()
+        except OSError as error:
+            hint = "; BIND=127.0.0.1:9000 serves elsewhere" if error.errno == errno.EADDRINUSE else ""
+            raise click.ClickException(f"cannot listen on {settings.bind}: {error.strerror or error}{hint}") from error
+    return config
+
+
+def _serve(settings: Settings, config: BoundedConfig) -> None:
+    click.echo(f"Quartet listens on {_address(settings.bind)} (Ctrl-C ends it)")
+    if settings.uses_embedded_redis:
+        click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
+    if settings.workers > 1:
+        sys.exit(serve_many(config))
+    serve_one(create_app(settings), settings, config)
+
+
+def _upgrade(settings: Settings) -> None:
+    try:
+        upgrade(settings.database_url)
+    except (OSError, SQLAlchemyError) as error:
+        # Only the kind of error: its text may hold the URL, and so the password.
+        raise click.ClickException(f"the database cannot be reached, or refuses: {type(error).__name__}") from error
+
+
+def _add_demo_data(settings: Settings) -> None:
     made = {user.email: user.password for user in _run(_seed(settings))}
     for email, _, roles in ACCOUNTS:
         shown = f"password {made[email]}" if email in made else "(its password was shown when it was made)"
@@ -138,12 +191,28 @@ async def _set_roles(settings: Settings, email: str, roles: tuple[str, ...]) -> 
 
 
 def _run(main_coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run to the end. What a service refuses, and a backend that is down, is one line."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main_coroutine)
+        try:
+            return runner.run(main_coroutine)
+        except REFUSED_OR_DOWN as error:
+            raise click.ClickException(str(error)) from error
 
 
 def _address(bind: str) -> str:
     return bind if bind.startswith("unix:") else f"http://{bind}"
+
+
+def _warn() -> None:
+    """Of names that look like settings and are none. They would have no effect without a word."""
+    reading: Reading = click.get_current_context().meta[READING]
+    for warning in reading.warnings:
+        logger.warning("%s", warning)
+
+
+def _refuse_production(settings: Settings) -> None:
+    if settings.is_production:
+        raise click.ClickException("demo data has no place in production (ENVIRONMENT=production)")
 
 
 def _refuse_embedded(settings: Settings, reason: str) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from quart import Quart
 from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSchema, hide
 from werkzeug.routing import IntegerConverter
 
+from app import __version__
 from app.db.schema import Schema
 from app.domain.articles import routes as articles
 from app.domain.articles import tasks as article_tasks
@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> Quart:
     app.config.update(_configuration(settings))
     app.url_map.converters["int"] = Identifier
     app.request_class = StrictRequest
-    telemetry = metrics.PrometheusTelemetry(version=_version())
+    telemetry = metrics.PrometheusTelemetry(version=__version__)
     app.extensions[metrics.EXTENSION] = telemetry
     app.extensions[health.SCHEMA] = Schema(MIGRATIONS)
     _register_web(app, settings, telemetry)
@@ -115,7 +115,7 @@ def _register_schema(app: Quart) -> None:
     QuartSchema(
         app,
         openapi_path=None,
-        info=Info(title="Quartet", version=_version()),
+        info=Info(title="Quartet", version=__version__),
         security_schemes={
             "session": APIKeySecurityScheme(in_="header", name="X-Session-ID"),
             "bearer": HttpSecurityScheme(scheme="bearer"),
@@ -149,11 +149,3 @@ def check_redis_url(settings: Settings) -> None:
             problems.append(f"{name}: {error}")
     if problems:
         raise SettingsError(problems)
-
-
-def _version() -> str:
-    """The installed version, or that of a working tree."""
-    try:
-        return version("quartet")
-    except PackageNotFoundError:
-        return "0.1.0"

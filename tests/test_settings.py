@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from app.settings import DEVELOPMENT_SECRET_KEY, SettingsError, load_settings
+from app.settings import DEVELOPMENT_SECRET_KEY, RedisParts, Settings, SettingsError, load_settings, read_settings
+from app.settings_report import without_password
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
@@ -114,3 +117,130 @@ def test_what_would_fail_later_is_refused_at_the_start(name: str, value: str) ->
 def test_case_does_not_matter_where_it_means_nothing() -> None:
     settings = load_settings({"LOG_LEVEL": "INFO", "ALLOWED_HOSTS": "Example.COM"})
     assert (settings.log_level, settings.allowed_hosts) == ("info", ("example.com",))
+
+
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of `.env` in the working directory, and an environment without settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*Settings.model_fields, *RedisParts.model_fields):
+        monkeypatch.delenv(name.upper(), raising=False)
+    return tmp_path / ".env"
+
+
+def test_the_file_is_read_and_the_environment_goes_first(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file.write_text("# a comment\nWORKERS=3\nNAMESPACE='a'\nexport MAX_STREAMS=5\nREDIS_HOST=h\nTRUSTED_HOPS=\n")
+    monkeypatch.setenv("NAMESPACE", "b")
+    monkeypatch.setenv("MAX_STREAMS", "")
+    reading = read_settings()
+    found = reading.settings
+    assert (found.workers, found.namespace, found.max_streams, found.redis_url) == (3, "b", 5, "redis://h:6379/0")
+    assert reading.sources == {
+        "WORKERS": ".env",
+        "NAMESPACE": "environment",
+        "MAX_STREAMS": ".env",
+        "REDIS_URL": "REDIS_HOST (.env)",
+    }
+
+
+def test_without_a_file_the_environment_is_all(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIND", "127.0.0.1:9000")
+    assert read_settings().sources == {"BIND": "environment", "PUBLIC_URL": "BIND"}
+    env_file.mkdir()  # a folder of that name is no settings file
+    assert load_settings().bind == "127.0.0.1:9000"
+
+
+def test_the_file_may_begin_with_a_byte_order_mark(env_file: Path) -> None:
+    env_file.write_text("WORKERS=3\nREDIS_HOST=h\n", encoding="utf-8-sig")
+    reading = read_settings()
+    assert (reading.settings.workers, reading.warnings) == (3, ())
+
+
+def test_given_variables_are_read_alone(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file.write_text("WORKERS=3\nOTHER=1\n")
+    monkeypatch.setenv("NAMESPACE", "other")
+    reading = read_settings({})
+    assert (reading.settings.workers, reading.settings.namespace) == (1, "quartet")
+    assert (reading.sources, reading.warnings) == ({}, ())
+
+
+def test_problems_of_both_are_listed_at_once(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file.write_text("SECRET_KEY=hunter2\nENVIRONMENT=production\nREDIS_HOST=h\nREDIS_PORT=hunter2\n")
+    monkeypatch.setenv("BIND", "x")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    named = {problem.split(":")[0] for problem in caught.value.problems}
+    assert named >= {"SECRET_KEY", "BIND", "REDIS_PORT", "PUBLIC_URL"}
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"A=1\nSECRET_KEY='hunter2\n", ".env: not understood: line 2"),
+        (b"SECRET_KEY=hunter2\xff\n", ".env: is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_not_understood_is_refused(env_file: Path, content: bytes, problem: str) -> None:
+    env_file.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert caught.value.problems == [problem]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("WROKERS", "WORKERS"),
+        ("DATABSE_URL", "DATABASE_URL"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("log_level", "LOG_LEVEL"),
+        ("REDIS_PASSWD", "REDIS_PASSWORD"),
+        ("TASK_LEASE_SECS", "TASK_LEASE_SECONDS"),
+    ],
+)
+def test_a_mistyped_variable_is_warned_of(name: str, meant: str) -> None:
+    [warning] = read_settings({name: "hunter2"}).warnings
+    assert warning.startswith(f"{name} in the environment ")
+    assert f"did you mean {meant}?" in warning
+    assert "hunter2" not in warning
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["HOSTNAME", "USER", "REDIS_USER", "REDIS_URL_BACKUP", "TEST_DATABASE_URL", "NEXT_PUBLIC_URL", "SECRET_KEY_BASE"]
+    + ["POD_NAMESPACE", "REDIS_PORT_6379_TCP", "REDIS_SERVICE_HOST", "WEB_CONCURRENCY", "REDIS_HOST", "BIN"],
+)
+def test_a_variable_of_another_program_is_not(name: str) -> None:
+    assert read_settings({name: "x"}).warnings == ()
+
+
+def test_the_likeness_of_a_variable_that_is_set_is_for_another_program() -> None:
+    assert read_settings({"DATABASE_URI": "x", "DATABASE_URL": "sqlite+aiosqlite:///x.db"}).warnings == ()
+
+
+def test_every_unknown_name_in_the_file_is_warned_of(env_file: Path) -> None:
+    env_file.write_text("BNID=x\nWROKERS=2\nCOMPOSE_PROJECT_NAME=x\nEMPTY=\nREDIS_DB=1\n")
+    warnings = read_settings().warnings
+    assert [warning.split()[0] for warning in warnings] == ["BNID", "COMPOSE_PROJECT_NAME", "WROKERS"]
+    assert warnings[2].endswith("did you mean WORKERS?")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:hunter2@h:1/0", "redis://:***@h:1/0"),
+        ("redis://ada:hunter2/@hunter2@h", "redis://ada:***@h"),
+        (
+            "redis+sentinel://:hunter2@a:1,b:2/main/0?sentinel_password=hunter2&sentinel_username=ada",
+            "redis+sentinel://:***@a:1,b:2/main/0?sentinel_password=***&sentinel_username=ada",
+        ),
+        ("redis+cluster://a:1,b:2?password=hunter2", "redis+cluster://a:1,b:2?password=***"),
+        ("unix://:hunter2@/run/redis.sock", "unix://:***@/run/redis.sock"),
+        ("postgresql+asyncpg://ada@[::1]:5432/db?p%61ss=hunter2", "postgresql+asyncpg://ada@[::1]:5432/db?p%61ss=***"),
+        ("postgresql+asyncpg://ada@[::1]:5432/db", "postgresql+asyncpg://ada@[::1]:5432/db"),
+        ("sqlite+aiosqlite:///var/a@b.db", "sqlite+aiosqlite:///var/a@b.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_passwords(url: str, shown: str) -> None:
+    assert without_password(url) == shown

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import shutil
 import signal
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
+from tests.commands import environment
 from tests.databases import create_postgres
 from tests.readme import ROOT, Step, Terminal, terminal, walk
 from tests.services import RedisServer, end, free_port, wait_until_listening
@@ -60,25 +59,13 @@ def deployment(request: pytest.FixtureRequest) -> dict[str, str]:
     }
 
 
-def environment(settings: dict[str, str]) -> dict[str, str]:
-    """This process' environment, in which the application finds these settings and no others."""
-    others = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
-    return {**others, **settings}
-
-
-def prepare(settings: dict[str, str]) -> None:
-    """What `make run` does before it serves."""
-    for command in (["db", "upgrade"], ["seed"]):
-        subprocess.run([sys.executable, "-m", "app.cli", *command], env=environment(settings), cwd=ROOT, check=True)
-
-
 @contextmanager
-def serving(settings: dict[str, str], *command: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A serving process that listens, and its port. {port} in `command` stands for the port."""
+def serving(settings: dict[str, str], folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A process that serves, in `folder`, and its port. {port} in `command` stands for the port."""
     port = free_port()
-    words = [word.format(port=port) for word in command or ("-m", "app.cli", "serve")]
+    words = [word.format(port=port) for word in command or ("-m", "app.cli", "run")]
     bound = environment(settings | {"BIND": f"127.0.0.1:{port}"})
-    process = subprocess.Popen([sys.executable, *words], env=bound, cwd=ROOT)
+    process = subprocess.Popen([sys.executable, *words], env=bound, cwd=folder)
     try:
         wait_until_listening(port, process)
         yield process, port
@@ -118,9 +105,8 @@ def documents(printed: str) -> list[Any]:
     return found
 
 
-async def test_readme_walk(deployment: dict[str, str]) -> None:
-    prepare(deployment)
-    with serving(deployment) as (_, port):
+async def test_readme_walk(deployment: dict[str, str], tmp_path: Path) -> None:
+    with serving(deployment, tmp_path) as (_, port):
         steps = walk(served_at=f"127.0.0.1:{port}")
         assert sorted(steps) == list(range(1, 8))
         async with terminal() as first, terminal() as second:
@@ -175,8 +161,10 @@ async def check_logout(shell: Terminal, step: Step) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_signal_ends_the_process_with_an_open_stream(migrated: dict[str, str], number: signal.Signals) -> None:
-    with serving(migrated) as (process, port):
+async def test_signal_ends_the_process_with_an_open_stream(
+    migrated: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    with serving(migrated, tmp_path, "-m", "app.cli", "serve") as (process, port):
         async with event_stream(port) as stream:
             process.send_signal(number)
             began = time.monotonic()
@@ -186,9 +174,9 @@ async def test_signal_ends_the_process_with_an_open_stream(migrated: dict[str, s
             assert time.monotonic() - began < END_SECONDS
 
 
-async def test_plain_hypercorn_serves_and_ends(migrated: dict[str, str]) -> None:
-    command = "-m hypercorn -c hypercorn.toml --graceful-timeout 1 -b 127.0.0.1:{port} app.asgi:app"
-    with serving(migrated, *command.split()) as (process, port):
+async def test_plain_hypercorn_serves_and_ends(migrated: dict[str, str], tmp_path: Path) -> None:
+    configured = ("-c", str(ROOT / "hypercorn.toml"), "--graceful-timeout", "1", "-b", "127.0.0.1:{port}")
+    with serving(migrated, tmp_path, "-m", "hypercorn", *configured, "app.asgi:app") as (process, port):
         async with event_stream(port) as stream:
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(5):

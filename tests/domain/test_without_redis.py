@@ -12,7 +12,7 @@ from quart import Quart
 from app.factory import create_app
 from app.kit.keys import Keys
 from app.resources import Resources
-from app.settings import Settings
+from app.settings import Settings, load_settings
 from tests.domain.client import Client, broadcast
 from tests.services import RedisServer
 from tests.waiting import eventually
@@ -30,13 +30,14 @@ def own_redis(tmp_path: Path) -> RedisServer:
 @pytest.fixture
 def settings(keys: Keys, tmp_path: Path, own_redis: RedisServer, sqlite_template: Path) -> Settings:
     path = shutil.copy(sqlite_template, tmp_path / "test.db")
-    return Settings(
-        namespace=keys.namespace,
-        consumer=False,
-        redis_url=own_redis.url,
-        redis_budget_ms=50,
-        database_url=f"sqlite+aiosqlite:///{path}",
-    )
+    environ = {
+        "NAMESPACE": keys.namespace,
+        "CONSUMER": "0",
+        "REDIS_URL": own_redis.url,
+        "REDIS_BUDGET_MS": "50",
+        "DATABASE_URL": f"sqlite+aiosqlite:///{path}",
+    }
+    return load_settings(environ)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The worker of the whole service, killed with -9 in the middle of its work: everything accepted still gets done."""
 
 import asyncio
-import os
 import shutil
 import signal
 import subprocess
@@ -20,13 +19,13 @@ from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources, relaying
 from app.principal import Principal
 from app.resources import Resources
-from app.settings import Settings, load_settings
+from app.settings import load_settings
+from tests.commands import environment, quartet
 from tests.services import RedisServer, end
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.server
 
-ROOT = Path(__file__).parent.parent.parent
 ARTICLES = 200
 # A task whose worker died three times is taken for the cause, and kept as dead.
 KILLS = 2
@@ -55,14 +54,14 @@ async def resources(environ: dict[str, str]) -> AsyncIterator[Resources]:
 class WorkerProcess:
     """`quartet worker` as an operator starts it."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
-        others = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
-        self._environ = {**others, **environ}
+    def __init__(self, environ: dict[str, str], folder: Path) -> None:
+        self._folder = folder
+        self._environ = environment(environ)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "app.cli", "worker"]
-        self._process = subprocess.Popen(command, cwd=ROOT, env=self._environ, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(command, cwd=self._folder, env=self._environ, stderr=subprocess.DEVNULL)
 
     def end(self, number: int) -> int:
         assert self._process is not None
@@ -71,8 +70,8 @@ class WorkerProcess:
 
 
 @pytest.fixture
-def worker(environ: dict[str, str]) -> Iterator[WorkerProcess]:
-    worker = WorkerProcess(environ)
+def worker(environ: dict[str, str], tmp_path: Path) -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(environ, tmp_path)
     worker.start()
     yield worker
     worker.end(signal.SIGKILL)
@@ -102,13 +101,13 @@ async def test_killed_in_the_middle_of_200_articles(resources: Resources, worker
     assert await asyncio.to_thread(worker.end, signal.SIGTERM) == 0
 
 
-async def test_an_operator_gives_a_role_and_the_sessions_end(resources: Resources, environ: dict[str, str]) -> None:
+async def test_an_operator_gives_a_role_and_the_sessions_end(
+    resources: Resources, environ: dict[str, str], tmp_path: Path
+) -> None:
     user = await register_user(resources, email="b@example.org", name="B", password="correct horse battery")
     session = await resources.sessions.create({}, channel="header", user_id=user.id)
-    command = [sys.executable, "-m", "app.cli", "users", "set-roles", "B@example.org", "editor"]
-    done = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True
-    )
+    command = partial(quartet, tmp_path, "users", "set-roles", "B@example.org", "editor", **environ)
+    done = await asyncio.to_thread(command)
     assert done.returncode == 0, done.stderr
     assert await user_roles(resources, user.id) == frozenset({"editor"})
     assert await resources.sessions.get(session.id, channel="header") is None

@@ -1,0 +1,83 @@
+"""The types of the settings: what each kind of value must look like, with messages that never repeat it."""
+
+import ipaddress
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+REDIS_SCHEMES = (
+    "memory",
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+# A name or an IPv4 address, or an IPv6 address in brackets.
+_HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])"
+DATABASE_SCHEMES = ("sqlite+aiosqlite", "postgresql+asyncpg")
+
+
+def _scheme_in(schemes: tuple[str, ...]) -> AfterValidator:
+    def check(url: str) -> str:
+        if url.split(":", 1)[0] not in schemes:
+            # The URL itself may hold a password, so the message never repeats it.
+            raise ValueError(f"must start with one of {', '.join(f'{scheme}://' for scheme in schemes)}")
+        return url
+
+    return AfterValidator(check)
+
+
+def _address(value: str) -> str:
+    if value.startswith("unix:"):
+        return value
+    found = re.fullmatch(rf"{_HOST}:(\d{{1,5}})", value)
+    if found is None or not 0 < int(found[1]) < 65536:
+        raise ValueError("must be host:port with a port from 1 to 65535, or unix:/a/path")
+    return value
+
+
+def _database(url: str) -> str:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        # Its text would repeat the URL, and so the password.
+        raise ValueError("is not a database URL: a part of it, such as the port, cannot be read") from error
+    if parsed.drivername.startswith("sqlite") and parsed.database in {None, "", ":memory:"}:
+        raise ValueError("must name a file: each connection to an in-memory SQLite has a database of its own")
+    return url
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value, strict=False))
+
+
+def _namespace(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", value):
+        raise ValueError("must be 1 to 32 of a-z, 0-9, - and _")
+    return value
+
+
+# NoDecode: lists are separated by commas, where pydantic-settings would expect JSON.
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
+AnyCase = BeforeValidator(_lower)
+Address = Annotated[str, AfterValidator(_address)]
+Origin = Annotated[str, Field(pattern=rf"^https?://{_HOST}(:\d{{1,5}})?$")]
+Namespace = Annotated[str, AfterValidator(_namespace)]
+RedisURL = Annotated[str, _scheme_in(REDIS_SCHEMES)]
+DatabaseURL = Annotated[str, _scheme_in(DATABASE_SCHEMES), AfterValidator(_database)]

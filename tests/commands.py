@@ -1,0 +1,23 @@
+"""The `quartet` command in a process of its own, which finds the settings of a test and no others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from app.settings import RedisParts, Settings
+
+ROOT = Path(__file__).parent.parent
+KNOWN = {name.upper() for cls in (Settings, RedisParts) for name in cls.model_fields}
+
+
+def environment(settings: dict[str, str]) -> dict[str, str]:
+    """This process' environment with these settings instead of its own, in which `app` is found from any folder."""
+    others = {name: value for name, value in os.environ.items() if name not in KNOWN}
+    return {**others, "PYTHONPATH": str(ROOT), **settings}
+
+
+def quartet(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end in `folder`, whose `.env` it reads."""
+    command = [sys.executable, "-m", "app.cli", *arguments]
+    return subprocess.run(command, env=environment(settings), cwd=folder, capture_output=True, text=True, timeout=60)

@@ -1,0 +1,91 @@
+"""The project installed as `make run` installs it, and `make dev`, in a folder with a space in its name."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import ROOT, environment
+from tests.services import end, free_port, wait_until_listening
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A copy of the project with an environment whose packages are those of this one, except for the project itself."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    for name in ("Makefile", "README.md", "LICENSE", "hypercorn.toml", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "app", folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
+    base = {"base": str(folder / ".venv"), "platbase": str(folder / ".venv")}
+    (Path(sysconfig.get_path("purelib", vars=base)) / "tests.pth").write_text(sysconfig.get_path("purelib"))
+    install = "install --quiet --no-deps --no-build-isolation --no-index --disable-pip-version-check --ignore-installed"
+    command = [".venv/bin/python", "-m", "pip", *install.split(), "-e", "."]
+    subprocess.run(command, cwd=folder, env=as_a_user(), check=True)
+    return folder
+
+
+def as_a_user(**settings: str) -> dict[str, str]:
+    """An environment in which `app` is found where it is installed."""
+    return {name: value for name, value in environment(settings).items() if name != "PYTHONPATH"}
+
+
+def test_the_command_is_called_as_the_readme_says(installed: Path) -> None:
+    command = ".venv/bin/quartet"
+    assert f"{command} settings" in (ROOT / "README.md").read_text()
+    (installed / ".env").write_text("WORKERS=7\nREDIS_URL=redis://127.0.0.1:1\n")
+    done = subprocess.run([command, "settings"], cwd=installed, env=as_a_user(), capture_output=True, text=True)
+    assert re.search(r"^WORKERS +7 +\.env$", done.stdout, re.MULTILINE), done.stderr
+
+
+@pytest.fixture
+def developing(installed: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+    """`make dev`, its port, and the file of what it prints."""
+    port, printed = free_port(), installed.parent / "printed"
+    command = ["make", "dev", "VENV=.venv", "-o", ".venv/requirements-dev.installed"]
+    settings = as_a_user(BIND=f"127.0.0.1:{port}", DRAIN_SECONDS="0")
+    with printed.open("wb") as output:
+        process = subprocess.Popen(command, cwd=installed, env=settings, stdout=output, stderr=output, process_group=0)
+        try:
+            wait_until_listening(port, process)
+            yield process, port, printed
+        finally:
+            end(process)
+
+
+async def test_make_dev_serves_again_after_a_change(
+    developing: tuple[subprocess.Popen[bytes], int, Path], installed: Path
+) -> None:
+    process, port, printed = developing
+
+    def starts() -> int:
+        return printed.read_text().count("Quartet listens on")
+
+    def listens() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert client.recv(1)
+        with (installed / "app" / "errors.py").open("a") as module:
+            module.write("\n")
+        await eventually(lambda: starts() == 2, seconds=20)
+    await eventually(listens, seconds=20)
+    # In a terminal Ctrl-C reaches every process of the group.
+    os.killpg(process.pid, signal.SIGINT)
+    await eventually(lambda: process.poll() is not None)
+    await eventually(lambda: not listens())
+    text = printed.read_text()
+    assert "SIGKILL" not in text
+    assert "Traceback" not in text
