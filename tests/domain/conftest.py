@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from app.factory import create_app
 from app.kit.keys import Keys
 from app.resources import Resources
-from app.settings import Settings
+from app.settings import Settings, load_settings
 from app.web import EXTENSION
 from tests.databases import create_postgres
 from tests.domain.client import Client
@@ -24,14 +24,14 @@ def settings(request: pytest.FixtureRequest, keys: Keys, tmp_path: Path) -> Sett
 
     The test client stands for a proxy, so that a test can be several clients.
     """
-    common = {"namespace": keys.namespace, "consumer": False, "trusted_proxies": "127.0.0.1"}
+    common = {"NAMESPACE": keys.namespace, "CONSUMER": "0", "TRUSTED_PROXIES": "127.0.0.1"}
     if request.param == "embedded":
         path = shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "test.db")
-        return Settings.model_validate(common | {"database_url": f"sqlite+aiosqlite:///{path}"})
+        return load_settings(common | {"DATABASE_URL": f"sqlite+aiosqlite:///{path}"})
     redis: RedisServer = request.getfixturevalue("redis_server")
     template: str = request.getfixturevalue("postgres_template")
     database_url = create_postgres(template, template=str(make_url(template).database))
-    return Settings.model_validate(common | {"redis_url": redis.url, "database_url": database_url})
+    return load_settings(common | {"REDIS_URL": redis.url, "DATABASE_URL": database_url})
 
 
 @pytest.fixture
