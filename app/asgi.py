@@ -2,7 +2,7 @@
 
 from app.factory import create_app
 from app.settings import load_settings
-from app.web.request_log import configure_logging
+from app.web.middleware.request_log import configure_logging
 
 settings = load_settings()
 configure_logging(settings.log_level)

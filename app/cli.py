@@ -21,17 +21,17 @@ from app.domain.users.models import ROLES
 from app.domain.users.service import set_roles_of
 from app.errors import AppError
 from app.factory import JOBS, check_redis_url, create_app
+from app.kit.client.errors import UNAVAILABLE
 from app.kit.telemetry import NoTelemetry
-from app.kit.unreachable import Unreachable
 from app.lifespan import consuming, open_resources, relaying
 from app.migrations import upgrade
 from app.server import BoundedConfig, configuration, serve_many, serve_one
 from app.settings import Reading, Settings, SettingsError, read_settings
 from app.settings_report import report, table
-from app.web.request_log import configure_logging
+from app.web.middleware.request_log import configure_logging
 
 READING = "app.cli.reading"
-REFUSED_OR_DOWN: tuple[type[Exception], ...] = (AppError, *Unreachable)
+REFUSED_OR_DOWN: tuple[type[Exception], ...] = (AppError, *UNAVAILABLE)
 logger = logging.getLogger(__name__)
 
 

@@ -15,33 +15,24 @@ from app.domain.articles import routes as articles
 from app.domain.articles import tasks as article_tasks
 from app.domain.users import routes as users
 from app.domain.users.lookups import UserLookups
-from app.kit.url import BadURL, parse_url
+from app.kit.client.url import BadURL, parse_url
 from app.lifespan import Jobs, consuming, open_resources, relaying
 from app.pages import routes as pages
 from app.settings import Settings, SettingsError
-from app.web import (
-    EXTENSION,
-    auth,
-    budget,
-    csrf,
-    events,
-    health,
-    limit_admin,
-    metrics,
-    problems,
-    rate_limit,
-    request_log,
-    security,
-    sessions,
-)
+from app.web import problems
+from app.web.context import EXTENSION
 from app.web.guard import guard_views
-from app.web.strict_json import StrictJSONProvider, StrictRequest
+from app.web.identity import auth, session_interface
+from app.web.limits import declare, enforce, subjects
+from app.web.middleware import csrf, deadline, request_log, security
+from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
+from app.web.routes import events, health, limits, metrics
 
 BLUEPRINTS = (
     users.blueprint,
     articles.blueprint,
     events.blueprint,
-    limit_admin.blueprint,
+    limits.blueprint,
     pages.blueprint,
     health.blueprint,
     metrics.blueprint,
@@ -70,7 +61,7 @@ def create_app(settings: Settings) -> Quart:
     app.url_map.converters["int"] = Identifier
     app.request_class = StrictRequest
     telemetry = metrics.PrometheusTelemetry(version=__version__)
-    app.extensions[metrics.EXTENSION] = telemetry
+    app.extensions[metrics.TELEMETRY_EXTENSION] = telemetry
     app.extensions[health.SCHEMA] = Schema(MIGRATIONS)
     _register_web(app, settings, telemetry)
     _register_schema(app)
@@ -102,12 +93,12 @@ def _register_web(app: Quart, settings: Settings, telemetry: metrics.PrometheusT
     """In the order in which they see a request; they see its answer in the opposite one."""
     request_log.register(app, telemetry)
     security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
-    budget.register(app, seconds=settings.redis_budget_ms / 1000)
+    deadline.register(app, seconds=settings.redis_budget_ms / 1000)
     problems.register(app)
     csrf.register(app)
-    rate_limit.register(app)
-    rate_limit.rate_limit(DEFAULT_LIMIT, key=rate_limit.by_principal, scope="default", algorithm="counter")(app)
-    sessions.register(app, is_production=settings.is_production)
+    enforce.register(app)
+    declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)
+    session_interface.register(app, is_production=settings.is_production)
     auth.register(app, UserLookups())
 
 

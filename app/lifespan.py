@@ -13,22 +13,22 @@ from redis.asyncio import Redis
 
 from app.db.database import Database
 from app.errors import Unavailable
-from app.kit.cache import Cache
-from app.kit.client import connect
-from app.kit.durability import warn_of_loss
-from app.kit.ending import end_tasks
+from app.kit.aio import end_tasks
+from app.kit.cache.cache import Cache
+from app.kit.client.checks import warn_if_not_durable
+from app.kit.client.connect import connect
+from app.kit.client.errors import UNAVAILABLE
 from app.kit.events.hub import Hub
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
-from app.kit.rate_limit import RateLimiter
-from app.kit.sessions import SessionStore
+from app.kit.limits.limiter import RateLimiter
+from app.kit.sessions.store import SessionStore
 from app.kit.supervisor import supervised
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.registry import Task
 from app.kit.tasks.schedule import Entry
+from app.kit.tasks.task import Task
 from app.kit.tasks.worker import Worker
 from app.kit.telemetry import Telemetry
-from app.kit.unreachable import Unreachable
 from app.outbox import Outbox
 from app.resources import Resources
 from app.settings import Settings
@@ -100,12 +100,12 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
             grace_seconds=settings.task_grace_seconds,
             connect_leases=_lease_client(settings),
             announce=announce,
-            outages=(*Unreachable, Unavailable),
+            outages=(*UNAVAILABLE, Unavailable),
             telemetry=resources.telemetry,
         )
 
     # Beside the start, not before it: a server that does not answer would hold it up.
-    warning = asyncio.create_task(warn_of_loss(resources.redis))
+    warning = asyncio.create_task(warn_if_not_durable(resources.redis))
     try:
         async with supervised("worker", make_worker, telemetry=resources.telemetry):
             yield

@@ -19,14 +19,14 @@ from redis.exceptions import RedisError
 from app.db.database import Database, WriteSession
 from app.db.outbox import OutboxRow, Waiting, claim_due, create_row, delete_rows, postpone_row
 from app.errors import Unavailable
-from app.kit.cache import Cache
+from app.kit.cache.cache import Cache
+from app.kit.client.errors import UNAVAILABLE
 from app.kit.events.event import validate_channel, validate_type
 from app.kit.events.publisher import MAX_PAYLOAD_BYTES, Publisher
-from app.kit.tasks.info import Call
+from app.kit.tasks.model import Call
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.registry import Task
+from app.kit.tasks.task import Task
 from app.kit.telemetry import NoTelemetry, Telemetry
-from app.kit.unreachable import Unreachable
 
 logger = logging.getLogger(__name__)
 Payload = TypeVar("Payload")
@@ -35,7 +35,7 @@ BATCH = 100
 # Handed over in memory between a commit and the relay. What does not fit is found in the table a little later.
 MOST_FRESH = 10_000
 LONGEST_PAUSE_SECONDS = 300.0
-DOWN: tuple[type[Exception], ...] = (*Unreachable, Unavailable)
+DOWN: tuple[type[Exception], ...] = (*UNAVAILABLE, Unavailable)
 
 
 class Event(msgspec.Struct, frozen=True, tag="event"):
@@ -98,7 +98,7 @@ class Outbox:
         self._relay_after_commit(session, event)
 
     def task(self, session: WriteSession, task: Task[Payload], payload: Payload, **options: Any) -> str:
-        """Enqueue after the commit; returns the task's id. `options` are fields of app.kit.tasks.info.Call."""
+        """Enqueue after the commit; returns the task's id. `options` are fields of app.kit.tasks.model.Call."""
         call = task.call(payload, **options)
         self._relay_after_commit(session, Submission(call))
         return call.id
@@ -195,7 +195,7 @@ class Outbox:
         """Raises only what stops the next row too. A row that is refused waits, longer each time, and is never lost."""
         try:
             await self._deliver(_decode(row.message))
-        except Unreachable:
+        except UNAVAILABLE:
             raise
         except Exception as error:
             pause = min(LONGEST_PAUSE_SECONDS, self._retry.total_seconds() * 2 ** min(row.attempts, 16))

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from redis.asyncio import Redis
 
 from app.db.database import Database
-from app.kit.cache import Cache
+from app.kit.cache.cache import Cache
 from app.kit.events.hub import Hub
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
-from app.kit.rate_limit import RateLimiter
-from app.kit.sessions import SessionStore
+from app.kit.limits.limiter import RateLimiter
+from app.kit.sessions.store import SessionStore
 from app.kit.tasks.queue import Queue
 from app.kit.telemetry import Telemetry
 from app.outbox import Outbox

@@ -16,7 +16,7 @@ from hypercorn.run import run
 from quart import Quart
 
 from app.settings import Settings
-from app.web import EXTENSION
+from app.web.context import EXTENSION
 
 CONFIG_FILE = Path(__file__).parent.parent / "hypercorn.toml"
 # A client that takes nothing for so long is gone: what was sent to it stays unacknowledged (RFC 5482). Linux alone

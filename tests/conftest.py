@@ -12,7 +12,7 @@ from quart.testing import QuartClient
 from redis.asyncio import Redis
 
 from app.factory import create_app
-from app.kit.client import connect
+from app.kit.client.connect import connect
 from app.kit.keys import Keys
 from app.settings import load_settings
 from tests.deployments import RedisCluster

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from app.kit.ending import end_tasks
+from app.kit.aio import end_tasks
 
 OK = b"+OK\r\n"
 # What a client of ours asks before its first command.

@@ -9,11 +9,11 @@ from quart import Quart
 from quart.testing import QuartClient
 
 from app.factory import DEFAULT_LIMIT, JOBS
-from app.kit.limit import Limit
+from app.kit.limits.limit import Limit
 from app.resources import Resources
-from app.web import EXTENSION
-from app.web.rate_limit import Exemption, RouteLimits, policy_for
-from app.web.route_limits import policy_for as nearest_policy
+from app.web.context import EXTENSION
+from app.web.limits.declare import Exemption, RouteLimits, policy_for
+from app.web.limits.declare import policy_for as nearest_policy
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
@@ -85,3 +85,27 @@ def test_modules_and_functions_can_be_read_at_a_sitting(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
             assert node.end_lineno - node.lineno < MOST_FUNCTION_LINES, f"{path.name}: {node.name}"
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """The public classes, functions and constants at the top of a module."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and not ast.unparse(node.value).startswith(("TypeVar(", "ParamSpec(")):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+
+
+def test_a_public_name_of_kit_and_web_has_one_meaning() -> None:
+    # What a module offers by convention: the factory registers middleware and blueprints.
+    conventional = {"logger", "register", "blueprint"}
+    places: dict[str, set[str]] = {}
+    for path in MODULES:
+        if path.relative_to(ROOT).parts[1] in ("kit", "web"):
+            for name in public_names(path):
+                places.setdefault(name, set()).add(str(path.relative_to(ROOT)))
+    assert len(places) > 100
+    shared = {name: found for name, found in places.items() if len(found) > 1 and not name.startswith("_")}
+    assert {name: found for name, found in shared.items() if name not in conventional} == {}

@@ -9,7 +9,7 @@ from quart.testing import QuartClient
 
 from app.domain.users.service import register_user
 from app.resources import Resources
-from app.web import EXTENSION
+from app.web.context import EXTENSION
 
 JSON = {"Content-Type": "application/json"}
 CREDENTIALS = ["X-Session-ID", "Authorization", "API-Key", "Cookie", "Last-Event-ID"]

@@ -10,11 +10,11 @@ import pytest
 from hypercorn.config import Config
 from pydantic_core import PydanticUndefined
 
-from app.kit.limit import LimitOptions
-from app.kit.memoize import memoize
+from app.kit.cache.memoize import memoize
+from app.kit.limits.limit import LimitOptions
 from app.settings import RedisParts, Settings
-from app.web.cache import cached_view
-from app.web.rate_limit import rate_limit
+from app.web.caching.cached_view import cached_view
+from app.web.limits.declare import rate_limit
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -15,11 +15,11 @@ from quart.testing import QuartClient
 
 from app.domain.articles.processing import Edit, process_article
 from app.factory import create_app
-from app.kit.session_codec import bucket_for, new_id
+from app.kit.sessions.record import bucket_for, new_id
 from app.migrations import upgrade
 from app.resources import Resources
 from app.settings import load_settings
-from app.web import EXTENSION
+from app.web.context import EXTENSION
 from tests.deployments import redis_cli
 from tests.faults.load import BUDGET_SECONDS, SLACK_SECONDS
 from tests.services import RedisServer, free_port

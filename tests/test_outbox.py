@@ -15,13 +15,14 @@ from sqlalchemy import func, select
 
 from app.db.database import Database
 from app.db.outbox import OutboxRow, create_row
-from app.kit.cache import MISS, Cache
-from app.kit.client import connect
+from app.kit.cache.cache import Cache
+from app.kit.cache.model import MISS
+from app.kit.client.connect import connect
 from app.kit.events.publisher import MAX_PAYLOAD_BYTES, Publisher
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.registry import task
+from app.kit.tasks.task import task
 from app.outbox import Outbox
 from tests.services import RedisServer
 from tests.waiting import eventually

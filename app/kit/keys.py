@@ -90,7 +90,7 @@ class Keys:
         return self.task_prefix(queue) + "stat"
 
     def task_record(self, queue: str, task_id: str) -> str:
-        """`task_id` is valid by app.kit.tasks.info.is_task_id()."""
+        """`task_id` is valid by app.kit.tasks.model.is_task_id()."""
         return f"{self.task_prefix(queue)}t:{task_id}"
 
     # Views of articles: without a TTL, because they wait for the database to take them.

@@ -1,4 +1,4 @@
-"""Lua scripts: loaded from lua/, run by EVALSHA, sent whole when the server does not know them."""
+"""Lua scripts: loaded from the block that calls them, run by EVALSHA, sent whole when the server does not know them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from app.kit.commands import REPEATABLE
+from app.kit.client.commands import REPEATABLE
 
 Argument = str | bytes | int | float
 
@@ -17,14 +17,17 @@ Argument = str | bytes | int | float
 @cache
 def _source(name: str) -> tuple[str, str]:
     """A script's text and its SHA-1, as EVALSHA wants it."""
-    text = resources.files("app.kit").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    block, script = name.split("/")
+    text = resources.files("app.kit").joinpath(block, "lua", f"{script}.lua").read_text(encoding="utf-8")
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 async def run_script(
     redis: Redis, name: str, *, keys: Sequence[str], args: Sequence[Argument], repeatable: bool = False
 ) -> Any:
-    """Run lua/NAME.lua atomically in one round trip; two when the server has lost its scripts (NOSCRIPT).
+    """Run app/kit/BLOCK/lua/SCRIPT.lua, whose `name` is BLOCK/SCRIPT, atomically.
+
+    One round trip; two when the server has lost its scripts (NOSCRIPT).
 
     EVAL sends only this script again: it did not run when EVALSHA answered NOSCRIPT. `repeatable` says that a
     second run with the same arguments does no harm, so that it may follow a reply that was lost.

@@ -9,7 +9,7 @@ from typing import Protocol
 from app.kit.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
-AGAIN_SECONDS = 1.0
+RESTART_SECONDS = 1.0
 
 
 class Job(Protocol):
@@ -22,12 +22,12 @@ class Job(Protocol):
 
 @asynccontextmanager
 async def supervised(
-    name: str, make: Callable[[], Job], *, telemetry: Telemetry, again_seconds: float = AGAIN_SECONDS
+    name: str, make: Callable[[], Job], *, telemetry: Telemetry, restart_seconds: float = RESTART_SECONDS
 ) -> AsyncIterator[None]:
     """Run a job for the duration of the block, and stop it at its end.
 
     One that ends by an error is a defect. It is logged and counted (`job_restarts`), and a new one begins after
-    `again_seconds`: a service that answers but has quietly stopped working would be worse.
+    `restart_seconds`: a service that answers but has quietly stopped working would be worse.
     """
     job, stopping = make(), asyncio.Event()
 
@@ -40,7 +40,7 @@ async def supervised(
                 logger.critical("%s ended by a defect, and begins again", name, exc_info=True)
                 telemetry.count("job_restarts", job=name)
             try:
-                await asyncio.wait_for(stopping.wait(), again_seconds)
+                await asyncio.wait_for(stopping.wait(), restart_seconds)
             except TimeoutError:
                 job = make()
 

@@ -4,7 +4,7 @@ from quart import Blueprint, Response, current_app, redirect, render_template, u
 from quart.typing import ResponseReturnValue
 from quart_schema import hide
 
-from app.web.rate_limit import exempt
+from app.web.limits.declare import exempt
 
 OPENAPI = "quartet_openapi"
 REASON = "the same page for everyone, made without a backend; it must also open while Redis is down"

@@ -22,7 +22,7 @@ IPV6_PREFIX = 64
 # One pair of a Forwarded element with the separator that follows it (RFC 7239, 4).
 _PAIR = re.compile(r'\s*([!#-\'*+.0-9A-Z^-z|~-]+)=("(?:[^"\\]|\\.)*"|[^\s"\\,;]*)\s*([,;]|$)', re.ASCII)
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -42,13 +42,13 @@ def network_of(text: str) -> str:
     return text if address is None else _network(address)
 
 
-def _network(address: Address) -> str:
+def _network(address: IPAddress) -> str:
     if address.version == 4:
         return str(address)
     return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
 
 
-def _client() -> Address:
+def _client() -> IPAddress:
     """Only the header that the proxies write is read: the other one would be the client's own."""
     networks = _networks(tuple(current_app.config.get(TRUSTED_PROXIES, ())))
     hops: int = current_app.config.get(TRUSTED_HOPS, 0)
@@ -58,7 +58,7 @@ def _client() -> Address:
     return _first_untrusted(peer, chain, networks=networks, hops=hops)
 
 
-def _first_untrusted(peer: Address, chain: Sequence[str], *, networks: tuple[Network, ...], hops: int) -> Address:
+def _first_untrusted(peer: IPAddress, chain: Sequence[str], *, networks: tuple[Network, ...], hops: int) -> IPAddress:
     """Walk from the peer towards the client for as long as the one who speaks is a trusted proxy.
 
     `chain` has the client first. What a trusted proxy could not name ends the walk at that proxy.
@@ -98,7 +98,7 @@ def _forwarded() -> list[str]:
     return elements if header else []
 
 
-def _parse(text: str) -> Address | None:
+def _parse(text: str) -> IPAddress | None:
     """An address with or without port and brackets; None for anything else. IPv4 mapped into IPv6 is IPv4."""
     host = text.strip()
     if host.startswith("["):

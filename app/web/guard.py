@@ -8,7 +8,11 @@ from quart import Quart, Response
 from quart_schema.validation import QUART_SCHEMA_REQUEST_ATTRIBUTE, DataSource
 
 from app.errors import NotFound
-from app.web import auth, cache, problems, rate_limit
+from app.web import problems
+from app.web.caching import cached_view
+from app.web.identity import auth
+from app.web.limits.declare import exempt
+from app.web.limits.enforce import enforce
 
 
 def guard_views(app: Quart) -> None:
@@ -21,7 +25,7 @@ def guard_views(app: Quart) -> None:
 
 
 def _static(view: Callable[..., Any]) -> Callable[..., Any]:
-    @rate_limit.exempt("files are the same for everyone, and cost no backend anything")
+    @exempt("files are the same for everyone, and cost no backend anything")
     @wraps(view)
     async def static(filename: str) -> Any:
         try:
@@ -40,10 +44,10 @@ def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
     async def guarded(**arguments: Any) -> Response:
         identity = await auth.identify()
         # The limiter comes before each refusal: guesses at credentials, and what is malformed, are requests too.
-        await rate_limit.enforce(view, identity.principal)
+        await enforce(view, identity.principal)
         if wants_json:
             problems.require_json()
         auth.authorize(view)
-        return await cache.answer(view, arguments)
+        return await cached_view.respond(view, arguments)
 
     return guarded

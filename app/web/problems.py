@@ -10,7 +10,7 @@ from quart_schema import RequestSchemaValidationError
 from werkzeug.exceptions import HTTPException
 
 from app.errors import AppError, BadRequest, Invalid, Unavailable, UnsupportedMediaType, root_cause
-from app.kit.unreachable import Unreachable
+from app.kit.client.errors import UNAVAILABLE
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -21,7 +21,7 @@ def register(app: Quart) -> None:
     app.register_error_handler(AppError, _from_app_error)
     app.register_error_handler(RequestSchemaValidationError, _from_validation)
     app.register_error_handler(HTTPException, _from_http_exception)
-    for unreachable in Unreachable:
+    for unreachable in UNAVAILABLE:
         app.register_error_handler(unreachable, _from_unreachable)
     app.register_error_handler(Exception, _from_defect)
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from quart import Response, request
 
 from app.errors import Invalid
-from app.web import resources
+from app.web.context import resources
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 

@@ -5,10 +5,10 @@ from typing import cast
 
 import uvloop
 
-from app.kit.client import connect
+from app.kit.client.connect import connect
 from app.kit.keys import Keys
-from app.kit.limit import Algorithm, Limit
-from app.kit.rate_limit import RateLimiter
+from app.kit.limits.limit import Algorithm, Limit
+from app.kit.limits.limiter import RateLimiter
 from bench.checks import AMOUNT, PERIODS, print_checks
 
 

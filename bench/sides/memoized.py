@@ -6,10 +6,10 @@ from typing import Any
 
 import uvloop
 
-from app.kit.cache import Cache
-from app.kit.client import connect
+from app.kit.cache.cache import Cache
+from app.kit.cache.memoize import memoize
+from app.kit.client.connect import connect
 from app.kit.keys import Keys
-from app.kit.memoize import memoize
 from bench.cached_calls import RECORDS, TTL_SECONDS, print_pages
 
 

@@ -4,7 +4,7 @@ import os
 
 import uvloop
 
-from app.kit.client import connect
+from app.kit.client.connect import connect
 from bench.gets import KEY, VALUE, print_gets
 
 

@@ -12,7 +12,7 @@ from app.factory import create_app
 from app.kit.keys import Keys
 from app.resources import Resources
 from app.settings import Settings, load_settings
-from app.web import EXTENSION
+from app.web.context import EXTENSION
 from tests.databases import create_postgres
 from tests.domain.client import Client
 from tests.services import RedisServer

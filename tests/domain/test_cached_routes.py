@@ -6,8 +6,8 @@ import re
 from quart import Quart, Response
 
 from app.resources import Resources
-from app.web.cache import ViewCache
-from app.web.policy import policy_of
+from app.web.caching.cached_view import ViewCache
+from app.web.route_policy import policy_of
 from tests.domain.client import Client
 
 # Their answers are streams, or differ from call to call.

@@ -8,7 +8,7 @@ from types import TracebackType
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.kit.budget import budget
+from app.kit.client.deadline import budget
 from app.kit.scripts import run_script
 
 BUDGET_SECONDS = 0.25
@@ -58,7 +58,7 @@ class Load:
             try:
                 with budget(BUDGET_SECONDS):
                     for key in (self._key, f"{self._key}:{number}"):
-                        self._check(await run_script(self._redis, "noop", keys=[key], args=[mine]), mine)
+                        self._check(await run_script(self._redis, "client/noop", keys=[key], args=[mine]), mine)
             except RedisError as error:
                 self.errors[type(error).__name__] += 1
             self.longest_seconds = max(self.longest_seconds, loop.time() - began)

@@ -13,11 +13,11 @@ from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app.kit.budget import budget
-from app.kit.client import client_stats, connect
+from app.kit.client.connect import client_stats, connect
+from app.kit.client.deadline import budget
+from app.kit.client.errors import UNAVAILABLE, CircuitOpen
 from app.kit.keys import Keys
 from app.kit.scripts import run_script
-from app.kit.unreachable import CircuitOpen, Unreachable
 from tests.deployments import RedisCluster, redis_cli
 from tests.fake_redis import OK, Answer, Last, array, bulk, fake_redis
 from tests.faults.load import BUDGET_SECONDS, SLACK_SECONDS, Load
@@ -158,7 +158,7 @@ async def test_a_node_that_dies_and_returns(own_cluster: RedisCluster, client: R
         answered = load.answered
         await eventually(lambda: load.answered > answered + 500, seconds=FAILOVER_SECONDS)
     assert load.wrong == 0
-    assert await run_script(client, "noop", keys=[keys.views()], args=["back"]) == b"back"
+    assert await run_script(client, "client/noop", keys=[keys.views()], args=["back"]) == b"back"
 
 
 def replication(node: RedisServer, field: str) -> str:
@@ -222,7 +222,7 @@ async def test_no_command_goes_past_the_budget(own_cluster: RedisCluster) -> Non
                 node.signal(signal.SIGSTOP)
             for _ in range(3):
                 began = loop.time()
-                with budget(BUDGET_SECONDS), pytest.raises(Unreachable):
+                with budget(BUDGET_SECONDS), pytest.raises(UNAVAILABLE):
                     await redis.execute_command(*command)
                 assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS, command
             for node in own_cluster.nodes:
@@ -234,7 +234,7 @@ async def answers(redis: Redis) -> bool:
     with budget(BUDGET_SECONDS):
         try:
             return await redis.get("no such key") is None
-        except Unreachable:
+        except UNAVAILABLE:
             return False
 
 
@@ -345,7 +345,7 @@ async def test_a_client_that_is_closed_stays_closed(own_cluster: RedisCluster) -
 async def test_a_wrong_password_is_said_at_once_and_may_be_put_right(own_cluster: RedisCluster) -> None:
     async with connected(own_cluster.url.replace("//", "//app:s3cret@")) as redis:
         for _ in range(5):
-            with budget(BUDGET_SECONDS), pytest.raises(Unreachable, match="WRONGPASS|invalid username-password"):
+            with budget(BUDGET_SECONDS), pytest.raises(UNAVAILABLE, match="WRONGPASS|invalid username-password"):
                 await redis.get("key")
         for node in own_cluster.nodes:
             redis_cli(node.port, "acl", "setuser", "app", "on", ">s3cret", "~*", "&*", "+@all")

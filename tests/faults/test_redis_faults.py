@@ -10,12 +10,12 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from app.kit.budget import budget
-from app.kit.client import client_stats, connect
-from app.kit.command_queue import SENDS
-from app.kit.commands import REPEATABLE
+from app.kit.client.commands import REPEATABLE
+from app.kit.client.connect import client_stats, connect
+from app.kit.client.deadline import budget
+from app.kit.client.errors import UNAVAILABLE, CircuitOpen, Refused
+from app.kit.client.pending import SENDS
 from app.kit.keys import Keys
-from app.kit.unreachable import CircuitOpen, Refused, Unreachable
 from tests.deployments import redis_cli
 from tests.fake_redis import GREETINGS, Last, fake_redis, read_command, serving
 from tests.faults.load import BUDGET_SECONDS, SLACK_SECONDS, Load
@@ -146,7 +146,7 @@ async def test_a_command_that_may_not_run_twice_is_not_sent_twice(own_server: Re
             try:
                 await client.incr("counter")
                 answered += 1
-            except Unreachable:
+            except UNAVAILABLE:
                 failed += 1
     total = int(await client.get("counter") or 0)
     assert answered <= total <= answered + failed
@@ -157,7 +157,7 @@ async def test_the_breaker_opens_and_a_closed_one_stays_out_of_the_way(own_serve
     assert await client.ping()
     assert client_stats(client)["server"]["breaker"] == "closed"
     own_server.kill()
-    with budget(BUDGET_SECONDS), pytest.raises(Unreachable):
+    with budget(BUDGET_SECONDS), pytest.raises(UNAVAILABLE):
         await client.get("x")
     await eventually(lambda: client_stats(client)["server"]["breaker"] == "open")
     own_server.start()
@@ -212,7 +212,7 @@ async def is_refused_at_once(client: Redis) -> bool:
     with budget(BUDGET_SECONDS):
         try:
             await client.get("x")
-        except Unreachable as error:
+        except UNAVAILABLE as error:
             return isinstance(error, CircuitOpen)
     return False
 
@@ -266,7 +266,7 @@ async def test_a_user_of_few_rights_finds_out_too(own_server: RedisServer) -> No
 async def test_a_user_without_the_rights_to_connect_is_told_at_once(own_server: RedisServer) -> None:
     redis_cli(own_server.port, "acl", "setuser", "few", "on", ">s3cret", "~*", "+@read", "+@write", "+ping")
     client = connect(own_server.url.replace("//", "//few:s3cret@"), name="few", timeout_seconds=30)
-    with pytest.raises(Unreachable, match="client"):
+    with pytest.raises(UNAVAILABLE, match="client"):
         await client.get("key")
     await client.aclose()
 
@@ -300,7 +300,7 @@ async def test_a_command_that_breaks_its_connection_stops_nobody_else(own_server
         await eventually(lambda: others.answered > 200)
         connects = client_stats(client)["server"]["connects"]
         innocent = asyncio.gather(*(client.set(f"key{number}", "x") for number in range(5)))
-        with pytest.raises(Unreachable):
+        with pytest.raises(UNAVAILABLE):
             await client.set("key", b"x" * (2 << 20))
         assert await innocent == [True] * 5
         assert client_stats(client)["server"]["connects"] - connects <= SENDS
@@ -318,7 +318,7 @@ async def test_a_transaction_waits_no_longer_than_its_budget(own_server: RedisSe
     own_server.signal(signal.SIGSTOP)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    with budget(BUDGET_SECONDS), pytest.raises(Unreachable):
+    with budget(BUDGET_SECONDS), pytest.raises(UNAVAILABLE):
         async with client.pipeline() as transaction:
             await transaction.watch("key")
     assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS
@@ -329,7 +329,7 @@ async def test_a_transaction_waits_no_longer_than_its_budget(own_server: RedisSe
             await transaction.watch("key")
             own_server.signal(signal.SIGSTOP)
             began = loop.time()
-            with pytest.raises(Unreachable):
+            with pytest.raises(UNAVAILABLE):
                 await transaction.get("key")
     assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS
     own_server.signal(signal.SIGCONT)
@@ -401,5 +401,5 @@ async def test_a_server_that_cannot_serve_now_is_unreachable_to_its_callers(refu
         client = connect(f"redis://127.0.0.1:{port}", name="refused", timeout_seconds=5)
         with pytest.raises(Refused, match=refusal):
             await client.set("key", "value")
-        assert issubclass(Refused, Unreachable)
+        assert issubclass(Refused, UNAVAILABLE)
         await client.aclose()

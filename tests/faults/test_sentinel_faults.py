@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from app.kit.budget import budget
-from app.kit.client import connect
+from app.kit.client.connect import connect
+from app.kit.client.deadline import budget
+from app.kit.client.errors import UNAVAILABLE
 from app.kit.keys import Keys
-from app.kit.unreachable import Unreachable
 from tests.deployments import SentinelDeployment, redis_cli
 from tests.fake_redis import Answer, array, bulk, fake_redis
 from tests.faults.load import BUDGET_SECONDS, SLACK_SECONDS, Load
@@ -62,7 +62,7 @@ async def fail_over(sentinels: SentinelDeployment, redis: Redis, keys: Keys) -> 
             try:
                 with budget(BUDGET_SECONDS):
                     return bool(await redis.set(keys.views(), "new"))
-            except Unreachable:
+            except UNAVAILABLE:
                 return False
 
         await eventually(written, seconds=15)
@@ -119,13 +119,13 @@ async def test_a_primary_that_is_down_is_not_named(redis_server: RedisServer) ->
         answer = sentinel("main", redis_server.port, epoch=1, flags="master,s_down")
         port = await stack.enter_async_context(fake_redis(answer))
         redis = await stack.enter_async_context(connected(f"redis+sentinel://127.0.0.1:{port}/main/0"))
-        with budget(BUDGET_SECONDS), pytest.raises(Unreachable) as caught:
+        with budget(BUDGET_SECONDS), pytest.raises(UNAVAILABLE) as caught:
             await redis.ping()
     assert "none knows a primary" in str(caught.value.__cause__)
 
 
 async def test_a_wrong_password_for_the_sentinels_is_said_at_once(sentinels: SentinelDeployment) -> None:
     async with connected(sentinels.url.replace("watching", "wrong")) as redis:
-        with pytest.raises(Unreachable, match="sentinels answer") as caught:
+        with pytest.raises(UNAVAILABLE, match="sentinels answer") as caught:
             await redis.ping()
     assert "WRONGPASS" in str(caught.value.__cause__) or "invalid username-password" in str(caught.value.__cause__)

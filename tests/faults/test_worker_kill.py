@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from app.kit.client import connect
+from app.kit.client.connect import connect
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.registry import task
+from app.kit.tasks.task import task
 from tests.faults.worker_process import kill, stay, work
-from tests.kit.task_worker import Counted, double, ended, in_state, info_of, working
+from tests.kit.tasks.task_worker import Counted, double, ended, in_state, info_of, working
 from tests.services import RedisServer, end
 from tests.waiting import eventually
 

@@ -5,11 +5,11 @@ import os
 import signal
 import sys
 
-from app.kit.client import connect
+from app.kit.client.connect import connect
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.registry import task
+from app.kit.tasks.task import task
 from app.kit.tasks.worker import Worker
 
 

@@ -34,13 +34,13 @@ async def test_a_job_that_ends_by_a_defect_begins_again_and_is_told_of(caplog: p
         return made[-1]
 
     with caplog.at_level(logging.CRITICAL):
-        async with supervised("worker", make, telemetry=NoTelemetry(), again_seconds=0.001):
+        async with supervised("worker", make, telemetry=NoTelemetry(), restart_seconds=0.001):
             await eventually(lambda: len(made) == 3 and made[-1].runs == 1)
     assert [record.levelname for record in caplog.records] == ["CRITICAL", "CRITICAL"]
 
 
 async def test_the_end_of_the_block_stops_a_job_that_waits_to_begin_again() -> None:
     job = Job(fails=True)
-    async with asyncio.timeout(5), supervised("worker", lambda: job, telemetry=NoTelemetry(), again_seconds=60):
+    async with asyncio.timeout(5), supervised("worker", lambda: job, telemetry=NoTelemetry(), restart_seconds=60):
         await eventually(lambda: job.runs == 1)
     assert job.runs == 1

@@ -17,9 +17,9 @@ from app.errors import Invalid
 from app.kit.events.hub import Hub
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
-from app.web import EXTENSION
+from app.web.context import EXTENSION
 from app.web.sse import event_stream, last_event_id
-from tests.kit.event_streams import Parser
+from tests.kit.events.event_streams import Parser
 from tests.services import free_port
 from tests.waiting import eventually
 

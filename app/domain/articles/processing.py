@@ -8,7 +8,7 @@ from app.domain.articles.extraction import extract
 from app.domain.articles.models import Article
 from app.domain.articles.tags import tags_of
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.registry import task
+from app.kit.tasks.task import task
 from app.resources import Resources
 
 

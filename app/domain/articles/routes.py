@@ -9,9 +9,10 @@ from app.domain.articles.schemas import ArticleList, ArticlePage, ArticleShown, 
 from app.domain.articles.tags import LIST_TAGS
 from app.domain.fields import Page
 from app.domain.users.service import user_tag
-from app.web import auth, resources
-from app.web.cache import cached_view
-from app.web.conditional import headers_of_304, is_unchanged
+from app.web.caching.cached_view import cached_view
+from app.web.caching.conditional import headers_of_304, is_unchanged
+from app.web.context import resources
+from app.web.identity import auth
 from app.web.links import link_to
 
 blueprint = Blueprint("articles", __name__, url_prefix="/api/v1")

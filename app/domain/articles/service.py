@@ -13,7 +13,7 @@ from app.domain.articles.views import count_view, forget_views
 from app.domain.fields import Page
 from app.domain.users.service import require_account
 from app.errors import Forbidden, NotFound, PreconditionFailed
-from app.kit.memoize import memoize
+from app.kit.cache.memoize import memoize
 from app.principal import Principal
 from app.resources import Resources
 

@@ -6,7 +6,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.domain.articles import store
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.registry import task
+from app.kit.tasks.task import task
 from app.resources import Resources
 
 BATCH = 500

@@ -9,8 +9,8 @@ from app.domain.users import store
 from app.domain.users.models import ApiKey
 from app.domain.users.service import key_tag, user_roles
 from app.errors import NotFound
+from app.kit.cache.memoize import memoize
 from app.kit.keys import digest
-from app.kit.memoize import memoize
 from app.principal import Principal
 from app.resources import Resources
 

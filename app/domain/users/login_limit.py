@@ -8,8 +8,8 @@ from app.domain.fields import LONGEST_EMAIL
 from app.domain.users.service import login_email
 from app.errors import BadRequest
 from app.principal import Principal
-from app.web.limit_subject import by_address
-from app.web.rate_limit import rate_limit
+from app.web.limits.declare import rate_limit
+from app.web.limits.subjects import by_address
 
 Bearer = TypeVar("Bearer")
 LIMIT = "5/minute"

@@ -1,11 +1,11 @@
 """What authentication asks of the accounts, for the factory to hand to it."""
 
 from app.domain.users import api_keys, service
-from app.web import resources
+from app.web.context import resources
 
 
 class UserLookups:
-    """app.web.auth.Lookups, answered from the running application's resources."""
+    """app.web.identity.auth.Lookups, answered from the running application's resources."""
 
     async def user_roles(self, user_id: int) -> frozenset[str] | None:
         return await service.user_roles(resources(), user_id)

@@ -31,11 +31,12 @@ from app.domain.users.schemas import (
 )
 from app.errors import NotFound
 from app.principal import Principal
-from app.web import auth, resources
 from app.web.client_address import client_address
-from app.web.limit_subject import by_principal
+from app.web.context import resources
+from app.web.identity import auth
+from app.web.limits.declare import rate_limit
+from app.web.limits.subjects import by_principal
 from app.web.links import link_to
-from app.web.rate_limit import rate_limit
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/v1")
 

@@ -9,8 +9,9 @@ from app.domain.users.models import User
 from app.domain.users.passwords import hash_password, is_outdated, verify_password
 from app.domain.users.schemas import Account
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized
-from app.kit.memoize import memoize
-from app.kit.sessions import SessionRecord, SessionsEnded
+from app.kit.cache.memoize import memoize
+from app.kit.sessions.record import SessionRecord
+from app.kit.sessions.store import SessionsEnded
 from app.principal import Principal
 from app.resources import Resources
 

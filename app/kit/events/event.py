@@ -87,7 +87,7 @@ def parse_position(stream_id: bytes) -> Position:
 
 
 def parse_message(channel: str, wire: bytes) -> Message:
-    """What event_publish.lua publishes: `id previous epoch payload`. Malformed otherwise."""
+    """What events/lua/publish.lua publishes: `id previous epoch payload`. Malformed otherwise."""
     try:
         stream_id, previous, epoch, payload = wire.split(b" ", 3)
         text = epoch.decode()

@@ -3,29 +3,29 @@
 import asyncio
 import secrets
 
-from app.kit.events.client import Client
+from app.kit.events.stream import Stream
 
-TURN_SECONDS = 14.0
+HEARTBEAT_SECONDS = 14.0
 SPOKES = 56
 
 
-class Wheel:
+class HeartbeatWheel:
     """Every client gets a heartbeat once a turn. Its spoke is drawn at random, so that not all beat at once."""
 
-    def __init__(self, *, turn_seconds: float = TURN_SECONDS) -> None:
+    def __init__(self, *, turn_seconds: float = HEARTBEAT_SECONDS) -> None:
         self._turn_seconds = turn_seconds
-        self._spokes: list[set[Client]] = [set() for _ in range(SPOKES)]
+        self._spokes: list[set[Stream]] = [set() for _ in range(SPOKES)]
 
-    def add(self, client: Client) -> None:
-        self._spokes[secrets.randbelow(SPOKES)].add(client)
+    def add(self, stream: Stream) -> None:
+        self._spokes[secrets.randbelow(SPOKES)].add(stream)
 
-    def discard(self, client: Client) -> None:
+    def discard(self, stream: Stream) -> None:
         for spoke in self._spokes:
-            spoke.discard(client)
+            spoke.discard(stream)
 
     async def run(self) -> None:
         while True:
             for spoke in self._spokes:
                 await asyncio.sleep(self._turn_seconds / SPOKES)
-                for client in spoke:
-                    client.beat()
+                for stream in spoke:
+                    stream.beat()

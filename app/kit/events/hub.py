@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 
 from redis.asyncio import Redis
 
-from app.kit.budget import start_budget
-from app.kit.ending import end_tasks, heed_cancellation
-from app.kit.events.client import MAX_BYTES, MAX_FRAMES, Client
+from app.kit.aio import end_tasks, raise_if_cancelled
+from app.kit.client.deadline import start_budget
+from app.kit.events.catch_up import CatchUp
 from app.kit.events.event import HISTORY_SECONDS, Cursor, validate_topic
 from app.kit.events.fanout import Fanout
-from app.kit.events.feed import Lost
-from app.kit.events.frames import HEARTBEAT, encode_retry
-from app.kit.events.heartbeat import TURN_SECONDS, Wheel
-from app.kit.events.join import Join
-from app.kit.events.replay import History
+from app.kit.events.heartbeat import HEARTBEAT_SECONDS, HeartbeatWheel
+from app.kit.events.history import History
+from app.kit.events.pubsub import CONNECTION_LOST
+from app.kit.events.sse import HEARTBEAT, encode_retry
+from app.kit.events.stream import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, Stream
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry, Telemetry
 
@@ -44,10 +44,10 @@ class Hub:
         keys: Keys,
         *,
         max_streams: int = 10_000,
-        max_frames: int = MAX_FRAMES,
-        max_bytes: int = MAX_BYTES,
+        max_frames: int = MAX_QUEUED_FRAMES,
+        max_bytes: int = MAX_QUEUED_BYTES,
         history_seconds: int = HISTORY_SECONDS,
-        heartbeat_seconds: float = TURN_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
         linger_seconds: float = LINGER_SECONDS,
         join_seconds: float = JOIN_SECONDS,
         telemetry: Telemetry | None = None,
@@ -55,12 +55,12 @@ class Hub:
         self._telemetry = telemetry or NoTelemetry()
         self._history = History(redis, keys, history_seconds=history_seconds)
         self._fanout = Fanout(redis, keys, self._history, telemetry=self._telemetry, linger_seconds=linger_seconds)
-        self._wheel = Wheel(turn_seconds=heartbeat_seconds)
+        self._wheel = HeartbeatWheel(turn_seconds=heartbeat_seconds)
         self._max_streams = max_streams
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._join_seconds = join_seconds
-        self._clients: set[Client] = set()
+        self._streams: set[Stream] = set()
         self._all_gone = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
@@ -68,7 +68,7 @@ class Hub:
     @property
     def streams(self) -> int:
         """How many are open."""
-        return len(self._clients)
+        return len(self._streams)
 
     async def start(self) -> None:
         """Begin to connect. Redis may be down: streams get what they ask for when it is back."""
@@ -83,25 +83,25 @@ class Hub:
         self.draining = True
         loop = asyncio.get_running_loop()
         began = loop.time()
-        clients = list(self._clients)
-        for number, client in enumerate(clients):
-            early = began + seconds * (1 - LAST_SHARE) * number / len(clients) - loop.time()
+        streams = list(self._streams)
+        for number, stream in enumerate(streams):
+            early = began + seconds * (1 - LAST_SHARE) * number / len(streams) - loop.time()
             if early > STEP_SECONDS:
                 await asyncio.sleep(early)
-            client.end()
+            stream.end()
         try:
             async with asyncio.timeout_at(began + seconds):
-                while self._clients:
+                while self._streams:
                     self._all_gone.clear()
                     await self._all_gone.wait()
         except TimeoutError:
-            logger.warning("%d event streams did not end in time", len(self._clients))
+            logger.warning("%d event streams did not end in time", len(self._streams))
 
     async def close(self) -> None:
         """End what is left at once, and disconnect."""
         self.draining = True
-        for client in self._clients:
-            client.end()
+        for stream in self._streams:
+            stream.end()
         tasks, self._tasks = self._tasks, []
         await end_tasks(tasks)
 
@@ -121,48 +121,50 @@ class Hub:
     async def _stream(
         self, names: list[str], cursor: Cursor | None, until: frozenset[str]
     ) -> AsyncGenerator[bytes, None]:
-        if self.draining or len(self._clients) >= self._max_streams:
+        if self.draining or len(self._streams) >= self._max_streams:
             # Never 429 or 503: those stop an EventSource for good, and this one shall come back, here or elsewhere.
             self._telemetry.count("events_streams_refused", reason="drain" if self.draining else "cap")
             yield encode_retry()
             return
-        # A stream outlives the patience of the request that opened it.
+        # A stream outlives the deadline of the request that opened it.
         start_budget(None)
-        client = Client(telemetry=self._telemetry, until=until, max_frames=self._max_frames, max_bytes=self._max_bytes)
-        self._enter(client)
-        topics = self._fanout.add(client, names)
+        stream = Stream(telemetry=self._telemetry, until=until, max_frames=self._max_frames, max_bytes=self._max_bytes)
+        self._enter(stream)
+        subscriptions = self._fanout.add(stream, names)
         try:
             # At once, so that the client knows that it is connected; and each has a pause of its own for later.
             yield HEARTBEAT + encode_retry()
-            join = Join(client, topics, cursor, fanout=self._fanout, history=self._history, telemetry=self._telemetry)
-            while client.cursor is None and not client.ended:
-                data = await self._step(join, client)
-                heed_cancellation()
+            catch_up = CatchUp(
+                stream, subscriptions, cursor, fanout=self._fanout, history=self._history, telemetry=self._telemetry
+            )
+            while stream.cursor is None and not stream.ended:
+                data = await self._step(catch_up, stream)
+                raise_if_cancelled()
                 if data:
                     yield data
-            while data := await client.take():
+            while data := await stream.take():
                 yield data
         finally:
-            self._fanout.discard(client, topics)
-            self._leave(client)
+            self._fanout.discard(stream, subscriptions)
+            self._leave(stream)
 
-    async def _step(self, join: Join, client: Client) -> bytes:
+    async def _step(self, catch_up: CatchUp, stream: Stream) -> bytes:
         try:
-            return await join.step(wait_seconds=self._join_seconds)
-        except Lost:
+            return await catch_up.step(wait_seconds=self._join_seconds)
+        except CONNECTION_LOST:
             # Fails open: the stream closes, and the client comes back with the id that it has.
             self._telemetry.count("events_streams_closed", reason="redis")
-            client.end()
+            stream.end()
             return b""
 
-    def _enter(self, client: Client) -> None:
-        self._clients.add(client)
-        self._wheel.add(client)
-        self._telemetry.gauge("events_streams", len(self._clients))
+    def _enter(self, stream: Stream) -> None:
+        self._streams.add(stream)
+        self._wheel.add(stream)
+        self._telemetry.gauge("events_streams", len(self._streams))
 
-    def _leave(self, client: Client) -> None:
-        self._clients.discard(client)
-        self._wheel.discard(client)
-        self._telemetry.gauge("events_streams", len(self._clients))
-        if not self._clients:
+    def _leave(self, stream: Stream) -> None:
+        self._streams.discard(stream)
+        self._wheel.discard(stream)
+        self._telemetry.gauge("events_streams", len(self._streams))
+        if not self._streams:
             self._all_gone.set()

@@ -40,14 +40,14 @@ class Publisher:
         """Publish `data` (what JSON can hold) and return the id. An `event_id` seen within the hour changes nothing.
 
         ValueError for a channel, a type or a size that is not allowed. Fails closed: a Redis that is down raises
-        app.kit.unreachable.Unreachable, and it is the caller (the outbox) who tries again, with the same `event_id`.
+        app.kit.client.errors.UNAVAILABLE, and it is the caller (the outbox) who tries again, with the same `event_id`.
         """
         payload = _encode(Event(validate_type(type), data, datetime.now(UTC), validate_channel(channel)))
         seen_seconds = CALLERS_ID_SECONDS if event_id else OWN_ID_SECONDS
         keys = self._keys
         published: bytes = await run_script(
             self._redis,
-            "event_publish",
+            "events/publish",
             keys=[
                 keys.event_seen(digest(event_id or secrets.token_hex(16))),
                 keys.event_epoch(),

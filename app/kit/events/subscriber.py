@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 import msgspec
 from redis.asyncio import Redis
 
-from app.kit.ending import end_tasks
+from app.kit.aio import end_tasks
 from app.kit.events.event import Event, Malformed, parse_message, validate_topic
-from app.kit.events.feed import Feed, Lost, Received, back_off
+from app.kit.events.pubsub import CONNECTION_LOST, PubSubConnection, Received, back_off
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry, Telemetry
 
@@ -69,21 +69,21 @@ class Subscriber:
     async def _listen(self) -> None:
         failures = 0
         while True:
-            feed = Feed(self._redis, self._keys)
+            pubsub = PubSubConnection(self._redis, self._keys)
             try:
-                await feed.open()
-                await feed.subscribe(self._patterns)
+                await pubsub.open()
+                await pubsub.subscribe(self._patterns)
                 while True:
-                    found = await feed.next()
+                    found = await pubsub.next()
                     failures = 0
                     if isinstance(found, Received):
                         await self._take(found)
-            except Lost as error:
+            except CONNECTION_LOST as error:
                 # Fails open: events published until the connection is back are missed, which the class says.
                 self._telemetry.count("events_feed_lost")
                 logger.warning("the subscriber's connection to redis ended: %r", error)
             finally:
-                await feed.close()
+                await pubsub.close()
             failures += 1
             await back_off(failures)
 

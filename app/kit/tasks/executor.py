@@ -10,9 +10,9 @@ from typing import Any
 
 from anyio import CapacityLimiter, to_process, to_thread
 
-from app.kit.tasks.claims import Claim, Report
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.registry import Task, Undecodable
+from app.kit.tasks.step import Claim, Report
+from app.kit.tasks.task import Task, Undecodable
 
 logger = logging.getLogger(__name__)
 
@@ -92,15 +92,15 @@ class Executor:
     async def _call(self, task: Task[Any], context: TaskContext, payload: Any, raw: bytes) -> Any:
         arguments = (context,) if task.payload_parameter is None else (context, payload)
         if task.mode == "loop":
-            async with _Deadline(task.timeout_seconds):
+            async with _AttemptTimeout(task.timeout_seconds):
                 return await task.function(*arguments)
         if task.mode == "thread":
-            async with self._threads, _Deadline(task.timeout_seconds):
+            async with self._threads, _AttemptTimeout(task.timeout_seconds):
                 return await to_thread.run_sync(
                     task.function, *arguments, abandon_on_cancel=True, limiter=self._thread_limiter
                 )
         where = (task.function.__module__, task.function.__qualname__)
-        async with self._processes, _Deadline(task.timeout_seconds):
+        async with self._processes, _AttemptTimeout(task.timeout_seconds):
             result, error = await to_process.run_sync(
                 _in_child, *where, raw, cancellable=True, limiter=self._process_limiter
             )
@@ -124,7 +124,7 @@ class TimedOut(Exception):
     """The attempt took longer than its task allows."""
 
 
-class _Deadline:
+class _AttemptTimeout:
     """asyncio.timeout() whose own expiry differs from a TimeoutError that the task raises."""
 
     __slots__ = ("_seconds", "_timeout")

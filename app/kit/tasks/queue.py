@@ -8,19 +8,19 @@ from redis.asyncio import Redis
 
 from app.kit.keys import Keys, digest
 from app.kit.scripts import Argument, run_script
-from app.kit.tasks.info import Call, Depth, Priority, Receipt, TaskInfo, is_task_id
-from app.kit.tasks.registry import Task
+from app.kit.tasks.model import Call, Depth, Priority, Receipt, TaskInfo, is_task_id
+from app.kit.tasks.task import Task
 
 Payload = TypeVar("Payload")
 
 # Tasks in one script call: what it holds the server for stays below a few milliseconds.
-BATCH = 500
+SUBMIT_BATCH = 500
 # How long a task that was aborted while it waited stays readable.
 KEEP_ABORTED_SECONDS = 3600
 
 
 class Queue:
-    """One queue by name. While Redis is down every call raises app.kit.unreachable.Unreachable: nothing is accepted
+    """One queue by name. While Redis is down every call raises app.kit.client.errors.UNAVAILABLE: nothing is accepted
     that could get lost.
     """
 
@@ -53,10 +53,10 @@ class Queue:
     async def submit(self, calls: Sequence[Call]) -> list[Receipt]:
         """Enqueue in bulk, a round trip for each 500. May be repeated after an error: a known id is a no-op."""
         receipts: list[Receipt] = []
-        for start in range(0, len(calls), BATCH):
-            batch = calls[start : start + BATCH]
+        for start in range(0, len(calls), SUBMIT_BATCH):
+            batch = calls[start : start + SUBMIT_BATCH]
             arguments = [argument for call in batch for argument in _arguments(call)]
-            reply = await self.run("task_enqueue", *arguments, repeatable=True)
+            reply = await self.run("tasks/enqueue", *arguments, repeatable=True)
             pairs = zip(reply[::2], reply[1::2], strict=True)
             receipts += [Receipt(id.decode(), position if position >= 0 else None) for id, position in pairs]
         return receipts
@@ -76,10 +76,10 @@ class Queue:
         """
         if not is_task_id(task_id):
             return False
-        return bool(await self.run("task_abort", task_id, int(KEEP_ABORTED_SECONDS * 1000), repeatable=True))
+        return bool(await self.run("tasks/abort", task_id, int(KEEP_ABORTED_SECONDS * 1000), repeatable=True))
 
     async def depth(self) -> Depth:
-        sizes = await self.run("task_depth", repeatable=True)
+        sizes = await self.run("tasks/depth", repeatable=True)
         high, normal, low, scheduled, running, dead, oldest_ms = sizes
         return Depth(
             high=high,
@@ -108,11 +108,11 @@ class Queue:
 
         One whose unique key another task holds stays dead.
         """
-        return await self._each_dead("task_requeue", task_id)
+        return await self._each_dead("tasks/requeue", task_id)
 
     async def purge(self, task_id: str | None = None) -> int:
         """Forget one dead letter, or all; returns how many."""
-        return await self._each_dead("task_purge", task_id)
+        return await self._each_dead("tasks/purge", task_id)
 
     async def run(self, script: str, *args: Argument, repeatable: bool = False) -> Any:
         """Run one of the task scripts on this queue's places."""
@@ -124,7 +124,7 @@ class Queue:
         ids: Any = [task_id] if task_id is not None and is_task_id(task_id) else []
         if task_id is None:
             ids = await self.redis.zrange(self.keys.task_dead(self.name), 0, -1)
-        batches = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
+        batches = [ids[start : start + SUBMIT_BATCH] for start in range(0, len(ids), SUBMIT_BATCH)]
         return sum([await self.run(script, *batch) for batch in batches])
 
 

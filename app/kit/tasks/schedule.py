@@ -10,13 +10,13 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from app.kit.tasks.info import Call, Priority
+from app.kit.tasks.model import Call, Priority
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.registry import Task
+from app.kit.tasks.task import Task
 from app.kit.telemetry import Telemetry
 
 # How often the next ticks are written again, should Redis have lost them, and how soon after it did not answer.
-REFRESH_SECONDS = 60.0
+SCHEDULE_REFRESH_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 # The 29th of February may be eight years away (2096, 2104).
 DAYS_AHEAD = 8 * 366
@@ -125,7 +125,7 @@ class Scheduler:
         while self._entries:
             now = time.time()
             ticks = [entry.next_after(now) for entry in self._entries]
-            pause = min(REFRESH_SECONDS, max(0.001, min(ticks) - now))
+            pause = min(SCHEDULE_REFRESH_SECONDS, max(0.001, min(ticks) - now))
             try:
                 await self._queue.submit([entry.call(tick) for entry, tick in zip(self._entries, ticks, strict=True)])
             except RedisError:

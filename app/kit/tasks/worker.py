@@ -11,22 +11,22 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.kit.tasks.announce import Announce, Announcer
-from app.kit.tasks.claims import Answer, Claimer, Report
-from app.kit.tasks.crew import Crew
+from app.kit.client.errors import UNAVAILABLE
 from app.kit.tasks.executor import Executor
-from app.kit.tasks.lease import Leases
+from app.kit.tasks.leases import Leases
+from app.kit.tasks.progress import Announce, Announcer
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.registry import Task
+from app.kit.tasks.running import RunningTasks
 from app.kit.tasks.schedule import Entry, Scheduler
-from app.kit.tasks.wake import Wake
+from app.kit.tasks.step import Report, Stepper, StepReply
+from app.kit.tasks.task import Task
+from app.kit.tasks.wakeup import Wakeup
 from app.kit.telemetry import NoTelemetry, Telemetry
-from app.kit.unreachable import Unreachable
 
 # How long cancelled tasks may clean up, and for how long the last reports and announcements are tried.
 CLEANUP_SECONDS = 1.0
 LAST_SECONDS = 2.0
-BACKOFF_SECONDS = (0.05, 1.0)
+STEP_BACKOFF_SECONDS = (0.05, 1.0)
 
 
 @dataclass(eq=False)
@@ -58,7 +58,7 @@ class Worker:
     blocking: Redis | None = None
     connect_leases: Callable[[], Redis] | None = None
     announce: Announce | None = None
-    outages: tuple[type[Exception], ...] = Unreachable
+    outages: tuple[type[Exception], ...] = UNAVAILABLE
     telemetry: Telemetry = field(default_factory=NoTelemetry)
 
     def __post_init__(self) -> None:
@@ -66,17 +66,19 @@ class Worker:
         self._executor = Executor(self.tasks, threads=self.threads, processes=self.processes, outages=self.outages)
         self._scheduler = Scheduler(queue, self.schedule, telemetry=telemetry)
         self._announcer = Announcer(self.announce, telemetry=telemetry)
-        self._wake = Wake(self.blocking or queue.redis, queue, seconds=self.idle_seconds, telemetry=telemetry)
-        self._crew = Crew(self._executor, resources=self.resources, changed=self._wake.nudge, telemetry=telemetry)
+        self._wakeup = Wakeup(self.blocking or queue.redis, queue, seconds=self.idle_seconds, telemetry=telemetry)
+        self._running = RunningTasks(
+            self._executor, resources=self.resources, changed=self._wakeup.nudge, telemetry=telemetry
+        )
         self._leases = Leases(
             queue,
             lease_seconds=self.lease_seconds,
             stall_seconds=self.stall_seconds,
             connect=self.connect_leases,
-            lost=self._crew.lose,
+            lost=self._running.lose,
             telemetry=telemetry,
         )
-        self._claimer = Claimer(
+        self._stepper = Stepper(
             queue,
             uuid.uuid4().hex,
             lease_seconds=self.lease_seconds,
@@ -90,7 +92,7 @@ class Worker:
     def stop(self) -> None:
         """Claim no more; run() then returns within the grace and a few seconds. Call it from the loop's thread."""
         self._stopping = True
-        self._wake.nudge()
+        self._wakeup.nudge()
 
     async def run(self) -> None:
         """Serve until stop(). What is unfinished then, or when this is cancelled, goes back, no attempt spent."""
@@ -99,7 +101,7 @@ class Worker:
             tasks = [group.create_task(companion) for companion in companions]
             try:
                 while not self._stopping:
-                    await self._turn(limit=self.concurrency - len(self._crew), seconds=self.idle_seconds)
+                    await self._turn(limit=self.concurrency - len(self._running), seconds=self.idle_seconds)
                 await self._drain()
             finally:
                 await self._close()
@@ -108,58 +110,58 @@ class Worker:
 
     async def _turn(self, *, limit: int, seconds: float) -> None:
         """Step, dispatch, and wait until there is something to do again, `seconds` at most."""
-        self._wake.clear()
+        self._wakeup.clear()
         try:
-            answer = await self._step(limit=limit)
+            reply = await self._step(limit=limit)
         except RedisError:
             # Fails towards waiting: nothing is claimed, and the reports are kept until Redis takes them.
             self.telemetry.count("task_step_errors")
             self._failures += 1
-            first, most = BACKOFF_SECONDS
+            first, most = STEP_BACKOFF_SECONDS
             await asyncio.sleep(random.uniform(0, min(most, first * 2 ** min(self._failures, 10))))  # noqa: S311
             return
         self._failures = 0
-        if limit > 0 and len(self._crew) < self.concurrency:
+        if limit > 0 and len(self._running) < self.concurrency:
             # All that is ready has been claimed: a token in the wake list, or the clock, says when there is more.
-            self._wake.listen()
-            if answer.next_seconds is not None:
-                seconds = min(seconds, answer.next_seconds)
+            self._wakeup.listen()
+            if reply.next_seconds is not None:
+                seconds = min(seconds, reply.next_seconds)
         if seconds > 0:
-            await self._wake.wait(seconds)
+            await self._wakeup.wait(seconds)
 
-    async def _step(self, *, limit: int) -> Answer:
-        reports = self._crew.take_reports()
+    async def _step(self, *, limit: int) -> StepReply:
+        reports = self._running.take_reports()
         try:
-            answer = await self._claimer.step(reports, limit=limit)
+            reply = await self._stepper.step(reports, limit=limit)
         except BaseException:
             # What was applied although the answer is lost is refused by its token when it comes again.
-            self._crew.keep_reports(reports)
+            self._running.keep_reports(reports)
             raise
-        self._settle(reports, answer)
-        self._crew.abort(answer.aborts)
-        for claim in answer.claims:
+        self._settle(reports, reply)
+        self._running.abort(reply.aborts)
+        for claim in reply.claims:
             self._leases.hold(claim)
-            self._crew.start(claim)
+            self._running.start(claim)
             if self._executor.has_events(claim.name):
                 self._announcer.follow(claim.token)
-        self._count(answer)
-        return answer
+        self._count(reply)
+        return reply
 
-    def _settle(self, reports: Iterable[Report], answer: Answer) -> None:
+    def _settle(self, reports: Iterable[Report], reply: StepReply) -> None:
         """The queue has decided on these reports."""
-        refused = set(answer.fenced)
+        refused = set(reply.fenced)
         for report in reports:
             if report.kind != "progress":
                 self._leases.drop(report.token)
             self._announcer.tell(report, refused=report.id in refused)
 
-    def _count(self, answer: Answer) -> None:
-        for place, size in zip(("high", "normal", "low", "scheduled", "running", "dead"), answer.depth, strict=True):
+    def _count(self, reply: StepReply) -> None:
+        for place, size in zip(("high", "normal", "low", "scheduled", "running", "dead"), reply.depth, strict=True):
             self.telemetry.gauge("task_queue_depth", size, place=place)
         for name, amount in (
-            ("task_reports_refused", len(answer.fenced)),
-            ("task_worker_deaths", answer.died),
-            ("task_poisoned", answer.buried),
+            ("task_reports_refused", len(reply.fenced)),
+            ("task_worker_deaths", reply.died),
+            ("task_poisoned", reply.buried),
         ):
             if amount:
                 self.telemetry.count(name, amount)
@@ -168,13 +170,13 @@ class Worker:
         """Let what runs finish within the grace; claim nothing."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.grace_seconds
-        while len(self._crew) and loop.time() < deadline:
+        while len(self._running) and loop.time() < deadline:
             await self._turn(limit=0, seconds=min(self.idle_seconds, deadline - loop.time()))
 
     async def _close(self) -> None:
         """Give back what still runs. What does not end even when cancelled keeps its lease until that ends."""
-        await self._crew.release(CLEANUP_SECONDS)
-        await self._wake.close()
+        await self._running.release(CLEANUP_SECONDS)
+        await self._wakeup.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_SECONDS):
                 await self._report_last()
@@ -187,6 +189,6 @@ class Worker:
             except RedisError:
                 # Fails towards running twice: the leases end, and other workers take the tasks over.
                 self.telemetry.count("task_step_errors")
-                await asyncio.sleep(BACKOFF_SECONDS[0])
+                await asyncio.sleep(STEP_BACKOFF_SECONDS[0])
             else:
                 return

@@ -1,0 +1,81 @@
+"""What asyncio lacks: tasks that end for certain, several run side by side, and backoff with jitter."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Collection, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# asyncio.wait_for before Python 3.12, which redis-py calls, loses a cancellation that comes with its result: one is
+# repeated until the task has ended.
+RECANCEL_SECONDS = 0.1
+
+
+def backoff_seconds(attempt: int, *, first_seconds: float, longest_seconds: float) -> float:
+    """A random delay before attempt `attempt` + 1: up to `first_seconds` after attempt 1, doubled with each, capped.
+
+    Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015).
+    """
+    ceiling = min(longest_seconds, first_seconds * 2.0 ** min(attempt - 1, 64))
+    return random.uniform(0, ceiling)  # noqa: S311  jitter, no secret
+
+
+class Backoff:
+    """The delays between the attempts at one thing that fails in a row."""
+
+    __slots__ = ("_attempts", "_first_seconds", "_longest_seconds")
+
+    def __init__(self, *, first_seconds: float, longest_seconds: float) -> None:
+        self._first_seconds = first_seconds
+        self._longest_seconds = longest_seconds
+        self._attempts = 0
+
+    def reset(self) -> None:
+        """It has succeeded: the next delay is a short one."""
+        self._attempts = 0
+
+    async def wait(self) -> None:
+        """Sleep before the next attempt."""
+        self._attempts += 1
+        delay = backoff_seconds(
+            self._attempts, first_seconds=self._first_seconds, longest_seconds=self._longest_seconds
+        )
+        await asyncio.sleep(delay)
+
+
+@asynccontextmanager
+async def side_by_side(*runs: Coroutine[Any, Any, T]) -> AsyncIterator[list[asyncio.Task[T]]]:
+    """Run coroutines at once for the duration of the block, as tasks in their order; at its end all have ended.
+
+    For the first of several answers: wait for as many as it takes, and leave the block.
+    """
+    tasks = [asyncio.create_task(run) for run in runs]
+    try:
+        yield tasks
+    finally:
+        await end_tasks(tasks)
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, again and again, until all have ended, whatever they end with and whoever cancels the caller."""
+    interrupted = False
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        try:
+            await asyncio.wait(pending, timeout=RECANCEL_SECONDS)
+        except asyncio.CancelledError:
+            interrupted = True
+    # Retrieves what they raised, of which asyncio would complain otherwise.
+    await asyncio.gather(*tasks, return_exceptions=True)
+    if interrupted:
+        raise asyncio.CancelledError
+
+
+def raise_if_cancelled() -> None:
+    """Raise the CancelledError that the running task should have had, for a task that is cancelled only once."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -1,0 +1,168 @@
+"""Cache entries, their leases and the versions of tags, as they stand in Redis.
+
+An entry counts only while each of its tags has the version that it had before the entry's value was computed. So
+one UNLINK of a tag ends all its entries, however many, and a tag that is lost ends them too.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+
+from app.kit.cache.entry import LookupResult, StoredEntry, Versions, decode_entry, encode_entry
+from app.kit.keys import Keys
+from app.kit.scripts import Argument, run_script
+
+
+class Version(NamedTuple):
+    """A tag's version, and its age by the clock of the server that made it."""
+
+    text: bytes
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAttempt:
+    """What came of asking for a lease. Neither granted nor a new entry found: another holds it."""
+
+    granted: bool
+    found: LookupResult | None
+    versions: Mapping[str, Version]
+
+
+class Entries:
+    """Reads and writes entries. Entries and tags are named by digests; values are bytes; times are in ms."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, max_bytes: int, margin_ms: int) -> None:
+        """An entry of more than `max_bytes` is taken for corrupt. A tag outlives its entries by `margin_ms`."""
+        self._redis = redis
+        self._keys = keys
+        self._max_bytes = max_bytes
+        self._margin_ms = margin_ms
+        self._clustered = isinstance(redis, RedisCluster)
+
+    def fits(self, value: bytes) -> bool:
+        return len(value) <= self._max_bytes
+
+    async def read(self, entries: Sequence[str], *, tags: Sequence[str], graced: bool) -> list[LookupResult]:
+        """What stands under each entry's key. One round trip where `tags` are all that the entries have, else two.
+
+        An entry that lacks one of `tags` is invalid. `graced` says that entries may be in their grace: then their
+        time left is asked for at once.
+        """
+        names = [self._keys.cache_entry(entry) for entry in entries]
+        asked = names + [self._keys.cache_tag(tag) for tag in tags]
+        left: list[int] | None = None
+        if graced:
+            answers: list[Any] = await asyncio.gather(self._values(asked), *map(self._redis.pttl, names))
+            values, left = answers[0], answers[1:]
+        else:
+            values = await self._values(asked)
+        stored_entries = [self._open(raw) for raw in values[: len(names)]]
+        versions: Versions = dict(zip(tags, values[len(names) :], strict=True))
+        heads = [stored_entry.head for stored_entry in stored_entries if stored_entry and stored_entry.head]
+        if not all(versions.keys() >= head.versions.keys() for head in heads):
+            versions = await self._complete(dict(versions), stored_entries)
+        if left is None and any(head.grace_ms for head in heads):
+            left = await asyncio.gather(*map(self._redis.pttl, names))
+        return [
+            stored_entry.validate(versions=versions, required=tags, left_ms=left_ms)
+            if stored_entry
+            else LookupResult("absent")
+            for stored_entry, left_ms in zip(stored_entries, left or [0] * len(names), strict=True)
+        ]
+
+    async def attempt(
+        self, entry: str, *, token: str, lease_ms: int, seen: bytes, tags: Sequence[str], life_ms: int
+    ) -> LeaseAttempt:
+        """Ask for the entry's lease, and for the versions of `tags` as they are before anything is computed.
+
+        `seen` is the mark of what was found to be of no use; an entry with another mark is handed back instead.
+        """
+        names = [self._keys.cache_entry(entry), self._keys.cache_lease(entry)]
+        reply, *replies = await asyncio.gather(
+            run_script(self._redis, "cache/lease", keys=names, args=[token, lease_ms, seen], repeatable=True),
+            *self._tag_scripts(tags, token=token, life_ms=life_ms),
+        )
+        versions = dict(zip(tags, map(_version, replies), strict=True))
+        if len(reply) == 1:
+            return LeaseAttempt(bool(reply[0]), None, versions)
+        _, raw, left_ms = reply
+        stored_entry = decode_entry(raw, max_bytes=self._max_bytes)
+        known = await self._complete({tag: version.text for tag, version in versions.items()}, [stored_entry])
+        return LeaseAttempt(False, stored_entry.validate(versions=known, required=tags, left_ms=left_ms), versions)
+
+    async def versions(self, tags: Sequence[str], *, token: str, life_ms: int) -> dict[str, Version]:
+        """The version of each tag, asked in one tick. A tag that has none gets one, to live as long as `life_ms`."""
+        replies = await asyncio.gather(*self._tag_scripts(tags, token=token, life_ms=life_ms))
+        return dict(zip(tags, map(_version, replies), strict=True))
+
+    async def store(
+        self, entry: str, value: bytes, *, token: str, held: bool, life_ms: int, grace_ms: int, versions: Versions
+    ) -> bool:
+        """Write an entry that lives for `life_ms`, its grace included.
+
+        With `held` it is written only while the token has the lease: False says that a late writer was fenced out.
+        Without, whoever holds the lease loses it, and so cannot write over this.
+        """
+        names = [self._keys.cache_entry(entry), self._keys.cache_lease(entry)]
+        sealed = encode_entry(value, token=token, grace_ms=grace_ms, versions=versions)
+        written, *_ = await asyncio.gather(
+            run_script(self._redis, "cache/store", keys=names, args=[token if held else "", sealed, life_ms]),
+            *(self._redis.pexpire(self._keys.cache_tag(tag), life_ms + self._margin_ms, gt=True) for tag in versions),
+        )
+        return bool(written)
+
+    async def renew(self, entry: str, *, token: str, lease_ms: int) -> bool:
+        """Hold the lease for `lease_ms` from now; 0 gives it up. False: it is no longer the token's."""
+        names = [self._keys.cache_lease(entry)]
+        return bool(await run_script(self._redis, "cache/renew", keys=names, args=[token, lease_ms], repeatable=True))
+
+    async def delete(self, entries: Iterable[str]) -> None:
+        """Delete entries, and the leases of those who compute them now: what they write is fenced out."""
+        pairs = [(self._keys.cache_entry(entry), self._keys.cache_lease(entry)) for entry in entries]
+        await asyncio.gather(*(self._unlink(*pair) for pair in pairs))
+
+    async def invalidate(self, tags: Iterable[str]) -> None:
+        """End every entry of these tags: one UNLINK a tag, all in one tick, because each lives in a slot of its own."""
+        await asyncio.gather(*(self._unlink(self._keys.cache_tag(tag)) for tag in tags))
+
+    def _values(self, names: Sequence[str]) -> Coroutine[Any, Any, list[bytes | None]]:
+        """The strings under these names, in one round trip; None for a key that is missing or of another type."""
+        if names and (not self._clustered or len(names) == 1):
+            return self._redis.execute_command("MGET", *names)
+        return self._one_by_one(names)
+
+    async def _one_by_one(self, names: Sequence[str]) -> list[bytes | None]:
+        # The names live in many slots: one command each, in one tick, which is one batch a node.
+        found = await asyncio.gather(*(self._redis.execute_command("MGET", name) for name in names))
+        return [cast(bytes | None, value) for [value] in found]
+
+    def _tag_scripts(self, tags: Sequence[str], *, token: str, life_ms: int) -> list[Awaitable[Any]]:
+        args: list[Argument] = [token, life_ms + self._margin_ms]
+        names = [self._keys.cache_tag(tag) for tag in tags]
+        return [run_script(self._redis, "cache/tag", keys=[name], args=args, repeatable=True) for name in names]
+
+    async def _unlink(self, *names: str) -> None:
+        """Keys of one slot. The cluster client's own unlink() goes past the automatic pipeline, slot by slot."""
+        await self._redis.execute_command("UNLINK", *names)
+
+    async def _complete(self, known: dict[str, bytes | None], stored_entries: Sequence[StoredEntry | None]) -> Versions:
+        """`known`, and the versions of those tags that only the entries name."""
+        if missing := [
+            *{tag for stored_entry in stored_entries if stored_entry for tag in stored_entry.tags if tag not in known}
+        ]:
+            values = await self._values([self._keys.cache_tag(tag) for tag in missing])
+            known.update(zip(missing, values, strict=True))
+        return known
+
+    def _open(self, raw: bytes | None) -> StoredEntry | None:
+        return None if raw is None else decode_entry(raw, max_bytes=self._max_bytes)
+
+
+def _version(reply: tuple[bytes, bytes]) -> Version:
+    text, age_us = reply
+    return Version(text, int(age_us) / 1e6)

@@ -1,0 +1,1 @@
+"""One asynchronous client for every deployment of Redis: embedded, server, Sentinel, Cluster."""

@@ -1,0 +1,39 @@
+"""A circuit breaker: after a few failures in a row nobody waits, until the server has answered again."""
+
+from typing import Literal
+
+FAILURES_TO_OPEN = 3
+
+
+class Breaker:
+    """Counts failures in a row. Whoever reconnects is the probe: after it one more failure opens the circuit again."""
+
+    __slots__ = ("_failures", "last_error", "opened")
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self.opened = 0
+        self.last_error: Exception | None = None
+        """Why it failed last."""
+
+    @property
+    def state(self) -> Literal["closed", "open"]:
+        return "open" if self._failures >= FAILURES_TO_OPEN else "closed"
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether its last word was none of failure."""
+        return self._failures == 0
+
+    def failed(self, error: Exception | None) -> None:
+        self._failures += 1
+        self.last_error = error or self.last_error
+        if self._failures == FAILURES_TO_OPEN:
+            self.opened += 1
+
+    def probed(self) -> None:
+        """The server is there again; whether it serves, the next command will tell."""
+        self._failures = min(self._failures, FAILURES_TO_OPEN - 1)
+
+    def succeeded(self) -> None:
+        self._failures = 0

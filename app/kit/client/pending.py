@@ -1,0 +1,112 @@
+"""The commands of one pipeline that wait to be sent, in order."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+BATCH_COMMANDS = 512
+BATCH_BYTES = 256 * 1024
+# How often a command is sent at most. One that breaks each connection it goes over would break the next ones, too.
+SENDS = 3
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a pipeline has done since it was made."""
+
+    commands: int = 0
+    batches: int = 0
+    replies: int = 0
+    connects: int = 0
+    connect_failures: int = 0
+    breaks: int = 0
+    repeats: int = 0
+    timeouts: int = 0
+    refused: int = 0
+    stalls: int = 0
+
+
+class Command:
+    """One command under way: its bytes, its caller's future, and until when (loop time) the caller waits."""
+
+    __slots__ = ("deadline", "future", "refused", "repeatable", "replies", "replies_due", "sends", "wire")
+
+    def __init__(
+        self, wire: bytes, future: asyncio.Future[Any], deadline: float, *, repeatable: bool, replies: int = 1
+    ) -> None:
+        """`replies`: how many `wire` brings. The last one is the answer."""
+        self.wire = wire
+        self.replies = self.replies_due = replies
+        self.future = future
+        self.deadline = deadline
+        self.repeatable = repeatable
+        self.sends = 0
+        # Set where the server has said that it did not run it.
+        self.refused: Exception | None = None
+
+    @property
+    def is_last_try(self) -> bool:
+        return self.sends == SENDS
+
+    def answer(self, reply: Any) -> None:
+        """Give the caller the reply, or the error that it is. A caller that has gone gets nothing."""
+        if self.future.done():
+            return
+        if isinstance(reply, Exception):
+            self.future.set_exception(reply)
+        else:
+            self.future.set_result(reply)
+
+
+class PendingCommands:
+    """What is not under way. What was sent is the link's that has sent it."""
+
+    def __init__(self) -> None:
+        self.pending: deque[Command] = deque()
+
+    def take_batch(self) -> list[Command]:
+        """The next ones to be sent, bounded in commands and bytes; one that is sent for the last time goes alone.
+
+        What nobody waits for any more is left out.
+        """
+        batch: list[Command] = []
+        size = 0
+        while self.pending and len(batch) < BATCH_COMMANDS and size < BATCH_BYTES:
+            if self.pending[0].sends == SENDS - 1 and batch:
+                break
+            command = self.pending.popleft()
+            if command.future.done():
+                continue
+            command.sends += 1
+            command.replies_due = command.replies
+            command.refused = None
+            batch.append(command)
+            size += len(command.wire)
+            if command.is_last_try:
+                break
+        return batch
+
+    def send_again(self, sent: Iterable[Command], error: Exception) -> int:
+        """The replies will not come: what may be sent twice waits again, in order; the rest gets `error`."""
+        again = []
+        for command in sent:
+            if command.refused:
+                command.sends -= 1
+                again.append(command)
+            elif command.repeatable and command.sends < SENDS:
+                again.append(command)
+            else:
+                command.answer(error)
+        self.pending.extendleft(reversed(again))
+        return len(again)
+
+    def forget_unwanted(self) -> None:
+        """Drop what waits to be sent for callers that have gone: while there is no server nothing else would."""
+        self.pending = deque(command for command in self.pending if not command.future.done())
+
+    def fail_pending(self, error: Exception) -> None:
+        for command in self.pending:
+            command.answer(error)
+        self.pending.clear()

@@ -1,0 +1,136 @@
+"""The history of channels, in pages: each one view of all the channels asked for, in the order of their ids."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+
+from app.kit.client.deadline import budget
+from app.kit.events.event import HISTORY_SECONDS, Cursor, Message, parse_position
+from app.kit.keys import Keys
+from app.kit.scripts import run_script
+
+PAGE_ENTRIES = 100
+CHANNELS_A_READ = 200
+# An idle clock ticks when somebody reads it after so long; no cursor taken from it is older.
+CLOCK_TICK_SECONDS = 60
+# Replies to replays share the connection with all other commands, so few of them stand in it at a time.
+CONCURRENT_READS = 8
+READ_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Page:
+    """What happened up to `upto` or, while `rest` says where to read on, some way towards it.
+
+    Of the channels in `unreachable` events are lost, and none of them is among `messages`.
+    """
+
+    upto: Cursor
+    messages: list[Message] = field(default_factory=list)
+    unreachable: set[str] = field(default_factory=set)
+    rest: dict[str, Cursor] = field(default_factory=dict)
+
+
+class History:
+    """Reads what Publisher keeps; `history_seconds` is the publisher's."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        history_seconds: int = HISTORY_SECONDS,
+        page_entries: int = PAGE_ENTRIES,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._history_ms = history_seconds * 1000
+        self._page_entries = page_entries
+        self._turns = asyncio.Semaphore(CONCURRENT_READS)
+
+    async def read(self, after: Mapping[str, Cursor], *, upto: Cursor | None = None) -> Page:
+        """What each channel had after its cursor; of no channel, what time it is. Raises UNAVAILABLE.
+
+        To read on, pass the page's `rest` and `upto`: only so are all pages together one view.
+        """
+        channels = list(after)
+        page = await self._read_some(channels[:CHANNELS_A_READ], after, upto)
+        for start in range(CHANNELS_A_READ, len(channels), CHANNELS_A_READ):
+            more = await self._read_some(channels[start : start + CHANNELS_A_READ], after, page.upto)
+            page.messages += more.messages
+            page.unreachable |= more.unreachable
+            page.rest |= more.rest
+        page.messages.sort(key=lambda message: message.cursor.position)
+        if page.rest:
+            self._cut(page, after)
+        return page
+
+    def _cut(self, page: Page, after: Mapping[str, Cursor]) -> None:
+        """Keep what is complete: up to the first channel of which there is more. The next page reads on from there."""
+        bound = min(page.rest.values())
+        page.messages = [message for message in page.messages if message.cursor <= bound]
+        page.rest = {
+            channel: max(cursor, bound) for channel, cursor in after.items() if channel not in page.unreachable
+        }
+
+    async def _read_some(self, channels: list[str], after: Mapping[str, Cursor], upto: Cursor | None) -> Page:
+        epoch, clock, now_seconds, *parts = await self._run(channels, after)
+        now = Cursor(epoch.decode(), parse_position(clock))
+        page = Page(upto or now)
+        for channel, (last, entries) in zip(channels, parts, strict=True):
+            messages = _parse(channel, now.epoch, entries)
+            # The event before those that we read must not be newer than the cursor, or some between them are lost.
+            previous = messages[0].previous if messages else parse_position(last)
+            dated = self._dates(after[channel], now, now_ms=int(now_seconds) * 1000)
+            if not dated or previous > after[channel].position:
+                page.unreachable.add(channel)
+                continue
+            page.messages += [message for message in messages if message.cursor <= page.upto]
+            if messages and len(entries) == self._page_entries and messages[-1].cursor < page.upto:
+                page.rest[channel] = messages[-1].cursor
+        return page
+
+    def _dates(self, cursor: Cursor, now: Cursor, *, now_ms: int) -> bool:
+        """False for a cursor of another epoch, of a future (a failover lost events), or older than any history."""
+        if cursor.epoch != now.epoch or cursor.position > now.position:
+            return False
+        return cursor.position[0] >= now_ms - self._history_ms
+
+    async def _run(self, channels: list[str], after: Mapping[str, Cursor]) -> list[Any]:
+        keys = self._keys
+        async with self._turns:
+            # Not the request's budget: a replay may take longer than an answer.
+            with budget(READ_SECONDS):
+                reply: list[Any] = await run_script(
+                    self._redis,
+                    "events/history",
+                    keys=[
+                        keys.event_epoch(),
+                        keys.event_clock(),
+                        *(key for name in channels for key in (keys.event_stream(name), keys.event_last(name))),
+                    ],
+                    args=[
+                        secrets.token_hex(6),
+                        CLOCK_TICK_SECONDS,
+                        self._page_entries,
+                        *(after[name].stream_id for name in channels),
+                    ],
+                    repeatable=True,
+                )
+        return reply
+
+
+def _parse(channel: str, epoch: str, entries: list[tuple[bytes, list[bytes]]]) -> list[Message]:
+    """What our script did not write is passed over."""
+    messages = []
+    for stream_id, fields in entries:
+        with suppress(ValueError):
+            _, previous, _, payload = fields
+            message = Message.parse(channel, epoch=epoch, stream_id=stream_id, previous=previous, payload=payload)
+            messages.append(message)
+    return messages

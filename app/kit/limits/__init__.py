@@ -1,0 +1,1 @@
+"""Rate limits: sliding log, sliding window counter and GCRA."""

@@ -1,0 +1,211 @@
+"""RateLimiter: all limits of a request checked in one round trip, by Redis' clock, all or nothing."""
+
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.kit.keys import Keys, digest
+from app.kit.limits.decision import Decision, LimitStatus, ResolvedCharge
+from app.kit.limits.limit import Charge, CostTooHigh, Limit
+from app.kit.limits.local_window import LocalWindow
+from app.kit.scripts import Argument, run_script
+from app.kit.telemetry import NoTelemetry, Telemetry
+
+logger = logging.getLogger(__name__)
+
+# Longer than any client goes on repeating a command whose reply it lost.
+REMEMBER_CHECK_MS = 10_000
+REMEMBER_REFUND_MS = 60_000
+
+Charges = Iterable[Charge | tuple[Limit, str]]
+
+
+class RateLimiter:
+    """Checks limits, and gives back what they took.
+
+    `secret` keys the hash of subjects, so that Redis does not reveal the addresses that it counts. `now_us` replaces
+    Redis' clock and is for tests only: the clocks of several nodes disagree.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        telemetry: Telemetry | None = None,
+        secret: bytes = b"",
+        local: LocalWindow | None = None,
+        now_us: Callable[[], int] | None = None,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._telemetry = telemetry or NoTelemetry()
+        self._secret = secret
+        self._local = local or LocalWindow()
+        self._now_us = now_us
+        self._answers = True
+
+    async def check(self, charges: Charges, *, cost: int = 1, request_id: str | None = None) -> Decision:
+        """Take the cost of every charge, or of none where one limit refuses. `cost` is that of the plain tuples.
+
+        The same charges with the same `request_id` count once; it must not come from a client, who would repeat it.
+        CostTooHigh where a cost exceeds what its limit ever admits at once.
+        """
+        resolved = [self._resolve(c if isinstance(c, Charge) else Charge(*c, cost=cost)) for c in charges]
+        keys = [charge.key for charge in resolved]
+        if len(set(keys)) < len(keys):
+            raise ValueError("two of these limits share a name, window and subject: give one of them another name")
+        check = digest("\n".join([request_id or secrets.token_hex(16), *keys]))[:32]
+        decision = await self._decide(resolved, remembered=self._keys.limit_check(check))
+        self._report(decision)
+        return decision
+
+    async def settle(self, decision: Decision, *, succeeded: bool) -> Decision:
+        """Tell how the request ended: a success gives `reserved` units back, a failure counts for `failures`."""
+        if not decision.allowed:
+            return decision
+        if succeeded:
+            return await self._give_back(decision, [s for s in decision.statuses if s.limit.counts == "reserved"])
+        failures = [s for s in decision.statuses if s.limit.counts == "failures"]
+        resolved = [ResolvedCharge(s.limit, s.key, needs=s.cost, takes=s.cost, shadow=True) for s in failures]
+        found = await self._decide(resolved, remembered=f"{decision.remembered}:failed")
+        by_key = {s.key: s for s in found.statuses}
+        return replace(decision, statuses=tuple(by_key.get(s.key, s) for s in decision.statuses))
+
+    async def refund(self, decision: Decision) -> Decision:
+        """Give back all that the check took, each unit once however often this is called."""
+        return await self._give_back(decision, list(decision.statuses))
+
+    async def peek(self, charges: Charges) -> Decision:
+        """How the limits stand for one unit more; nothing is taken. Raises where Redis does not answer."""
+        resolved = [self._resolve(Charge(*c))._replace(needs=1, takes=0) for c in charges]
+        return await self._ask(resolved, remembered="")
+
+    async def reset(self, charges: Charges) -> int:
+        """Free all units of these limits and subjects, here and in Redis. The number that Redis knew."""
+        keys = [self._resolve(Charge(*c)).key for c in charges]
+        for key in keys:
+            self._local.forget(key)
+        return int(await self._redis.unlink(*keys)) if keys else 0
+
+    def _resolve(self, charge: Charge) -> ResolvedCharge:
+        limit, subject, cost = charge
+        if cost < 0:
+            raise ValueError(f"{limit.name}: a cost is 0 or more, not {cost}")
+        if cost > limit.capacity:
+            if not limit.shadow:
+                raise CostTooHigh(f"{limit.name} admits at most {limit.capacity} at once, not {cost}")
+            cost = limit.capacity
+        # The window and the algorithm are part of the key: a limit that was redefined starts anew.
+        policy = f"{limit.name}/{limit.algorithm}{limit.window_seconds}"
+        # Whatever a subject holds, its key has the same length; 128 bits are plenty for no two to meet.
+        subject_digest = hmac.digest(self._secret, subject.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
+        takes = 0 if limit.counts == "failures" else cost
+        return ResolvedCharge(
+            limit, self._keys.limit(policy, subject_digest), needs=cost, takes=takes, shadow=limit.shadow
+        )
+
+    async def _decide(self, resolved: Sequence[ResolvedCharge], *, remembered: str) -> Decision:
+        if not resolved:
+            return Decision(allowed=True, now_seconds=time.time(), remembered=remembered)
+        try:
+            decision = await self._ask(resolved, remembered=remembered)
+        except RedisError as error:
+            # Down, loading, out of memory, or a read-only replica: whatever it is, it does not count.
+            self._note(answers=False, reason=type(error).__name__)
+            return self._alone(resolved, remembered=remembered)
+        self._note(answers=True)
+        return decision
+
+    async def _ask(self, resolved: Sequence[ResolvedCharge], *, remembered: str) -> Decision:
+        """All limits in one script. A check that takes nothing needs no memory of itself."""
+        takes = any(charge.takes for charge in resolved)
+        args: list[Argument] = [REMEMBER_CHECK_MS if takes else 0, self._now_us() if self._now_us else ""]
+        for limit, _, needs, taken, shadow in resolved:
+            args += [limit.algorithm, limit.window_seconds * 1_000_000, limit.amount, limit.capacity]
+            args += [needs, taken, int(shadow)]
+        # The first key shares the others' hash tag even where it is not used.
+        names = [remembered or self._keys.limit_check(""), *(charge.key for charge in resolved)]
+        admitted, now_us, *found = await run_script(self._redis, "limits/check", keys=names, args=args, repeatable=True)
+        statuses = tuple(
+            LimitStatus(
+                charge.limit, charge.key, charge.needs, bool(found[n]), found[n + 1], found[n + 2] / 1e6, found[n + 3]
+            )
+            for n, charge in zip(range(0, len(found), 4), resolved, strict=True)
+        )
+        return Decision(allowed=bool(admitted), statuses=statuses, now_seconds=now_us / 1e6, remembered=remembered)
+
+    def _alone(self, resolved: Sequence[ResolvedCharge], *, remembered: str) -> Decision:
+        """The decision without Redis: each limit fails as it says."""
+        closed = [c for c in resolved if c.limit.on_error == "closed" and not c.shadow]
+        for charge in closed:
+            self._count(charge.limit, "failed_closed")
+        if closed:
+            return Decision(allowed=False, unavailable=True, now_seconds=time.time())
+        local = [c for c in resolved if c.limit.on_error == "local"]
+        for charge in resolved:
+            # Fails open: what is not counted here is not counted at all.
+            self._count(charge.limit, "local" if charge in local else "failed_open")
+        rooms = [self._local.room(c.key, c.limit) for c in local]
+        admits = [room >= c.needs for room, c in zip(rooms, local, strict=True)]
+        allowed = all(fits or c.shadow for fits, c in zip(admits, local, strict=True))
+        statuses = [self._local_status(c, admits=fits, take=allowed) for c, fits in zip(local, admits, strict=True)]
+        return Decision(
+            allowed=allowed,
+            statuses=tuple(statuses),
+            now_seconds=time.time(),
+            local=True,
+            remembered=remembered,
+        )
+
+    def _local_status(self, charge: ResolvedCharge, *, admits: bool, take: bool) -> LimitStatus:
+        limit, key, needs, takes, _ = charge
+        stamp = self._local.take(key, units=takes) if admits and take and takes else 0.0
+        remaining = max(0, self._local.room(key, limit))
+        units = min(limit.amount, remaining + 1) if admits else needs
+        wait_seconds = self._local.wait_seconds(key, limit, units=units)
+        return LimitStatus(limit, key, needs, admits, remaining, wait_seconds, stamp)
+
+    async def _give_back(self, decision: Decision, statuses: Sequence[LimitStatus]) -> Decision:
+        taken = [s for s in statuses if s.stamp]
+        if not taken:
+            return decision
+        if decision.local:
+            for limit_status in taken:
+                self._local.give_back(limit_status.key, stamp=limit_status.stamp)
+        else:
+            args: list[Argument] = [REMEMBER_REFUND_MS, self._now_us() if self._now_us else ""]
+            for s in taken:
+                args += [s.limit.algorithm, s.limit.window_seconds * 1_000_000, s.limit.amount, s.cost, int(s.stamp)]
+            names = [decision.remembered, *(s.key for s in taken)]
+            try:
+                await run_script(self._redis, "limits/refund", keys=names, args=args, repeatable=True)
+            except RedisError:
+                # Fails closed: the units stay taken until their window has passed.
+                for limit_status in taken:
+                    self._count(limit_status.limit, "refund_lost")
+                return decision
+        after = tuple(s.given_back() if s in taken else s for s in decision.statuses)
+        return replace(decision, statuses=after)
+
+    def _report(self, decision: Decision) -> None:
+        for limit_status in decision.statuses:
+            if limit_status.admits and decision.allowed:
+                self._count(limit_status.limit, "allowed")
+            elif not limit_status.admits:
+                self._count(limit_status.limit, "shadow" if limit_status.limit.shadow else "denied")
+
+    def _count(self, limit: Limit, outcome: str) -> None:
+        self._telemetry.count("rate_limit", policy=limit.name, outcome=outcome)
+
+    def _note(self, *, answers: bool, reason: str = "") -> None:
+        """Log when Redis stops or starts to answer, not each check in between."""
+        if answers != self._answers:
+            self._answers = answers
+            logger.warning("limits: redis %s", "answers again" if answers else f"does not answer ({reason})")

@@ -1,0 +1,238 @@
+"""Sessions in Redis: one hash a session, for the browser's cookie and the header token alike."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from app.kit.client.errors import UNAVAILABLE
+from app.kit.keys import Keys, digest
+from app.kit.scripts import Argument, run_script
+from app.kit.sessions.record import (
+    MAX_SESSION_BYTES,
+    Channel,
+    SessionInfo,
+    SessionRecord,
+    Unreadable,
+    Unstorable,
+    bucket_for,
+    bucket_of,
+    decode_record,
+    encode_fields,
+    encode_record,
+    encoded_size,
+    field_name,
+    new_id,
+)
+from app.kit.telemetry import NoTelemetry, Telemetry
+
+# Longer than any login takes from reading the epoch to create().
+EPOCH_MS = 3_600_000
+ANY_EPOCH = "*"
+_HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+# Inside the class, `list` is its method.
+SessionInfos = list[SessionInfo]
+Arguments = list[Argument]
+
+
+class SessionsEnded(Exception):
+    """All sessions of the user were ended while this login was under way."""
+
+
+class SessionStore:
+    """Every method is one round trip, and raises one of UNAVAILABLE while Redis is down: fails closed."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        idle_seconds: float,
+        absolute_seconds: float,
+        max_per_user: int = 20,
+        touch_after_seconds: float = 60.0,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        """A session ends `idle_seconds` after its last activity, and `absolute_seconds` after it was created."""
+        self.absolute_seconds = absolute_seconds
+        self._redis = redis
+        self._keys = keys
+        self._idle_ms = round(idle_seconds * 1000)
+        self._absolute_ms = round(absolute_seconds * 1000)
+        self._max_per_user = max_per_user
+        self._touch_after_seconds = touch_after_seconds
+        self._telemetry = telemetry or NoTelemetry()
+
+    async def epoch(self, user_id: int) -> str:
+        """What create() compares. A login reads it before it reads the password's hash from the database: then a
+        password change that ends all sessions also refuses the logins that checked the old password."""
+        epoch = await self._call("epoch", self._redis.get(self._keys.session_epoch(bucket_for(user_id), user_id)))
+        return epoch.decode() if epoch else ""
+
+    async def create(
+        self,
+        data: Mapping[str, Any],
+        *,
+        channel: Channel,
+        user_id: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        replaces: str | None = None,
+        epoch: str | None = None,
+    ) -> SessionRecord:
+        """A new session; the one it `replaces` is ended in the same batch. Beyond `max_per_user` the oldest ends.
+
+        Unstorable: `data` cannot be kept. SessionsEnded: the user's epoch is not `epoch` any more.
+        """
+        bucket = bucket_for(user_id)
+        session_id = new_id(bucket)
+        fields = encode_record(data, metadata or {}, channel=channel, user_id=user_id)
+        keys = [self._keys.session(bucket, digest(session_id))]
+        if user_id is not None:
+            keys += [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
+        args: Arguments = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
+        args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch]
+        calls = [self._run("create", keys=keys, args=[*args, *(part for pair in fields.items() for part in pair)])]
+        if replaces is not None:
+            calls.append(self.delete(replaces))
+        times = (await asyncio.gather(*calls))[0]
+        if times is None:
+            raise SessionsEnded
+        made = {b"created": times[0], b"active": times[0], b"expires": times[1]}
+        return decode_record(session_id, fields | made)
+
+    async def get(self, session_id: str, *, channel: Channel) -> SessionRecord | None:
+        """The session of an id that came over `channel`; None for any other id, and for what cannot be read."""
+        try:
+            return await self._read(session_id, channel)
+        except Unreadable as error:
+            self._telemetry.count("session_rejected", reason=error.reason)
+            return None
+
+    async def save(self, record: SessionRecord, *, changed: Mapping[str, Any], removed: Collection[str]) -> bool:
+        """Merge fields into the session and slide its expiry. False: it has ended, and nothing was written.
+
+        Fields that are not named keep what other requests wrote. Unstorable: `changed` cannot be kept.
+        """
+        encoded = encode_fields(changed)
+        merged = {name: value for name, value in record.stored.items() if name not in removed} | encoded
+        if encoded_size(merged) > MAX_SESSION_BYTES:
+            raise Unstorable(
+                f"the session would have more than {MAX_SESSION_BYTES} bytes, by the fields {sorted(encoded)!a}"
+            )
+        args: Arguments = [part for name, value in encoded.items() for part in (field_name(name), value)]
+        saved = await self._slide(record, [len(encoded), *args, *(field_name(name) for name in removed)])
+        if saved:
+            record.stored = merged
+        return saved
+
+    def needs_touch(self, record: SessionRecord) -> bool:
+        return record.idle_seconds() >= self._touch_after_seconds
+
+    async def touch(self, record: SessionRecord) -> None:
+        """Slide the expiry, where the last activity is old enough to be worth a call."""
+        if not self.needs_touch(record):
+            return
+        try:
+            await self._slide(record, [0])
+        except UNAVAILABLE:
+            # Fails open: the session goes on, and a later request slides it.
+            return
+
+    async def rotate(self, record: SessionRecord) -> bool:
+        """Give the session a new id, in `record` as well. False: it has ended."""
+        new = new_id(record.bucket)
+        keys = [self._key(record), self._keys.session(record.bucket, digest(new)), *self._index(record)]
+        if not await self._run("rotate", keys=keys, args=[record.handle, digest(new)]):
+            return False
+        record.id = new
+        return True
+
+    async def delete(self, session_id: str) -> bool:
+        """End a session. False: there was none."""
+        bucket = bucket_of(session_id)
+        return bucket is not None and await self._delete(bucket, digest(session_id), user="")
+
+    async def list(self, user_id: int) -> SessionInfos:
+        """A user's sessions, the last active first."""
+        bucket = bucket_for(user_id)
+        keys, args = [self._keys.session_index(bucket, user_id)], [self._keys.session(bucket, "")]
+        rows = await self._run("list", keys=keys, args=args)
+        infos = [
+            SessionInfo(handle.decode(), int(created) / 1000, int(active) / 1000, ip.decode(), agent.decode())
+            for handle, created, active, ip, agent in rows
+        ]
+        return sorted(infos, key=lambda info: info.last_activity, reverse=True)
+
+    async def end(self, user_id: int, handle: str) -> bool:
+        """End the session that list() shows under `handle`. False: the user has none of that handle."""
+        return bool(_HANDLE.fullmatch(handle)) and await self._delete(bucket_for(user_id), handle, user=str(user_id))
+
+    async def end_all(self, user_id: int, *, keep: str | None = None) -> int:
+        """End the user's sessions, but for the one with the id `keep`, and refuse the logins that are under way.
+
+        How many were ended.
+        """
+        bucket = bucket_for(user_id)
+        keys = [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
+        keys.append(self._new_call(bucket))
+        kept = digest(keep) if keep is not None else ""
+        args: Arguments = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
+        ended: int = await self._run("end_all", keys=keys, args=args)
+        return ended
+
+    async def _read(self, session_id: str, channel: Channel) -> SessionRecord:
+        bucket = bucket_of(session_id)
+        if bucket is None:
+            raise Unreadable("malformed")
+        try:
+            fields = await self._call("get", self._redis.hgetall(self._keys.session(bucket, digest(session_id))))
+        except ResponseError as error:
+            if str(error).startswith("WRONGTYPE"):
+                raise Unreadable("corrupt") from None
+            raise
+        if not fields:
+            raise Unreadable("unknown")
+        record = decode_record(session_id, fields)
+        if record.channel != channel:
+            raise Unreadable("other_channel")
+        return record
+
+    async def _slide(self, record: SessionRecord, changes: Sequence[Argument]) -> bool:
+        keys = [self._key(record), *self._index(record)]
+        times = await self._run("save", keys=keys, args=[self._idle_ms, record.handle, *changes])
+        if times is None:
+            return False
+        record.last_activity, record.expires_at = int(times[0]) / 1000, int(times[1]) / 1000
+        return True
+
+    async def _delete(self, bucket: str, handle: str, *, user: str) -> bool:
+        keys = [self._keys.session(bucket, handle), self._new_call(bucket)]
+        args = [handle, self._keys.session_index(bucket, ""), user]
+        return bool(await self._run("delete", keys=keys, args=args))
+
+    def _new_call(self, bucket: str) -> str:
+        """By this key a script knows a call that is repeated because its answer was lost."""
+        return self._keys.session_call(bucket, secrets.token_hex(8))
+
+    def _key(self, record: SessionRecord) -> str:
+        return self._keys.session(record.bucket, record.handle)
+
+    def _index(self, record: SessionRecord) -> Sequence[str]:
+        return [] if record.user_id is None else [self._keys.session_index(record.bucket, record.user_id)]
+
+    async def _run(self, script: str, *, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        # Each script leaves the same state when it runs twice with the same arguments.
+        call = run_script(self._redis, f"sessions/{script}", keys=keys, args=args, repeatable=True)
+        return await self._call(script, call)
+
+    async def _call(self, operation: str, call: Any) -> Any:
+        try:
+            return await call
+        except UNAVAILABLE:
+            self._telemetry.count("session_unreachable", operation=operation)
+            raise

@@ -1,0 +1,132 @@
+"""@task makes a Task of a function: its name, how it runs, and how its failures are treated. Nothing is registered."""
+
+import inspect
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, get_type_hints, overload
+
+import msgspec
+
+from app.kit.tasks.context import TaskContext
+from app.kit.tasks.model import Call
+
+Payload = TypeVar("Payload")
+Mode = Literal["loop", "thread", "process"]
+
+
+class Undecodable(Exception):
+    """A payload that is not what its task expects, or a result that has no JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Generic[Payload]):
+    """A function that a worker can run, and its policy.
+
+    A failed attempt is repeated, up to `max_attempts`, after a wait with full jitter: uniform between 0 and
+    `backoff_seconds * 2**(attempt - 1)`, at most `backoff_max_seconds` (M. Brooker, Exponential Backoff and Jitter,
+    AWS Architecture Blog, 2015). `timeout_seconds` bounds one attempt; None: unbounded. For `keep_seconds` after its
+    end a result is readable, and a repeat of the id is known as one. `events`: its progress and end are announced.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    mode: Mode
+    max_attempts: int = 5
+    backoff_seconds: float = 1
+    backoff_max_seconds: float = 600
+    timeout_seconds: float | None = 300
+    keep_seconds: float = 3600
+    events: bool = False
+
+    def call(self, payload: Payload, **options: Any) -> Call:
+        """What Queue.submit() takes. `options` are the fields of Call: id, delay_seconds, at, priority, ..."""
+        return Call(name=self.name, payload=self.encode(payload), **options)
+
+    def encode(self, value: Any) -> bytes:
+        try:
+            return msgspec.json.encode(value)
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            raise Undecodable(f"no JSON: {error}") from error
+
+    def decode(self, payload: bytes) -> Payload:
+        try:
+            decoded: Payload = self.decoder.decode(payload)
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise Undecodable(f"undecodable payload: {error}") from error
+        return decoded
+
+    @cached_property
+    def decoder(self) -> msgspec.json.Decoder[Any]:
+        """Decodes what the annotation of the payload's parameter says; anything where it says nothing."""
+        if self.payload_parameter is None:
+            return msgspec.json.Decoder()
+        return msgspec.json.Decoder(get_type_hints(self.function).get(self.payload_parameter, Any))
+
+    @cached_property
+    def payload_parameter(self) -> str | None:
+        """The parameter's name; None for a task without a payload."""
+        names = list(inspect.signature(self.function).parameters)
+        rest = names if self.mode == "process" else names[1:]
+        return rest[0] if rest else None
+
+    def retry_delay_seconds(self, attempt: int) -> float:
+        ceiling = min(self.backoff_max_seconds, self.backoff_seconds * 2.0 ** min(attempt - 1, 64))
+        return random.uniform(0, ceiling)  # noqa: S311  jitter, no secret
+
+
+class _InWorker(Protocol):
+    """Decorates `async def` for the loop or `def` for a thread; both take the context first."""
+
+    @overload
+    def __call__(self, function: Callable[[TaskContext], Any], /) -> Task[None]: ...
+    @overload
+    def __call__(self, function: Callable[[TaskContext, Payload], Any], /) -> Task[Payload]: ...
+
+
+class _InChild(Protocol):
+    """Decorates `def` for a process of its own. No context crosses into it, only the payload."""
+
+    @overload
+    def __call__(self, function: Callable[[], Any], /) -> Task[None]: ...
+    @overload
+    def __call__(self, function: Callable[[Payload], Any], /) -> Task[Payload]: ...
+
+
+class TaskOptions(TypedDict, total=False):
+    """The fields of Task with these names."""
+
+    max_attempts: int
+    backoff_seconds: float
+    backoff_max_seconds: float
+    timeout_seconds: float | None
+    keep_seconds: float
+    events: bool
+
+
+@overload
+def task(*, process: Literal[False] = False, name: str | None = None, **policy: Unpack[TaskOptions]) -> _InWorker: ...
+@overload
+def task(*, process: Literal[True], name: str | None = None, **policy: Unpack[TaskOptions]) -> _InChild: ...
+def task(*, process: bool = False, name: str | None = None, **policy: Unpack[TaskOptions]) -> Any:
+    """Make a Task of a function; its name is the function's own unless given.
+
+    `async def f(context, payload)` runs in the worker's loop, `def f(context, payload)` in a thread, and with
+    `process=True`, for work that keeps a CPU busy, `def f(payload)` in a child process that an abort or a timeout
+    kills. The payload may be left out. Its annotation is any type that msgspec decodes.
+    """
+
+    def make(function: Callable[..., Any]) -> Task[Any]:
+        mode = _mode(function, process=process)
+        return Task(name=name or function.__name__, function=function, mode=mode, **policy)
+
+    return make
+
+
+def _mode(function: Callable[..., Any], *, process: bool) -> Mode:
+    if not process:
+        return "loop" if inspect.iscoroutinefunction(function) else "thread"
+    if inspect.iscoroutinefunction(function) or "<locals>" in function.__qualname__:
+        raise TypeError("a task for a child process is a plain function at the top of a module")
+    return "process"

@@ -1,0 +1,1 @@
+"""Cached responses of routes (RFC 9110, RFC 9111)."""

@@ -1,0 +1,1 @@
+"""Credentials, the principal, and the browser's session."""

@@ -1,0 +1,227 @@
+"""Who asks: each kind of credential becomes the same Principal, and a route says which it takes."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from quart import Quart, current_app, g, request, session
+from redis.exceptions import RedisError
+
+from app.errors import AppError, BadRequest, Forbidden, Unauthorized, Unavailable
+from app.kit.sessions.record import SessionRecord
+from app.principal import Credential, Principal
+from app.web.context import resources
+from app.web.identity.browser_session import CREDENTIAL_HEADERS, BrowserSession
+from app.web.route_policy import View, ViewT, attach, policy_of
+
+LOOKUPS = "quartet_lookups"
+
+
+class Lookups(Protocol):
+    """What authentication asks of the domain. An AppError that one raises is the answer to who needs a principal."""
+
+    async def user_roles(self, user_id: int) -> frozenset[str] | None:
+        """None when there is no such user."""
+
+    async def api_key_owner(self, key: str) -> tuple[int, frozenset[str]] | None:
+        """The id and the roles of the key's user. `key` is as the client sent it."""
+
+
+@dataclass(slots=True)
+class Identity:
+    """What a request's credentials came to. `problem` is raised to who needs to know the principal."""
+
+    principal: Principal | None = None
+    session: SessionRecord | None = None
+    problem: AppError | None = None
+    by_header: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may use a route: a principal with one of the credentials and, where roles are named, one of the roles."""
+
+    credentials: frozenset[Credential]
+    roles: frozenset[str]
+
+
+def register(app: Quart, lookups: Lookups) -> None:
+    app.extensions[LOOKUPS] = lookups
+
+
+def require(*credentials: Credential, roles: Collection[str] = ()) -> Callable[[ViewT], ViewT]:
+    """Let a route take these credentials only (none named: any). A route without is open to anyone."""
+    access = Access(frozenset(credentials or ("session", "api_key", "cookie")), frozenset(roles))
+    return lambda view: attach(view, access)
+
+
+async def identify() -> Identity:
+    """Find out who asks, and keep it in `g`. Raises nothing, so that the limiter can come before the refusal."""
+    given = [(name, value) for name in CREDENTIAL_HEADERS for value in request.headers.getlist(name)]
+    try:
+        identity = await (_from_headers(given) if given else _from_cookie())
+    except AppError as problem:
+        identity = Identity(problem=problem)
+    except RedisError:
+        # Fails closed: who needs a principal gets 503.
+        identity = Identity(problem=Unavailable("The credentials cannot be checked now."))
+    identity.by_header = bool(given)
+    g.identity = identity
+    return identity
+
+
+def authorize(view: View) -> None:
+    """Raise unless the principal may use the view. Two credentials in one request are refused everywhere."""
+    identity, access = _identity(), policy_of(view, Access)
+    if isinstance(identity.problem, BadRequest):
+        raise identity.problem
+    if access is None:
+        return
+    principal = current_principal()
+    if principal.credential not in access.credentials:
+        raise Forbidden(f"This does not take the credential: {principal.credential}.")
+    if access.roles and not principal.roles & access.roles:
+        raise Forbidden("This needs a role that you do not have.")
+
+
+def current_principal() -> Principal:
+    """Unauthorized: nobody is signed in. Unavailable: that cannot be told now."""
+    _depend_on_cookie()
+    identity = _identity()
+    if identity.problem is not None:
+        raise identity.problem
+    if identity.principal is None:
+        raise Unauthorized("Sign in, or send a session or an API key.")
+    return identity.principal
+
+
+def current_principal_or_none() -> Principal | None:
+    """None for visitors, and for a browser while its session cannot be read. A bad header credential raises."""
+    _depend_on_cookie()
+    identity = _identity()
+    if identity.problem is not None and identity.by_header:
+        raise identity.problem
+    return identity.principal
+
+
+def current_session() -> SessionRecord:
+    """The session that the principal came by, through either channel."""
+    current_principal()
+    record = _identity().session
+    if record is None:
+        raise Forbidden("This needs a session.")
+    return record
+
+
+def session_metadata(ip: str) -> Mapping[str, str]:
+    """What a new session keeps of the request that made it."""
+    return {"ip": ip, "user_agent": request.headers.get("User-Agent", "")}
+
+
+async def sign_in(user_id: int, *, ip: str, epoch: str | None = None) -> SessionRecord:
+    """Make the browser's session the user's, under a new id, with what it held.
+
+    The principal is known from the next request on. SessionsEnded: see SessionStore.create.
+    """
+    browser = _browser_session()
+    if browser is None:
+        raise BadRequest("This request has no browser session.")
+    metadata = session_metadata(ip)
+    return await browser.sign_in(resources().sessions, user_id, metadata=metadata, epoch=epoch)
+
+
+async def rotate_session() -> SessionRecord:
+    """Give the current session a new id: after a change of password or role.
+
+    The browser gets it as its cookie; who came by a header must be told `id`.
+    """
+    record = current_session()
+    if not await resources().sessions.rotate(record):
+        raise Unauthorized("The session has ended.")
+    return record
+
+
+async def end_session() -> None:
+    """Log out: end the current session."""
+    record, browser = current_session(), _browser_session()
+    if record.channel == "cookie" and browser is not None:
+        browser.clear()
+    else:
+        await resources().sessions.delete(record.id)
+
+
+async def _from_headers(given: list[tuple[str, str]]) -> Identity:
+    if len(given) > 1:
+        raise BadRequest(f"Send one credential: {', '.join(CREDENTIAL_HEADERS)} exclude each other.")
+    [(name, value)] = given
+    if name == "API-Key":
+        owner = await _lookups().api_key_owner(value)
+        if owner is None:
+            raise _refused()
+        return Identity(Principal(owner[0], owner[1], "api_key"))
+    store = resources().sessions
+    record = await store.get(_bearer_token(value) if name == "Authorization" else value, channel="header")
+    if record is None:
+        raise _refused()
+    if store.needs_touch(record):
+        current_app.add_background_task(store.touch, record)
+    principal = await _principal(record, "session")
+    if principal is None:
+        raise _refused()
+    return Identity(principal, record)
+
+
+async def _from_cookie() -> Identity:
+    """No cookie, an old one and junk are the same: a visitor."""
+    browser = _browser_session()
+    if browser is None:
+        return Identity()
+    if browser.state == "down":
+        raise Unavailable("The session cannot be read now.")
+    principal = await _principal(browser.record, "cookie") if browser.record else None
+    return Identity(principal, browser.record if principal else None)
+
+
+async def _principal(record: SessionRecord, credential: Credential) -> Principal | None:
+    """None for a visitor's session, and for one whose user is gone."""
+    if record.user_id is None:
+        return None
+    roles = await _lookups().user_roles(record.user_id)
+    return None if roles is None else Principal(record.user_id, roles, credential)
+
+
+def _bearer_token(value: str) -> str:
+    """RFC 6750, 2.1; the scheme in any case (RFC 9110, 11.1)."""
+    scheme, _, token = value.partition(" ")
+    if scheme.lower() != "bearer":
+        raise _refused()
+    return token.strip()
+
+
+def _refused() -> Unauthorized:
+    return Unauthorized(
+        "The credential is not valid, or not any more.", challenge='Bearer realm="quartet", error="invalid_token"'
+    )
+
+
+def _lookups() -> Lookups:
+    found: Lookups = current_app.extensions[LOOKUPS]
+    return found
+
+
+def _identity() -> Identity:
+    """Nobody, where no view was entered: in the pages of errors."""
+    found: Identity | None = g.get("identity")
+    return found or Identity()
+
+
+def _browser_session() -> BrowserSession | None:
+    found = session._get_current_object()  # type: ignore[attr-defined]
+    return found if isinstance(found, BrowserSession) else None
+
+
+def _depend_on_cookie() -> None:
+    """Where no header says who asks, the cookie does, and its absence too: the answer varies with it."""
+    browser = _browser_session()
+    if browser is not None:
+        browser.used = True

@@ -1,0 +1,112 @@
+"""quart-session's interface over our SessionStore: reads the cookie, saves the session, sends the cookie."""
+
+from quart import Quart, Response
+from quart.wrappers.base import BaseRequestWebsocket
+from quart_session import Session
+from quart_session.sessions import RedisSessionInterface
+from redis.exceptions import RedisError
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from app.errors import Unavailable
+from app.web.context import resources
+from app.web.identity.browser_session import BrowserSession, has_header_credential
+from app.web.problems import problem
+
+# Paths below which no cookie is read, with the static files'.
+WITHOUT_SESSION = ("/health", "/metrics")
+# What describes a body that is replaced, or leads on from it.
+BODY_HEADERS = ("Content-Encoding", "Content-Range", "ETag", "Last-Modified", "Location", "Set-Cookie")
+
+
+def register(app: Quart, *, is_production: bool) -> None:
+    """Keep `quart.session` in Redis. `__Host-` holds the cookie to this very host, over TLS (RFC 6265bis)."""
+    app.config.update(
+        SESSION_TYPE="redis",
+        SESSION_COOKIE_NAME="__Host-quartet" if is_production else "quartet",
+        SESSION_COOKIE_SECURE=is_production,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_DOMAIN=None,
+        SESSION_COOKIE_PATH="/",
+    )
+    Session(app)
+    app.session_interface = QuartetSessionInterface(without_session=(app.static_url_path or "", *WITHOUT_SESSION))
+
+
+class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
+    """quart-session's interface, with its reading and writing replaced (docs/decisions/0001)."""
+
+    def __init__(self, *, without_session: tuple[str, ...]) -> None:
+        super().__init__(redis=None, key_prefix="")
+        self._without_session = without_session
+
+    async def create(self, app: Quart) -> None:
+        """Connects nothing: it runs before the lifespan, which opens the store."""
+
+    async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> BrowserSession:
+        if self._is_without_session(request.path) or has_header_credential(request.headers):
+            return BrowserSession(state="detached")
+        session_id = request.cookies.get(app.config["SESSION_COOKIE_NAME"])
+        if session_id is None:
+            return BrowserSession()
+        try:
+            return BrowserSession(await resources().sessions.get(session_id, channel="cookie"))
+        except RedisError:
+            # Fails closed, but only for who needs it. An error raised here would go past the error handlers.
+            return BrowserSession(state="down")
+
+    async def save_session(
+        self, app: Quart, session: BrowserSession, response: Response | WerkzeugResponse | None
+    ) -> None:
+        """`response` is None after a WebSocket, whose changes are saved, but which can start no session."""
+        if response is not None and session.used and session.state != "detached":
+            response.vary.add("Cookie")
+        if session.state != "open":
+            return
+        store = resources().sessions
+        try:
+            if session.used:
+                await session.save(store, can_send_cookie=response is not None)
+        except RedisError:
+            # Fails closed: an answer that says "saved" or "logged out" must be true.
+            if response is not None:
+                await _refuse(response)
+            return
+        if session.record is not None and store.needs_touch(session.record):
+            app.add_background_task(store.touch, session.record)
+        if response is not None:
+            _send_cookie(app, response, session.cookie())
+
+    def _is_without_session(self, path: str) -> bool:
+        return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._without_session if prefix)
+
+
+def _send_cookie(app: Quart, response: Response | WerkzeugResponse, value: str | None) -> None:
+    if value is None:
+        return
+    name = app.config["SESSION_COOKIE_NAME"]
+    attributes = {
+        "path": app.config["SESSION_COOKIE_PATH"],
+        "secure": app.config["SESSION_COOKIE_SECURE"],
+        "httponly": app.config["SESSION_COOKIE_HTTPONLY"],
+        "samesite": app.config["SESSION_COOKIE_SAMESITE"],
+    }
+    if value:
+        # The server decides how long a session lives; the cookie only has to live as long.
+        response.set_cookie(name, value, max_age=round(resources().sessions.absolute_seconds), **attributes)
+    else:
+        response.delete_cookie(name, **attributes)
+    response.headers["Cache-Control"] = "no-store"
+
+
+async def _refuse(response: Response | WerkzeugResponse) -> None:
+    """Turn an answer into a 503. An error raised in save_session would end as a 500."""
+    error = Unavailable("The session could not be saved.")
+    answer = problem(error.status, error.title, error.detail)
+    response.status_code = error.status
+    response.set_data(await answer.get_data(as_text=False))
+    for name in BODY_HEADERS:
+        response.headers.pop(name, None)
+    response.headers.update(
+        {**error.headers, "Content-Type": answer.headers["Content-Type"], "Cache-Control": "no-store"}
+    )

@@ -1,0 +1,1 @@
+"""Rate limits of routes: declared by decorators, enforced before the view."""

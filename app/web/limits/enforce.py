@@ -1,0 +1,105 @@
+"""Rate limits enforced before the view, settled by its outcome, and shown in the response's headers."""
+
+import asyncio
+import math
+
+from quart import Quart, Response, current_app, g, request
+
+from app.errors import TooLarge, TooManyRequests, Unavailable
+from app.kit.limits.decision import Decision, LimitStatus
+from app.kit.limits.limit import CostTooHigh
+from app.principal import Principal
+from app.web.context import resources
+from app.web.limits.declare import RouteLimits, policy_for
+from app.web.route_policy import View
+
+_DECISIONS = "rate_limit_decisions"
+
+
+def register(app: Quart) -> None:
+    """Settle the limits when the view has answered, and show them."""
+
+    async def finish(response: Response) -> Response:
+        await settle(response)
+        return add_headers(response)
+
+    app.after_request(finish)
+
+
+async def enforce(view: View, principal: Principal | None) -> None:
+    """Take from every limit of the view, or refuse: TooManyRequests, or Unavailable where a limit is closed."""
+    policy = policy_for(current_app, request.endpoint or "", view)
+    if not isinstance(policy, RouteLimits):
+        return
+    charges = [charge for rule in policy.rules for charge in await rule.charges(principal, request.endpoint or "")]
+    if not charges:
+        return
+    try:
+        # The request's id is the client's to choose: it would let a client pass for its own repeat.
+        decision = await resources().limiter.check(charges)
+    except CostTooHigh as error:
+        raise TooLarge("This request takes more than its limit ever admits at once.") from error
+    apply(decision)
+
+
+def apply(decision: Decision) -> None:
+    """Refuse as the decision says; otherwise the response will show and settle it.
+
+    For a limit whose subject is known only inside the handler: `apply(await limiter.check([(limit, email)]))`.
+    """
+    g.setdefault(_DECISIONS, []).append(decision)
+    if decision.unavailable:
+        # Fails closed: this limit would rather refuse everybody than lose count.
+        raise Unavailable("The limits of this route cannot be checked now.")
+    if not decision.allowed:
+        raise TooManyRequests(
+            f"Try again in {decision.retry_after_seconds} s.",
+            headers={"Retry-After": str(decision.retry_after_seconds)},
+            extra={"violated-policies": [limit_status.limit.name for limit_status in decision.refused]},
+        )
+
+
+async def settle(response: Response) -> None:
+    """A status below 400 is a success. A request that one limit refused takes nothing from any other."""
+    decisions: list[Decision] = g.get(_DECISIONS, [])
+    if not decisions:
+        return
+    limiter = resources().limiter
+    if all(decision.allowed for decision in decisions):
+        succeeded = response.status_code < 400
+        ends = [limiter.settle(decision, succeeded=succeeded) for decision in decisions]
+    else:
+        ends = [limiter.refund(decision) for decision in decisions]
+    setattr(g, _DECISIONS, await asyncio.gather(*ends))
+
+
+def add_headers(response: Response) -> Response:
+    """Show the limits: X-RateLimit-* for the tightest, and all of them as draft-ietf-httpapi-ratelimit-headers has it.
+
+    The draft may change; no other function knows it. `t` and X-RateLimit-Reset tell when the next unit is free.
+    """
+    found = [(s, d.now_seconds) for d in g.get(_DECISIONS, []) for s in d.statuses if not s.limit.shadow]
+    if not found:
+        return response
+    tightest, now_seconds = min(found, key=lambda pair: _tightness(pair[0]))
+    response.headers["X-RateLimit-Limit"] = str(tightest.limit.amount)
+    response.headers["X-RateLimit-Remaining"] = str(tightest.remaining)
+    response.headers["X-RateLimit-Reset"] = str(math.ceil(now_seconds + tightest.wait_seconds))
+    # Two subjects of one policy may have been checked; the draft allows each policy once.
+    shown: dict[str, LimitStatus] = {}
+    for limit_status, _ in found:
+        shown[limit_status.limit.name] = min(
+            limit_status, shown.get(limit_status.limit.name, limit_status), key=_tightness
+        )
+    response.headers["RateLimit-Policy"] = ", ".join(
+        f'"{name}";q={s.limit.amount};w={s.limit.window_seconds}' for name, s in shown.items()
+    )
+    response.headers["RateLimit"] = ", ".join(
+        f'"{name}";r={s.remaining};t={math.ceil(s.wait_seconds)}' for name, s in shown.items()
+    )
+    return response
+
+
+def _tightness(limit_status: LimitStatus) -> tuple[bool, int, float]:
+    """Orders what refused first, then what has the least left, then what takes longest."""
+    return limit_status.admits, limit_status.remaining, -limit_status.wait_seconds

@@ -1,0 +1,38 @@
+"""Unsafe requests that a browser sends on its own come from our own pages."""
+
+from quart import Quart, current_app, request
+
+from app.errors import Forbidden
+from app.web.identity.browser_session import has_header_credential
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
+
+
+def register(app: Quart) -> None:
+    app.before_request(check_same_origin)
+
+
+async def check_same_origin() -> None:
+    """Forbidden for an unsafe request from another origin, login forms included.
+
+    A credential in a header exempts: no browser adds one to another site's request.
+    """
+    if request.method in SAFE_METHODS or has_header_credential(request.headers):
+        return
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None:
+        # Fetch Metadata: browsers set it, pages cannot. "none" is the user's own doing, such as a bookmark.
+        allowed = site in ("same-origin", "none")
+    elif origin is not None:
+        allowed = _is_own(origin)
+    else:
+        # No browser of today; what it sends may still be a session that a browser gave away.
+        allowed = current_app.config["SESSION_COOKIE_NAME"] not in request.cookies
+    if not allowed:
+        raise Forbidden("The request does not come from this site's own pages.")
+
+
+def _is_own(origin: str) -> bool:
+    """By host and port alone: behind a proxy that ends TLS, the scheme is not known here."""
+    own = request.host.lower()
+    return bool(own) and origin.partition("://")[2].lower() == own

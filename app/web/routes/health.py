@@ -1,0 +1,136 @@
+"""Health: alive (the loop turns), ready (may take traffic), and a report on each backend."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+from quart import Blueprint, Response, current_app, jsonify
+from redis.exceptions import ResponseError
+
+from app.errors import root_cause
+from app.kit.client.connect import client_stats
+from app.kit.client.errors import UNAVAILABLE
+from app.resources import Resources
+from app.web.context import resources
+from app.web.limits.declare import exempt
+
+blueprint = Blueprint("health", __name__)
+SCHEMA = "quartet_schema"
+CHECK_SECONDS = 2.0
+REASON = "probes must get an answer when clients are limited"
+
+Check = dict[str, Any]
+
+
+@blueprint.get("/health/live")
+@exempt(REASON)
+async def live() -> Response:
+    return jsonify({"status": "healthy"})
+
+
+@blueprint.get("/health/ready")
+@exempt(REASON)
+async def ready() -> tuple[Response, int]:
+    """503 while the database is down or not migrated, or while the node drains.
+
+    A Redis that is down makes the node `degraded`, and 200: pages that need none are still answered, and a balancer
+    that took every node away would end those too.
+    """
+    checks = await _checks(
+        resources(), {"redis": _redis, "database": _database, "schema": _schema, "streams": _streams}
+    )
+    return _answer(checks, spared={"redis"})
+
+
+@blueprint.get("/health")
+@exempt(REASON)
+async def health() -> tuple[Response, int]:
+    probes: dict[str, Callable[[Resources], Awaitable[Check]]] = {
+        "redis": _redis,
+        "redis_memory": _redis_memory,
+        "cache": _cache,
+        "database": _database,
+        "schema": _schema,
+        "tasks": _tasks,
+        "streams": _streams,
+        "loop": _loop,
+    }
+    return _answer(await _checks(resources(), probes))
+
+
+def _answer(checks: dict[str, Check], *, spared: Collection[str] = ()) -> tuple[Response, int]:
+    """Unhealthy by one check that is, and degraded by one that is `spared`."""
+    failed = {name for name, check in checks.items() if check["status"] == "unhealthy"}
+    status = "unhealthy" if failed.difference(spared) else "degraded" if failed else "healthy"
+    return jsonify({"status": status, "checks": checks}), 503 if status == "unhealthy" else 200
+
+
+async def _checks(found: Resources, probes: Mapping[str, Callable[[Resources], Awaitable[Check]]]) -> dict[str, Check]:
+    """All probes at once, each within CHECK_SECONDS. What fails is unhealthy, by the name of its error alone."""
+
+    async def run(probe: Callable[[Resources], Awaitable[Check]]) -> Check:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return await probe(found)
+        except Exception as error:
+            # An error's text may name hosts and users, so only the class is shown, of what is behind it all.
+            return {"status": "unhealthy", "error": type(root_cause(error)).__name__}
+
+    answers = await asyncio.gather(*(run(probe) for probe in probes.values()))
+    return dict(zip(probes, answers, strict=True))
+
+
+async def _redis(found: Resources) -> Check:
+    began = time.perf_counter()
+    await found.redis.ping()
+    latency_ms = round((time.perf_counter() - began) * 1000, 2)
+    breakers = {name: stats["breaker"] for name, stats in client_stats(found.redis).items()}
+    return {"status": "healthy", "latency_ms": latency_ms, "breakers": breakers}
+
+
+async def _cache(found: Resources) -> Check:
+    """Never unhealthy: while the cache's own server is down, the cache is passed by."""
+    if found.cache_redis is found.redis:
+        return {"status": "shared"}
+    breakers = {name: stats["breaker"] for name, stats in client_stats(found.cache_redis).items()}
+    try:
+        await found.cache_redis.ping()
+    except UNAVAILABLE:
+        return {"status": "bypassed", "breakers": breakers}
+    return {"status": "healthy", "breakers": breakers}
+
+
+async def _redis_memory(found: Resources) -> Check:
+    try:
+        info = await found.redis.info("memory")
+    except ResponseError:
+        return {"status": "embedded", "used": None}
+    return {"status": "healthy", "used": info["used_memory_human"]}
+
+
+async def _database(found: Resources) -> Check:
+    began = time.perf_counter()
+    await found.database.ping()
+    return {"status": "healthy", "latency_ms": round((time.perf_counter() - began) * 1000, 2)}
+
+
+async def _schema(found: Resources) -> Check:
+    """Of the database. `quartet db upgrade` mends it."""
+    missing = await found.database.missing_revisions(current_app.extensions[SCHEMA])
+    return {"status": "unhealthy", "missing": sorted(missing)} if missing else {"status": "healthy"}
+
+
+async def _tasks(found: Resources) -> Check:
+    return {"status": "healthy", **(await found.queue.depth())}
+
+
+async def _streams(found: Resources) -> Check:
+    return {"status": "unhealthy" if found.hub.draining else "healthy", "open": found.hub.streams}
+
+
+async def _loop(found: Resources) -> Check:
+    """How late the loop comes to a callback that is due at once."""
+    began = time.perf_counter()
+    await asyncio.sleep(0)
+    return {"status": "healthy", "lag_ms": round((time.perf_counter() - began) * 1000, 2)}

@@ -1,0 +1,121 @@
+"""What an operator sees of the limits, and does for somebody whom one has locked out."""
+
+from dataclasses import dataclass
+
+from quart import Blueprint, Quart, Response, current_app, jsonify, request
+from quart_schema import document_querystring, document_response, tag_blueprint
+
+from app.errors import Invalid, NotFound
+from app.kit.limits.limit import Limit
+from app.web.client_address import network_of
+from app.web.context import resources
+from app.web.identity.auth import require
+from app.web.limits.declare import RouteLimits, policy_for
+
+blueprint = Blueprint("limits", __name__, url_prefix="/api/v1/admin/limits")
+tag_blueprint(blueprint, ["admin"])
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPolicy:
+    """A limit, and the endpoints that it holds for."""
+
+    name: str
+    amount: int
+    window_seconds: int
+    algorithm: str
+    counts: str
+    on_error: str
+    shadow: bool
+    endpoints: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPolicies:
+    limits: list[LimitPolicy]
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectQuery:
+    """Who is counted, as the limits name them: address:192.0.2.1, user:7, account:ada@example.com."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    name: str
+    subject: str
+    remaining: int
+    """Units that are free now."""
+    reset_seconds: float
+    """Until one unit more is free."""
+
+
+@blueprint.get("")
+@require(roles=["admin"])
+@document_response(LimitPolicies)
+async def policies() -> Response:
+    """All limits that routes declare; those that a function finds for each request have no entry."""
+    declared = _declared(current_app)
+    return jsonify(LimitPolicies([_policy(limit, endpoints) for limit, endpoints in declared.values()]))
+
+
+@blueprint.get("/<name>")
+@require(roles=["admin"])
+@document_querystring(SubjectQuery)
+@document_response(Usage)
+async def usage(name: str) -> Response:
+    """How a limit stands for somebody. Nothing is counted."""
+    limit, subject = _limit(name), _subject()
+    [limit_status] = (await resources().limiter.peek([(limit, subject)])).statuses
+    return jsonify(Usage(name, subject, limit_status.remaining, limit_status.wait_seconds))
+
+
+@blueprint.delete("/<name>")
+@require(roles=["admin"])
+@document_querystring(SubjectQuery)
+async def reset(name: str) -> tuple[str, int]:
+    """Forget what a limit has counted of somebody. 404: it had counted nothing."""
+    if not await resources().limiter.reset([(_limit(name), _subject())]):
+        raise NotFound("This limit has counted nothing of this subject.")
+    return "", 204
+
+
+def _declared(app: Quart) -> dict[str, tuple[Limit, list[str]]]:
+    """Each limit by its name, with the endpoints that share it."""
+    found: dict[str, tuple[Limit, list[str]]] = {}
+    for endpoint, view in sorted(app.view_functions.items()):
+        policy = policy_for(app, endpoint, view)
+        for limit in policy.declared(endpoint) if isinstance(policy, RouteLimits) else ():
+            found.setdefault(limit.name, (limit, []))[1].append(endpoint)
+    return found
+
+
+def _policy(limit: Limit, endpoints: list[str]) -> LimitPolicy:
+    return LimitPolicy(
+        name=limit.name,
+        amount=limit.amount,
+        window_seconds=limit.window_seconds,
+        algorithm=limit.algorithm,
+        counts=limit.counts,
+        on_error=limit.on_error,
+        shadow=limit.shadow,
+        endpoints=endpoints,
+    )
+
+
+def _limit(name: str) -> Limit:
+    found = _declared(current_app).get(name)
+    if found is None:
+        raise NotFound
+    return found[0]
+
+
+def _subject() -> str:
+    subject = request.args.get("subject", "")
+    if not subject:
+        raise Invalid([{"loc": ["subject"], "msg": "must say who is counted, as user:7 or address:192.0.2.1"}])
+    kind, _, address = subject.partition(":")
+    # An address is counted by its network, and an account by its name in lower case.
+    return f"{kind}:{network_of(address)}" if kind == "address" else subject.lower()

@@ -1,0 +1,233 @@
+"""Streams whose Redis loses connections, dies, or falls silent: nothing lost in silence, nothing twice."""
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.kit.client.connect import connect
+from app.kit.events.hub import Hub
+from app.kit.events.publisher import Publisher
+from app.kit.events.pubsub import CONNECTION_LOST, PubSubConnection
+from app.kit.keys import Keys
+from tests.kit.events.event_streams import Reader, live_reader
+from tests.services import RedisServer, free_port
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+async def client(own_server: RedisServer) -> AsyncIterator[Redis]:
+    client = connect(own_server.url, name="faults", timeout_seconds=1)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def hub(client: Redis, keys: Keys) -> AsyncIterator[Hub]:
+    hub = Hub(client, keys)
+    await hub.start()
+    yield hub
+    await hub.close()
+
+
+async def kill_subscriptions(redis: Redis) -> int:
+    """End the connections that are subscribed to anything; how many there were."""
+    killed: int = await redis.client_kill_filter(_type="pubsub")
+    return killed
+
+
+async def seen(reader: Reader, count: int) -> list[str]:
+    """The ids that the reader has when there are `count` of them, or when its stream has ended."""
+    await eventually(lambda: reader.ended or len(reader.ids) >= count)
+    return reader.ids
+
+
+async def publish_when_back(publisher: Publisher, number: int) -> str:
+    """Publish as the outbox does: again with the same event id until it succeeds."""
+    while True:
+        try:
+            return await publisher.publish("broadcast", "tick", number, event_id=f"event:{number}")
+        except RedisError:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_lost_connection_loses_no_event_and_doubles_none(client: Redis, keys: Keys, hub: Hub) -> None:
+    publisher = Publisher(client, keys)
+    readers = [await live_reader(hub, "broadcast", f"user:{number % 2}") for number in range(10)]
+    ids: list[tuple[str, str]] = []
+    for number in range(600):
+        channel = ("broadcast", "user:0", "user:1")[number % 3]
+        ids.append((channel, await publisher.publish(channel, "tick", number)))
+        if number % 150 == 75:
+            await eventually(lambda: kill_subscriptions(client))
+    for number, reader in enumerate(readers):
+        expected = [text for channel, text in ids if channel in {"broadcast", f"user:{number % 2}"}]
+        assert await seen(reader, len(expected)) == expected
+        assert reader.resyncs == []
+
+
+async def test_joins_while_connections_are_lost_miss_nothing(client: Redis, keys: Keys, hub: Hub) -> None:
+    await Storm(client, keys, hub).rage(1)
+
+
+@pytest.mark.long
+async def test_joins_while_connections_are_lost_miss_nothing_for_a_minute(client: Redis, keys: Keys, hub: Hub) -> None:
+    await Storm(client, keys, hub).rage(60)
+
+
+class Storm:
+    """Publishes, joins and leaves, while every connection of the hub lives for a moment only."""
+
+    CHANNELS = ("broadcast", "user:1", "user:2", "task:1")
+
+    def __init__(self, client: Redis, keys: Keys, hub: Hub) -> None:
+        self.client = client
+        self.hub = hub
+        self.publisher = Publisher(client, keys, history_length=10_000)
+        self.dice = random.Random(1)
+        self.published: list[tuple[str, str]] = []
+        self.is_over = False
+
+    async def rage(self, seconds: float) -> None:
+        await self.publish()
+        stay = [asyncio.create_task(self.visit(0, seconds)) for _ in range(5)]
+        work = [asyncio.create_task(part) for part in (self.publish_all(), self.kill())]
+        work += [asyncio.create_task(self.visits()) for _ in range(20)]
+        await asyncio.wait([*stay, *work], timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        self.is_over = True
+        read = await asyncio.gather(*stay)
+        await asyncio.gather(*work)
+        assert min(read) > 0
+
+    async def publish(self) -> None:
+        channel = self.dice.choice(self.CHANNELS)
+        data = "x" * self.dice.randrange(5000)
+        self.published.append((channel, await self.publisher.publish(channel, "tick", data)))
+
+    async def publish_all(self) -> None:
+        while not self.is_over:
+            for _ in range(self.dice.randrange(20)):
+                await self.publish()
+            await asyncio.sleep(self.dice.uniform(0, 0.005))
+
+    async def kill(self) -> None:
+        while not self.is_over:
+            await asyncio.sleep(self.dice.uniform(0, 0.1))
+            await kill_subscriptions(self.client)
+
+    async def visits(self) -> None:
+        while not self.is_over:
+            recent = self.dice.randrange(max(len(self.published) - 100, 0), len(self.published))
+            await self.visit(recent, self.dice.uniform(0, 0.3))
+
+    async def visit(self, first: int, seconds: float) -> int:
+        """Join after an event and stay for a while; how many events came, each of them once and in order."""
+        mine = self.dice.sample(self.CHANNELS, self.dice.randint(1, len(self.CHANNELS)))
+        reader = Reader(self.hub.subscribe(mine, last_event_id=self.published[first][1]))
+        await asyncio.sleep(seconds)
+        await reader.close()
+        count = len(reader.ids)
+        # The publisher may hear of an event later than the reader does.
+        await eventually(lambda: len(self.after(first, mine)) >= count)
+        assert reader.resyncs == []
+        assert reader.ids == self.after(first, mine)[:count]
+        return count
+
+    def after(self, first: int, channels: list[str]) -> list[str]:
+        return [text for channel, text in self.published[first + 1 :] if channel in channels]
+
+
+async def test_killed_and_restarted_redis_ends_in_resync(
+    own_server: RedisServer, client: Redis, keys: Keys, hub: Hub
+) -> None:
+    publisher = Publisher(client, keys)
+    reader = await live_reader(hub, "broadcast")
+    before = await publisher.publish("broadcast", "tick", 0)
+    await eventually(lambda: reader.ids == [before])
+    own_server.kill()
+    own_server.start()
+    missed = await publish_when_back(publisher, 1)
+    await eventually(lambda: reader.resyncs)
+    after = await publisher.publish("broadcast", "tick", 2)
+    await eventually(lambda: after in reader.ids)
+    # The resync covers what came before it; what was published while the hub connected may be on either side.
+    assert reader.ids in ([before, after], [before, missed, after])
+    assert [event.type for event in reader.events[:2]] == ["tick", "resync"]
+    assert len(reader.resyncs) == 1
+    assert not reader.ended
+
+
+async def test_a_redis_that_keeps_its_data_ends_in_no_resync(
+    tmp_path_factory: pytest.TempPathFactory, keys: Keys
+) -> None:
+    folder = tmp_path_factory.mktemp("durable")
+    durable = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always").start()
+    client = connect(durable.url, name="faults", timeout_seconds=1)
+    hub, publisher = Hub(client, keys), Publisher(client, keys)
+    await hub.start()
+    reader = await live_reader(hub, "broadcast")
+    ids = [await publish_when_back(publisher, number) for number in range(3)]
+    await eventually(lambda: reader.ids == ids)
+    durable.kill()
+    durable.start()
+    ids += [await publish_when_back(publisher, number) for number in range(3, 6)]
+    await eventually(lambda: len(reader.ids) == 6)
+    assert reader.ids == ids
+    assert reader.resyncs == []
+    await hub.close()
+    await client.aclose()
+    durable.stop()
+
+
+async def test_a_stream_that_opens_while_redis_is_down_is_told_to_come_back(keys: Keys) -> None:
+    client = connect(f"redis://127.0.0.1:{free_port()}/0", name="faults", timeout_seconds=0.2)
+    hub = Hub(client, keys, join_seconds=0.2)
+    await hub.start()
+    reader = Reader(hub.subscribe(["broadcast"]))
+    await eventually(lambda: reader.comments == 1)
+    await eventually(lambda: reader.ended)
+    assert reader.retry_ms is not None
+    assert hub.streams == 0
+    await hub.close()
+    await client.aclose()
+
+
+async def test_a_stream_stays_open_while_redis_is_down(own_server: RedisServer, client: Redis, keys: Keys) -> None:
+    hub = Hub(client, keys, heartbeat_seconds=0.1)
+    await hub.start()
+    reader = await live_reader(hub, "broadcast")
+    own_server.kill()
+    beats = reader.comments
+    await eventually(lambda: reader.comments > beats + 5)
+    assert not reader.ended
+    await hub.close()
+
+
+async def test_a_feed_notices_a_redis_that_has_fallen_silent(
+    own_server: RedisServer, client: Redis, keys: Keys
+) -> None:
+    pubsub = PubSubConnection(client, keys, silence_seconds=0.05)
+    await pubsub.open()
+    await pubsub.subscribe(["broadcast"])
+    await pubsub.next()
+    reading = asyncio.create_task(pubsub.next())
+    # Idle is not silent: the server answers.
+    await asyncio.wait([reading], timeout=0.4)
+    assert not reading.done()
+    own_server.signal(signal.SIGSTOP)
+    with pytest.raises(CONNECTION_LOST):
+        await asyncio.wait_for(reading, 2)
+    await pubsub.close()
+    own_server.signal(signal.SIGCONT)
+
+
+async def test_one_connection_a_process_serves_all_streams(client: Redis, keys: Keys, hub: Hub) -> None:
+    for number in range(50):
+        await live_reader(hub, "broadcast", f"user:{number}")
+    assert len(await client.client_list(_type="pubsub")) == 1

@@ -1,0 +1,593 @@
+"""Sessions in Redis: what is kept, for how long, and who may still write when another request ends them."""
+
+import asyncio
+import copy
+import itertools
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from app.kit.client.connect import connect
+from app.kit.client.errors import UNAVAILABLE
+from app.kit.client.standalone import PipelinedRedis
+from app.kit.keys import Keys, digest
+from app.kit.sessions.record import SessionRecord, Unstorable, bucket_for
+from app.kit.sessions.store import SessionsEnded, SessionStore
+from tests.deployments import RedisCluster
+from tests.services import free_port
+from tests.waiting import eventually
+
+JUNK_IDS = [
+    "",
+    "abc",
+    "a" * 47,
+    f"abc.{'a' * 42}",
+    f"abc.{'a' * 44}",
+    f"ABC.{'a' * 43}",
+    f"abc.{'a' * 42}\n",
+    f"abc.{'a' * 43}\n",
+    f"abc.{'ä' * 43}",
+    f"٠١٢.{'a' * 43}",
+    f"}}{{x.{'a' * 43}",
+    "../../etc/passwd",
+    "\x00" * 47,
+    "*" * 100_000,
+]
+
+
+class Counts:
+    """Collects counters by name and labels."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, ...], float] = {}
+
+    def count(self, name: str, amount: float = 1, /, **labels: str) -> None:
+        key = (name, *labels.values())
+        self.values[key] = self.values.get(key, 0) + amount
+
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
+        return None
+
+    def gauge(self, name: str, value: float, /, **labels: str) -> None:
+        return None
+
+
+class Repeating:
+    """Sends each script twice, as a client does whose first reply was lost."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._redis, name)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        await self._redis.execute_command(*args, **options)
+        return await self._redis.execute_command(*args, **options)
+
+
+def store_on(redis: Redis, keys: Keys, **options: Any) -> SessionStore:
+    return SessionStore(redis, keys, **{"idle_seconds": 3600, "absolute_seconds": 86_400, **options})
+
+
+@pytest.fixture
+def store(redis: Redis, keys: Keys) -> SessionStore:
+    return store_on(redis, keys)
+
+
+async def all_keys(redis: Redis, keys: Keys) -> list[str]:
+    return [key.decode() async for key in redis.scan_iter(match=f"*{keys.namespace}:*")]
+
+
+def key_of(keys: Keys, record: SessionRecord) -> str:
+    return keys.session(record.id[:3], digest(record.id))
+
+
+async def again(store: SessionStore, record: SessionRecord) -> SessionRecord:
+    """The session as another request reads it."""
+    found = await store.get(record.id, channel=record.channel)
+    assert found is not None
+    return found
+
+
+async def is_live(store: SessionStore, record: SessionRecord) -> bool:
+    return await store.get(record.id, channel=record.channel) is not None
+
+
+async def test_values_come_back_as_they_went(store: SessionStore) -> None:
+    data = {
+        "empty": [],
+        "map": {},
+        "large": 2**62 + 1,
+        "none": None,
+        "text": "naïve \u2028 €",
+        "nested": {"a": [1.5, True]},
+    }
+    record = await store.create(data, channel="cookie")
+    assert record.data == data
+    assert (await again(store, record)).data == data
+
+
+async def test_a_record_says_whose_it_is_and_since_when(store: SessionStore) -> None:
+    began = time.time()
+    record = await again(
+        store,
+        await store.create({}, channel="header", user_id=7, metadata={"ip": "192.0.2.1", "user_agent": "x" * 999}),
+    )
+    assert (record.user_id, record.channel) == (7, "header")
+    assert record.created_at == record.last_activity == pytest.approx(began, abs=5)
+    assert record.expires_at == pytest.approx(began + 3600, abs=5)
+    assert record.metadata == {"ip": "192.0.2.1", "user_agent": "x" * 256}
+
+
+async def test_ids_are_unlike_each_other(store: SessionStore) -> None:
+    records = [await store.create({}, channel="cookie", user_id=7) for _ in range(10)]
+    assert len({record.id for record in records}) == 10
+    assert all(len(record.id) == 47 for record in records)
+
+
+@pytest.mark.parametrize("junk", JUNK_IDS)
+async def test_junk_is_no_session_and_redis_is_not_asked(keys: Keys, junk: str) -> None:
+    # Nothing listens there: whatever asked would fail.
+    nowhere = connect(f"redis://127.0.0.1:{free_port()}", name="test", timeout_seconds=5)
+    counts = Counts()
+    store = store_on(nowhere, keys, telemetry=counts)
+    assert await store.get(junk, channel="cookie") is None
+    assert await store.delete(junk) is False
+    assert await store.end(1, junk) is False
+    assert counts.values == {("session_rejected", "malformed"): 1}
+    await nowhere.aclose()
+
+
+async def test_an_id_that_was_never_given_is_no_session(store: SessionStore) -> None:
+    assert await store.get(f"abc.{'a' * 43}", channel="header") is None
+
+
+async def test_an_id_of_one_channel_is_nothing_in_the_other(store: SessionStore) -> None:
+    cookie = await store.create({}, channel="cookie", user_id=1)
+    header = await store.create({}, channel="header", user_id=1)
+    assert await store.get(cookie.id, channel="header") is None
+    assert await store.get(header.id, channel="cookie") is None
+    assert await is_live(store, cookie)
+    assert await is_live(store, header)
+
+
+async def test_parallel_writers_of_different_fields_both_survive(store: SessionStore) -> None:
+    record = await store.create({"a": 0, "b": 0, "gone": 0}, channel="cookie")
+    one, two = await again(store, record), await again(store, record)
+    saves = (store.save(one, changed={"a": 1}, removed={"gone"}), store.save(two, changed={"b": 2}, removed=()))
+    assert all(await asyncio.gather(*saves))
+    assert (await again(store, record)).data == {"a": 1, "b": 2}
+
+
+async def test_nested_changes_are_changes(store: SessionStore) -> None:
+    record = await again(store, await store.create({"cart": {"1": 2}, "same": [1], "old": 1}, channel="cookie"))
+    assert record.changes() == ({}, set())
+    record.data["cart"]["1"] = 3
+    record.data["new"] = None
+    del record.data["old"]
+    changed, removed = record.changes()
+    assert (changed, removed) == ({"cart": {"1": 3}, "new": None}, {"old"})
+    assert await store.save(record, changed=changed, removed=removed)
+    assert record.changes() == ({}, set())
+    assert (await again(store, record)).data == {"cart": {"1": 3}, "same": [1], "new": None}
+
+
+async def test_a_slow_request_never_revives_what_has_ended(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    record = await store.create({"a": 1}, channel="cookie", user_id=5)
+    slow = await again(store, record)
+    assert await store.delete(record.id) is True
+    assert await store.delete(record.id) is False
+    assert await store.save(slow, changed={"a": 2}, removed=()) is False
+    assert await store.rotate(slow) is False
+    await store_on(redis, keys, touch_after_seconds=0).touch(slow)
+    # What is left remembers that the call has been answered, and goes within a minute.
+    assert all(":call:" in key for key in await all_keys(redis, keys))
+
+
+async def test_data_cannot_reach_what_the_store_keeps(store: SessionStore) -> None:
+    data = {"user": 1, "channel": "header", "deadline": 0, "expires": 0, "m:ip": "x", "d:a": 1, "": 0, "created": "x"}
+    record = await again(store, await store.create(data, channel="cookie", user_id=3, metadata={"ip": "::1"}))
+    assert (record.user_id, record.channel, record.data, record.metadata) == (3, "cookie", data, {"ip": "::1"})
+    assert await store.save(record, changed={"user": 2}, removed={"channel", "deadline"})
+    found = await again(store, record)
+    assert (found.user_id, found.channel) == (3, "cookie")
+
+
+async def test_a_new_id_keeps_the_session(store: SessionStore) -> None:
+    record = await store.create({"a": 1}, channel="header", user_id=4)
+    slow = copy.copy(record)
+    assert await store.rotate(record) is True
+    assert record.id != slow.id
+    assert not await is_live(store, slow)
+    assert await store.save(slow, changed={"a": 2}, removed=()) is False
+    found = await again(store, record)
+    assert (found.data, found.created_at, found.expires_at) == ({"a": 1}, slow.created_at, slow.expires_at)
+    assert [info.handle for info in await store.list(4)] == [record.handle]
+    assert await store.end_all(4) == 1
+    assert not await is_live(store, record)
+
+
+async def test_a_visitors_id_rotates_too(store: SessionStore) -> None:
+    record = await store.create({"a": 1}, channel="cookie")
+    old = record.id
+    assert await store.rotate(record)
+    assert await store.get(old, channel="cookie") is None
+    assert (await again(store, record)).data == {"a": 1}
+
+
+async def test_login_ends_the_visitors_session(store: SessionStore) -> None:
+    visitor = await store.create({"cart": {}}, channel="cookie")
+    user = await store.create({"cart": {}}, channel="cookie", user_id=9, replaces=visitor.id)
+    assert not await is_live(store, visitor)
+    assert await is_live(store, user)
+
+
+async def test_login_ends_the_session_of_another_user(store: SessionStore) -> None:
+    one = await store.create({}, channel="cookie", user_id=1)
+    await store.create({}, channel="cookie", user_id=2, replaces=one.id)
+    assert not await is_live(store, one)
+    assert await store.list(1) == []
+
+
+async def test_replacing_nothing_is_no_error(store: SessionStore) -> None:
+    for replaced in ("junk", f"abc.{'a' * 43}"):
+        assert await is_live(store, await store.create({}, channel="cookie", replaces=replaced))
+
+
+async def test_idle_sessions_end_and_active_ones_go_on(redis: Redis, keys: Keys) -> None:
+    store = store_on(redis, keys, idle_seconds=0.3, touch_after_seconds=0)
+    idle, active = [await store.create({}, channel="cookie", user_id=1) for _ in range(2)]
+
+    async def ended() -> bool:
+        await store.touch(active)
+        return not await is_live(store, idle)
+
+    await eventually(ended, seconds=2)
+    assert time.time() - idle.created_at >= 0.29
+    assert await is_live(store, active)
+    assert [info.handle for info in await store.list(1)] == [active.handle]
+
+
+async def test_no_activity_outlives_the_absolute_deadline(redis: Redis, keys: Keys) -> None:
+    store = store_on(redis, keys, idle_seconds=10, absolute_seconds=0.3, touch_after_seconds=0)
+    record = await store.create({"n": 0}, channel="cookie", user_id=1)
+    assert record.expires_at == pytest.approx(record.created_at + 0.3)
+
+    async def ended() -> bool:
+        await store.touch(record)
+        assert record.expires_at == pytest.approx(record.created_at + 0.3)
+        return not await store.save(record, changed={"n": 1}, removed=())
+
+    await eventually(ended, seconds=2)
+    assert await store.list(1) == []
+
+
+async def test_saving_slides_the_expiry(redis: Redis, keys: Keys) -> None:
+    store = store_on(redis, keys)
+    record = await store.create({}, channel="cookie", user_id=1)
+    await redis.pexpire(key_of(keys, record), 1000)
+    assert await store.save(record, changed={"a": 1}, removed=())
+    assert await redis.pttl(key_of(keys, record)) > 3_000_000
+    assert record.last_activity >= record.created_at
+
+
+async def test_a_recent_session_is_not_touched(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    record = await store.create({}, channel="cookie")
+    await redis.pexpire(key_of(keys, record), 1000)
+    assert not store.needs_touch(record)
+    await store.touch(record)
+    assert await redis.pttl(key_of(keys, record)) <= 1000
+    record.last_activity -= 61
+    assert store.needs_touch(record)
+    await store.touch(record)
+    assert await redis.pttl(key_of(keys, record)) > 3_000_000
+    assert not store.needs_touch(record)
+
+
+async def test_a_clock_that_is_wrong_touches_too_often_rather_than_never(store: SessionStore) -> None:
+    record = await store.create({}, channel="cookie")
+    record.last_activity += 7200
+    assert store.needs_touch(record)
+
+
+async def test_a_user_sees_and_ends_their_sessions(store: SessionStore) -> None:
+    phone = await store.create({}, channel="header", user_id=1, metadata={"ip": "192.0.2.1", "user_agent": "phone"})
+    desk = await store.create({}, channel="cookie", user_id=1)
+    other = await store.create({}, channel="cookie", user_id=2)
+    await store.save(phone, changed={}, removed=())
+    infos = await store.list(1)
+    assert {info.handle for info in infos} == {phone.handle, desk.handle}
+    assert [(info.ip, info.user_agent) for info in infos if info.handle == phone.handle] == [("192.0.2.1", "phone")]
+    assert not any(record.id in repr(infos) for record in (phone, desk))
+    assert await store.end(1, other.handle) is False
+    assert await store.end(1, phone.handle) is True
+    assert await store.end(1, phone.handle) is False
+    assert [info.handle for info in await store.list(1)] == [desk.handle]
+    assert await is_live(store, other)
+
+
+async def test_nobody_ends_the_session_of_another_user_in_the_same_bucket(store: SessionStore) -> None:
+    neighbour = next(user_id for user_id in itertools.count(2) if bucket_for(user_id) == bucket_for(1))
+    record = await store.create({}, channel="cookie", user_id=neighbour)
+    assert await store.end(1, record.handle) is False
+    assert await is_live(store, record)
+    assert await store.end(neighbour, record.handle) is True
+
+
+async def test_a_rotated_id_leaves_nothing_in_the_index(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    record = await store.create({}, channel="cookie", user_id=1)
+    await store.rotate(record)
+    assert await redis.zrange(keys.session_index(key_bucket(record), 1), 0, -1) == [record.handle.encode()]
+
+
+async def test_a_lost_index_is_not_made_again_without_an_end(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    record = await store.create({}, channel="cookie", user_id=1)
+    await redis.delete(keys.session_index(key_bucket(record), 1))
+    assert await store.save(record, changed={"a": 1}, removed=())
+    assert await store.rotate(record)
+    assert await all_keys(redis, keys) == [key_of(keys, record)]
+    assert (await again(store, record)).data == {"a": 1}
+
+
+async def test_the_last_active_session_is_listed_first(redis: Redis, keys: Keys) -> None:
+    store = store_on(redis, keys, touch_after_seconds=0)
+    first, second = [await store.create({}, channel="cookie", user_id=1) for _ in range(2)]
+
+    async def first_is_newer() -> bool:
+        await store.touch(first)
+        return first.last_activity > second.last_activity
+
+    await eventually(first_is_newer)
+    assert [info.handle for info in await store.list(1)] == [first.handle, second.handle]
+
+
+async def test_beyond_the_cap_the_oldest_ends(redis: Redis, keys: Keys) -> None:
+    store = store_on(redis, keys, max_per_user=3, touch_after_seconds=0)
+    records = []
+    for _ in range(3):
+        records.append(await store.create({}, channel="header", user_id=1))
+        # The oldest is told by the millisecond.
+        await eventually(lambda: time.time() > records[-1].last_activity + 0.002)
+    await store.touch(records[0])
+    records.append(await store.create({}, channel="header", user_id=1))
+    assert [await is_live(store, record) for record in records] == [True, False, True, True]
+    assert len(await store.list(1)) == 3
+
+
+async def test_ending_all_may_keep_one(store: SessionStore) -> None:
+    records = [await store.create({}, channel="header", user_id=1) for _ in range(4)]
+    other = await store.create({}, channel="header", user_id=2)
+    assert await store.end_all(1, keep=records[2].id) == 3
+    assert [await is_live(store, record) for record in records] == [False, False, True, False]
+    assert await store.end_all(1) == 1
+    assert await store.end_all(1) == 0
+    assert await is_live(store, other)
+
+
+async def test_ending_all_refuses_the_logins_under_way(store: SessionStore) -> None:
+    before = await store.epoch(1)
+    await store.end_all(1)
+    with pytest.raises(SessionsEnded):
+        await store.create({}, channel="header", user_id=1, epoch=before)
+    await store.create({}, channel="header", user_id=2, epoch=before)
+    after = await store.epoch(1)
+    assert after != before
+    await store.create({}, channel="header", user_id=1, epoch=after)
+    assert len(await store.list(1)) == 1
+
+
+async def test_an_expired_epoch_refuses_nobody(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    await store.end_all(1)
+    epoch = await store.epoch(1)
+    await redis.delete(keys.session_epoch(key_bucket(await store.create({}, channel="header", user_id=1)), 1))
+    assert await is_live(store, await store.create({}, channel="header", user_id=1, epoch=epoch))
+
+
+def key_bucket(record: SessionRecord) -> str:
+    return record.id[:3]
+
+
+@pytest.mark.parametrize("login_first", [True, False])
+async def test_a_login_beside_end_all_leaves_no_live_session(store: SessionStore, login_first: bool) -> None:
+    made: list[SessionRecord] = []
+
+    async def log_in(epoch: str) -> None:
+        try:
+            made.append(await store.create({}, channel="header", user_id=1, epoch=epoch))
+        except SessionsEnded:
+            return
+
+    for _ in range(20):
+        # Read before the password is checked, as a login does.
+        logins = [log_in(await store.epoch(1)) for _ in range(3)]
+        calls = [*logins, store.end_all(1)] if login_first else [store.end_all(1), *logins]
+        await asyncio.gather(*calls)
+        assert await store.list(1) == []
+    assert [await is_live(store, record) for record in made] == [False] * len(made)
+
+
+async def test_what_cannot_be_read_is_no_session(redis: Redis, keys: Keys) -> None:
+    counts = Counts()
+    store = store_on(redis, keys, telemetry=counts)
+    broken: list[Mapping[str | bytes, bytes | str]] = [
+        {"d:a": b"{"},
+        {"d:a": b""},
+        {"d:a": b"\xff"},
+        {"d:a": b"[" * 50_000},
+        {b"d:\xff": b"1"},
+        {"channel": "pigeon"},
+        {"user": "x"},
+        {"created": "soon"},
+        {"m:ip": b"\xff"},
+    ]
+    for fields in broken:
+        record = await store.create({"a": 1}, channel="cookie", user_id=1)
+        await redis.hset(key_of(keys, record), mapping=cast(Any, fields))
+        assert not await is_live(store, record), fields
+    lacking = await store.create({}, channel="cookie")
+    await redis.hdel(key_of(keys, lacking), "expires")
+    assert not await is_live(store, lacking)
+    assert counts.values == {("session_rejected", "corrupt"): len(broken) + 1}
+
+
+async def test_a_key_of_another_type_is_no_session(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    record = await store.create({}, channel="cookie")
+    await redis.set(key_of(keys, record), "text", ex=10)
+    assert not await is_live(store, record)
+
+
+async def test_a_huge_record_is_no_session(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    record = await store.create({}, channel="cookie")
+    await redis.hset(key_of(keys, record), "d:a", b'"' + b"x" * 200_000 + b'"')
+    assert not await is_live(store, record)
+
+
+@pytest.mark.parametrize(
+    "value", [object(), "\ud800", {(1, 2): 3}, "x" * 70_000], ids=["object", "surrogate", "key", "size"]
+)
+async def test_what_is_not_json_or_too_large_is_not_stored(store: SessionStore, value: Any) -> None:
+    with pytest.raises(Unstorable):
+        await store.create({"bad": value}, channel="cookie")
+    record = await store.create({"a": 1}, channel="cookie")
+    with pytest.raises(Unstorable):
+        await store.save(record, changed={"bad": value}, removed=())
+    assert (await again(store, record)).data == {"a": 1}
+
+
+async def test_a_field_name_that_is_no_text_is_not_stored(store: SessionStore) -> None:
+    for name in ("\ud800", 1):
+        with pytest.raises(Unstorable):
+            await store.create(cast(Any, {name: 1}), channel="cookie")
+
+
+async def test_many_small_fields_are_too_large_together(store: SessionStore) -> None:
+    record = await store.create({f"a{n}": "x" * 1000 for n in range(60)}, channel="cookie")
+    with pytest.raises(Unstorable):
+        await store.save(record, changed={f"b{n}": "x" * 1000 for n in range(60)}, removed=())
+    replaced = {f"b{n}": "x" * 1000 for n in range(60)}
+    assert await store.save(record, changed=replaced, removed=set(record.data))
+
+
+async def test_no_key_or_value_holds_a_secret(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    visitor = await store.create({"a": 1}, channel="cookie")
+    user = await store.create({"a": 1}, channel="cookie", user_id=1, replaces=visitor.id)
+    ids = [visitor.id, user.id]
+    await store.rotate(user)
+    await store.save(user, changed={"a": 2}, removed=())
+    header = await store.create({}, channel="header", user_id=1)
+    await store.end_all(1, keep=header.id)
+    secrets = [record_id.partition(".")[2] for record_id in (*ids, user.id, header.id)]
+    dumped = [await redis.dump(key) for key in await all_keys(redis, keys)]
+    everything = "\n".join([*await all_keys(redis, keys), *map(repr, dumped)])
+    assert everything
+    assert not any(secret in everything for secret in secrets)
+
+
+async def test_every_key_ends_and_a_users_keys_share_a_slot(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    await store.create({}, channel="cookie", user_id=1)
+    record = await store.create({"a": 1}, channel="header", user_id=1)
+    await store.save(record, changed={"a": 2}, removed=())
+    await store.rotate(record)
+    await store.end_all(1, keep=record.id)
+    found = await all_keys(redis, keys)
+    assert len(found) == 4
+    assert len({key.partition("}")[0] for key in found}) == 1
+    assert all(0 < life <= 86_400_000 for life in [await redis.pttl(key) for key in found])
+    index = keys.session_index(key_bucket(record), 1)
+    assert await redis.pttl(index) >= await redis.pttl(key_of(keys, record))
+
+
+async def test_running_a_script_twice_changes_nothing_more(redis: Redis, keys: Keys) -> None:
+    store, plain = store_on(cast(Redis, Repeating(redis)), keys, max_per_user=2), store_on(redis, keys)
+    kept = await plain.create({}, channel="header", user_id=1)
+    record = await store.create({"a": 1, "b": 1}, channel="header", user_id=1)
+    assert len(await plain.list(1)) == 2
+    assert await store.save(record, changed={"a": 2}, removed={"b"})
+    assert await store.rotate(record)
+    assert (await again(plain, record)).data == {"a": 2}
+    assert len(await store.list(1)) == 2
+    assert await store.end_all(1, keep=kept.id) == 1
+    assert [info.handle for info in await plain.list(1)] == [kept.handle]
+    assert await store.delete(kept.id)
+    assert await plain.list(1) == []
+
+
+async def test_a_record_shows_no_secret(store: SessionStore) -> None:
+    record = await store.create({"token": "hush"}, channel="cookie", user_id=1, metadata={"ip": "192.0.2.1"})
+    assert record.id not in repr(record)
+    assert "hush" not in repr(record)
+    assert "192.0.2.1" not in repr(record)
+    with pytest.raises(Unstorable) as error:
+        await store.create({"token": "\ud800hush"}, channel="cookie")
+    assert "hush" not in str(error.value)
+
+
+async def test_a_redis_that_is_down_is_said_and_counted(keys: Keys) -> None:
+    counts = Counts()
+    redis = connect(f"redis://127.0.0.1:{free_port()}", name="test", timeout_seconds=0.05)
+    store = store_on(redis, keys, telemetry=counts, touch_after_seconds=0)
+    with pytest.raises(UNAVAILABLE):
+        await store.get(f"abc.{'a' * 43}", channel="cookie")
+    with pytest.raises(UNAVAILABLE):
+        await store.create({}, channel="cookie", replaces=f"abc.{'a' * 43}")
+    record = SessionRecord(f"abc.{'a' * 43}", "cookie", None, 0, 0, 0, {}, {}, {})
+    await store.touch(record)
+    operations = {labels[1] for labels in counts.values}
+    assert operations == {"get", "create", "delete", "save"}
+    await redis.aclose()
+
+
+@pytest.mark.server
+async def test_round_trips(real_redis: PipelinedRedis, keys: Keys) -> None:
+    store = store_on(real_redis, keys)
+
+    async def trips(call: Any) -> tuple[int, Any]:
+        before = real_redis.stats()["server"]["batches"]
+        result = await call
+        return real_redis.stats()["server"]["batches"] - before, result
+
+    # The server has learned the scripts.
+    visitor = await store.create({"a": 1}, channel="cookie")
+    await store.delete(visitor.id)
+    await store.save(visitor, changed={}, removed=())
+
+    visitor = await store.create({"cart": 1}, channel="cookie")
+    login, user = await trips(store.create({"cart": 1}, channel="cookie", user_id=1, replaces=visitor.id))
+    read, found = await trips(store.get(user.id, channel="cookie"))
+    save, _ = await trips(store.save(found, changed={"a": 2}, removed=()))
+    logout, _ = await trips(store.delete(user.id))
+    assert {"login": login, "read": read, "save": save, "logout": logout} == dict.fromkeys(
+        ("login", "read", "save", "logout"), 1
+    )
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Redis]:
+    servers = RedisCluster(tmp_path).start()
+    client = connect(servers.url, name="test", timeout_seconds=5)
+    yield client
+    await client.aclose()
+    servers.stop()
+
+
+@pytest.mark.long
+@pytest.mark.server
+async def test_sessions_live_on_a_cluster(cluster: Redis, keys: Keys) -> None:
+    store = store_on(cluster, keys, max_per_user=3)
+    for user_id in range(20):
+        visitor = await store.create({"a": 1}, channel="cookie")
+        record = await store.create(visitor.data, channel="cookie", user_id=user_id, replaces=visitor.id)
+        for _ in range(4):
+            await store.create({}, channel="header", user_id=user_id)
+        record = await store.create(visitor.data, channel="cookie", user_id=user_id)
+        assert await store.save(record, changed={"a": 2}, removed=())
+        assert await store.rotate(record)
+        assert (await again(store, record)).data == {"a": 2}
+        assert await store.end_all(user_id, keep=record.id) == 2
+        assert await store.end(user_id, record.handle)
+        assert await store.list(user_id) == []

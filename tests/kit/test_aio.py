@@ -1,0 +1,71 @@
+"""Backoff with jitter, and tasks side by side that have all ended when the block has."""
+
+import asyncio
+from typing import NoReturn
+
+import pytest
+
+from app.kit.aio import Backoff, backoff_seconds, side_by_side
+
+
+def test_the_delay_doubles_up_to_its_bound_and_is_random() -> None:
+    for attempt in range(1, 100):
+        drawn = [backoff_seconds(attempt, first_seconds=1, longest_seconds=16) for _ in range(50)]
+        ceiling = min(16, 2 ** (attempt - 1))
+        assert 0 <= min(drawn) <= max(drawn) <= ceiling
+        assert len(set(drawn)) > 1
+
+
+async def test_a_success_makes_the_next_delay_short_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr("random.uniform", lambda _least, most: most)
+    backoff = Backoff(first_seconds=1, longest_seconds=4)
+    for _ in range(4):
+        await backoff.wait()
+    backoff.reset()
+    await backoff.wait()
+    assert slept == [1, 2, 4, 4, 1]
+
+
+@pytest.mark.parametrize("leave", [None, ValueError("the block failed")])
+async def test_what_runs_side_by_side_ends_with_the_block(leave: Exception | None) -> None:
+    ended = asyncio.Event()
+
+    async def forever() -> int:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return 0
+
+    async def answer() -> int:
+        return 42
+
+    async def enter() -> list[asyncio.Task[int]]:
+        async with side_by_side(forever(), answer()) as tasks:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            assert [task.result() for task in done] == [42]
+            if leave is not None:
+                raise leave
+        return tasks
+
+    if leave is None:
+        assert all(task.done() for task in await enter())
+    else:
+        with pytest.raises(ValueError, match="the block failed"):
+            await enter()
+    assert ended.is_set()
+
+
+async def test_what_a_task_raises_is_its_own() -> None:
+    async def fail() -> NoReturn:
+        raise ValueError("one failed")
+
+    async with side_by_side(fail()) as [task]:
+        await asyncio.wait([task])
+    assert isinstance(task.exception(), ValueError)

@@ -1,0 +1,67 @@
+"""A small application with the real session store, for the tests of sessions, authentication and the CSRF rule."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from quart import Quart
+from redis.asyncio import Redis
+
+from app.kit.client.connect import connect
+from app.kit.keys import Keys
+from app.kit.sessions.store import SessionStore
+from app.kit.telemetry import NoTelemetry
+from app.web import problems
+from app.web.context import EXTENSION
+from app.web.identity import auth, session_interface
+from tests.services import free_port
+
+API_KEY = "key-of-user-3"
+ROLES: dict[int, frozenset[str]] = {1: frozenset(), 2: frozenset({"editor"}), 3: frozenset({"admin"})}
+
+
+class Directory:
+    """The users and keys that the application under test knows."""
+
+    async def user_roles(self, user_id: int) -> frozenset[str] | None:
+        return ROLES.get(user_id)
+
+    async def api_key_owner(self, key: str) -> tuple[int, frozenset[str]] | None:
+        return (3, ROLES[3]) if key == API_KEY else None
+
+
+def store_on(redis: Redis, keys: Keys, **options: Any) -> SessionStore:
+    return SessionStore(redis, keys, **{"idle_seconds": 3600, "absolute_seconds": 86_400, **options})
+
+
+@asynccontextmanager
+async def store_on_nothing(keys: Keys) -> AsyncIterator[SessionStore]:
+    """A store whose Redis is down: whoever asks it fails."""
+    redis = connect(f"redis://127.0.0.1:{free_port()}", name="test", timeout_seconds=0.05)
+    yield store_on(redis, keys)
+    await redis.aclose()
+
+
+def use_store(app: Quart, store: SessionStore) -> None:
+    app.extensions[EXTENSION] = SimpleNamespace(sessions=store, telemetry=NoTelemetry())
+
+
+def session_app(store: SessionStore, *, is_production: bool = False, lookups: auth.Lookups | None = None) -> Quart:
+    app = Quart("tests.web", static_folder="static")
+    use_store(app, store)
+    problems.register(app)
+    session_interface.register(app, is_production=is_production)
+    auth.register(app, lookups or Directory())
+    return app
+
+
+def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
+    """The part of the guard that concerns who asks."""
+
+    async def enter() -> Any:
+        await auth.identify()
+        auth.authorize(view)
+        return await view()
+
+    return enter
