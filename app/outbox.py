@@ -1,6 +1,6 @@
-"""The outbox: events, tasks and invalidations are rows of the caller's transaction, and leave after its commit.
+"""The transactional outbox: events, tasks and invalidations are rows of a transaction, sent after its commit.
 
-What is committed leaves at least once, whatever dies in between; ids make the repeats no-ops where they arrive.
+Each committed row is sent at least once, also when a process is killed in between. Ids make repeats no-ops.
 """
 
 import asyncio
@@ -19,10 +19,11 @@ from redis.exceptions import RedisError
 from app.db.database import Database, WriteSession
 from app.db.outbox import OutboxRow, Waiting, claim_due, create_row, delete_rows, postpone_row
 from app.errors import Unavailable
+from app.kit.aio import backoff_seconds
 from app.kit.cache.cache import Cache
-from app.kit.client.errors import UNAVAILABLE
-from app.kit.events.event import validate_channel, validate_type
-from app.kit.events.publisher import MAX_PAYLOAD_BYTES, Publisher
+from app.kit.client.errors import UNAVAILABLE, record_failure
+from app.kit.events.event import encode_event
+from app.kit.events.publisher import Publisher
 from app.kit.tasks.model import Call
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import Task
@@ -32,17 +33,16 @@ logger = logging.getLogger(__name__)
 Payload = TypeVar("Payload")
 
 BATCH = 100
-# Handed over in memory between a commit and the relay. What does not fit is found in the table a little later.
-MOST_FRESH = 10_000
-LONGEST_PAUSE_SECONDS = 300.0
+# Rows that wait in memory between their commit and the relay. The relay finds those beyond it in the table later.
+MAX_FRESH = 10_000
+MAX_RETRY_SECONDS = 300.0
 DOWN: tuple[type[Exception], ...] = (*UNAVAILABLE, Unavailable)
 
 
-class Event(msgspec.Struct, frozen=True, tag="event"):
+class Publication(msgspec.Struct, frozen=True, tag="publication"):
     channel: str
-    name: str
-    data: Any
-    id: str
+    payload: msgspec.Raw
+    event_id: str
 
 
 class Submission(msgspec.Struct, frozen=True, tag="task"):
@@ -53,12 +53,12 @@ class Invalidation(msgspec.Struct, frozen=True, tag="invalidation"):
     tags: tuple[str, ...]
 
 
-Message = Event | Submission | Invalidation
+Message = Publication | Submission | Invalidation
 _decode = msgspec.json.Decoder(Message).decode
 
 
 class Outbox:
-    """Takes messages into transactions, and relays them when they are committed."""
+    """Adds messages to transactions, and relays them after the commit."""
 
     def __init__(
         self,
@@ -71,9 +71,10 @@ class Outbox:
         poll_seconds: float = 1.0,
         retry_seconds: float = 5.0,
     ) -> None:
-        """Every `poll_seconds` the table is searched for what a crash, or a Redis that was down, has left there.
+        """Every `poll_seconds` the relay searches the table for rows that a crash or an outage of Redis has left there.
 
-        A row is left to the process that committed it for `retry_seconds`, and then to each that finds it for as long.
+        For `retry_seconds` after its commit a row belongs to the process that wrote it. Then the relay that claims it
+        has it for as long, and after each failed attempt it waits longer: `retry_seconds`, doubled, with jitter.
         """
         self._database = database
         self._publisher = publisher
@@ -82,20 +83,18 @@ class Outbox:
         self._telemetry = telemetry or NoTelemetry()
         self._poll_seconds = poll_seconds
         self._retry = timedelta(seconds=retry_seconds)
-        self._fresh: deque[Waiting] = deque(maxlen=MOST_FRESH)
+        self._fresh: deque[Waiting] = deque(maxlen=MAX_FRESH)
         self._sent: list[int] = []
         self._wake = asyncio.Event()
         self._stopping = False
 
     def event(self, session: WriteSession, channel: str, type: str, data: Any, *, event_id: str = "") -> None:
-        """Publish after the commit. Events of one `event_id` within an hour are one.
+        """Publish after the commit. Of several events with one `event_id` within an hour the first is published.
 
-        ValueError, before anything is committed, for what the publisher would refuse.
+        The event is encoded now, so that one that commits can be published. Raises what encode_event() raises.
         """
-        event = Event(validate_channel(channel), validate_type(type), data, event_id or secrets.token_hex(16))
-        if len(msgspec.json.encode(event)) > MAX_PAYLOAD_BYTES:
-            raise ValueError(f"an event has at most {MAX_PAYLOAD_BYTES} bytes")
-        self._relay_after_commit(session, event)
+        payload = msgspec.Raw(encode_event(channel, type, data))
+        self._relay_after_commit(session, Publication(channel, payload, event_id or secrets.token_hex(16)))
 
     def task(self, session: WriteSession, task: Task[Payload], payload: Payload, **options: Any) -> str:
         """Enqueue after the commit; returns the task's id. `options` are fields of app.kit.tasks.model.Call."""
@@ -104,16 +103,16 @@ class Outbox:
         return call.id
 
     def invalidate(self, session: WriteSession, *tags: str) -> None:
-        """Invalidate cache tags after the commit and before `Database.write()` returns: the answer to it is fresh.
+        """Invalidate cache tags after the commit and before `Database.write()` returns.
 
-        While Redis does not answer this fails open, and the relay makes it good as soon as it does.
+        Fails open while Redis does not answer: the relay invalidates them when it answers again.
         """
         message = Invalidation(tags)
-        # Before what was listed so far: who hears of the change shall not read what was cached before it.
+        # First of all hooks: a client that receives the event of this change must not read the stale entry.
         session.after_commit.insert(0, partial(self._invalidate_now, self._add(session, message), message))
 
     async def run(self) -> None:
-        """Relay until stop(), and at the end what this process has committed last."""
+        """Relay until stop(), and then the rows that this process has committed last."""
         search_at = 0.0
         while not self._stopping:
             try:
@@ -121,7 +120,7 @@ class Outbox:
                 if time.monotonic() >= search_at and not await self._relay_found():
                     search_at = time.monotonic() + self._poll_seconds
             except Exception:
-                # A defect, or a schema that is not there yet: to give up would strand every later row too.
+                # A defect, or a database that is not migrated yet. Ending the relay would strand every later row too.
                 logger.exception("the outbox's relay failed, and goes on")
                 search_at = time.monotonic() + self._poll_seconds
             with suppress(TimeoutError):
@@ -136,7 +135,7 @@ class Outbox:
         self._wake.set()
 
     async def drain(self) -> None:
-        """Relay what this process has committed. What cannot leave now stays in the table, for any node to find."""
+        """Relay the rows that this process has committed. Those that cannot be sent now stay in the table."""
         await self._relay_fresh()
 
     def _add(self, session: WriteSession, message: Message) -> OutboxRow:
@@ -153,6 +152,8 @@ class Outbox:
         try:
             await self._cache.invalidate_tags(*message.tags)
         except RedisError as error:
+            # Fails open: the relay repeats it.
+            record_failure(error, block="outbox", telemetry=self._telemetry)
             self._delayed(error)
             await self._hand_over(row)
         else:
@@ -160,12 +161,11 @@ class Outbox:
             self._wake.set()
 
     async def _relay_fresh(self) -> None:
-        """What cannot leave now stays in memory too, and so leaves sooner when Redis is back."""
         if self._fresh or self._sent:
             await self._relay(self._fresh)
 
     async def _relay_found(self) -> bool:
-        """Relay what the table has. True: it may have more."""
+        """Relay a batch of rows that are due. True: the table may have more."""
         try:
             async with self._database.write() as session:
                 rows = deque(await claim_due(session, limit=BATCH, lease=self._retry))
@@ -175,7 +175,7 @@ class Outbox:
         return await self._relay(rows) and full
 
     async def _relay(self, rows: deque[Waiting]) -> bool:
-        """Send the rows in their order and delete them. False: Redis or the database is down, and some are left."""
+        """Send the rows in their order and delete them. False: Redis or the database is down, and rows are left."""
         try:
             while rows:
                 row = rows.popleft()
@@ -192,31 +192,40 @@ class Outbox:
             await self._delete_sent()
 
     async def _send(self, row: Waiting) -> None:
-        """Raises only what stops the next row too. A row that is refused waits, longer each time, and is never lost."""
+        """Raises DOWN alone, which stops the next row too. A row that fails otherwise is postponed and never lost."""
         try:
             await self._deliver(_decode(row.message))
         except UNAVAILABLE:
             raise
+        except RedisError as error:
+            record_failure(error, block="outbox", telemetry=self._telemetry)
+            await self._postpone(row, error)
         except Exception as error:
-            pause = min(LONGEST_PAUSE_SECONDS, self._retry.total_seconds() * 2 ** min(row.attempts, 16))
-            self._telemetry.count("outbox_refused")
-            logger.error("outbox row %d cannot leave, next attempt in %d s", row.id, pause, exc_info=error)
-            async with self._database.write() as session:
-                await postpone_row(session, row, pause=timedelta(seconds=pause))
+            logger.exception("outbox row %d cannot be sent", row.id)
+            await self._postpone(row, error)
         else:
             self._sent.append(row.id)
 
+    async def _postpone(self, row: Waiting, error: Exception) -> None:
+        pause = backoff_seconds(
+            row.attempts + 1, first_seconds=self._retry.total_seconds(), longest_seconds=MAX_RETRY_SECONDS
+        )
+        self._telemetry.count("outbox_refused")
+        logger.warning("outbox row %d waits %d s after %s", row.id, pause, type(error).__name__)
+        async with self._database.write() as session:
+            await postpone_row(session, row, pause=timedelta(seconds=pause))
+
     async def _deliver(self, message: Message) -> None:
         match message:
-            case Event(channel, name, data, id):
-                await self._publisher.publish(channel, name, data, event_id=id)
+            case Publication(channel, payload, event_id):
+                await self._publisher.publish_encoded(channel, bytes(payload), event_id=event_id)
             case Submission(call):
                 await self._queue.submit([call])
             case Invalidation(tags):
                 await self._cache.invalidate_tags(*tags)
 
     async def _delete_sent(self) -> None:
-        """Where the database is down they are sent again from the table, and deleted then: repeats change nothing."""
+        """While the database is down the rows stay, to be sent again and deleted then: repeats are no-ops."""
         ids, self._sent = self._sent, []
         if not ids:
             return

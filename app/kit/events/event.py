@@ -1,26 +1,35 @@
-"""What an event is: its JSON, the names of channels, its place in time, and its form on the wire."""
+"""An event: its JSON, its cursor, and the message by which Redis delivers it.
+
+An event is published on one channel. A pattern, such as `user:*`, matches channels by Redis' glob `*`. A topic is what
+a stream or a subscriber subscribes to: a channel or a pattern.
+"""
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 # How long a channel's history lives after its last event, and so how old a cursor may be.
 HISTORY_SECONDS = 24 * 60 * 60
+MAX_PAYLOAD_BYTES = 64 * 1024
 
 Position = tuple[int, int]
 
 _CHANNEL = re.compile(r"[a-z0-9:_-]{1,64}")
-_PATTERN = re.compile(r"[a-z0-9:_*-]{1,64}")
+_TOPIC = re.compile(r"[a-z0-9:_*-]{1,64}")
 _TYPE = re.compile(r"[A-Za-z0-9:._-]{1,64}")
 # The digits are few enough for Redis' unsigned 64-bit halves.
 _CURSOR = re.compile(r"([0-9a-f]{12})-([0-9]{1,15})-([0-9]{1,15})")
 
 
 class Malformed(ValueError):
-    """A message that no publisher of ours wrote."""
+    """A message that no Publisher wrote."""
+
+
+class EventTooLarge(ValueError):
+    """The JSON of an event has more than MAX_PAYLOAD_BYTES."""
 
 
 class _Head(msgspec.Struct):
@@ -31,7 +40,7 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event as clients get it in JSON. `id` is known only once it is published, and travels beside the JSON."""
+    """An event as clients get it in JSON. `id` is empty there: it is given at publishing and sent beside the JSON."""
 
     type: str
     data: Any
@@ -41,7 +50,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Cursor(NamedTuple):
-    """A place in the order of all events: "epoch-ms-seq". A new epoch begins when Redis has lost its data."""
+    """A position in the order of all events: "epoch-ms-seq". A new epoch begins when Redis has lost its data."""
 
     epoch: str
     position: Position
@@ -55,14 +64,17 @@ class Cursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str | None) -> "Cursor | None":
-        """None for None, and for anything that is no cursor."""
+        """None for None and for any text that is not a cursor."""
         found = _CURSOR.fullmatch(text or "")
         return cls(found[1], (int(found[2]), int(found[3]))) if found else None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event as Redis gives it. `previous` is the one before it on its channel, `payload` the JSON of an Event."""
+    """An event as Redis delivers it.
+
+    `previous` is the position of the event before it on its channel, `payload` the JSON of an Event.
+    """
 
     channel: str
     type: str
@@ -72,7 +84,7 @@ class Message:
 
     @classmethod
     def parse(cls, channel: str, *, epoch: str, stream_id: bytes, previous: bytes, payload: bytes) -> "Message":
-        """Malformed when a part is not what our scripts write."""
+        """Raises Malformed for parts that events/lua/publish.lua does not write."""
         try:
             cursor = Cursor(epoch, parse_position(stream_id))
             return cls(channel, _decode_head(payload).type, cursor, parse_position(previous), payload)
@@ -80,14 +92,27 @@ class Message:
             raise Malformed(f"not an event, on {channel}") from error
 
 
+def encode_event(channel: str, type: str, data: Any) -> bytes:
+    """The JSON of an Event that happens now: the payload that is stored and published, at most MAX_PAYLOAD_BYTES.
+
+    EventTooLarge beyond that, ValueError for a channel or a type that is not allowed, TypeError for data that JSON
+    cannot hold.
+    """
+    event = Event(validate_type(type), data, datetime.now(UTC), validate_channel(channel))
+    payload = msgspec.json.encode(event)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise EventTooLarge(f"an event of {len(payload)} bytes; {MAX_PAYLOAD_BYTES} are allowed")
+    return payload
+
+
 def parse_position(stream_id: bytes) -> Position:
-    """A stream id, `ms-seq`."""
+    """The position of a stream id, `ms-seq`. ValueError for anything else."""
     ms, _, sequence = stream_id.partition(b"-")
     return int(ms), int(sequence)
 
 
 def parse_message(channel: str, wire: bytes) -> Message:
-    """What events/lua/publish.lua publishes: `id previous epoch payload`. Malformed otherwise."""
+    """Parse what events/lua/publish.lua publishes: `id previous epoch payload`. Raises Malformed."""
     try:
         stream_id, previous, epoch, payload = wire.split(b" ", 3)
         text = epoch.decode()
@@ -97,17 +122,17 @@ def parse_message(channel: str, wire: bytes) -> Message:
 
 
 def validate_channel(name: str) -> str:
-    """The name itself; ValueError when it does not match [a-z0-9:_-]{1,64}."""
+    """Return the name; ValueError when it does not match [a-z0-9:_-]{1,64}."""
     if not _CHANNEL.fullmatch(name):
         raise ValueError(f"not a channel: {name!r}")
     return name
 
 
-def validate_topic(name: str) -> str:
-    """A channel, or a pattern of channels such as `user:*`. ValueError otherwise."""
-    if not _PATTERN.fullmatch(name):
-        raise ValueError(f"neither a channel nor a pattern: {name!r}")
-    return name
+def validate_topic(topic: str) -> str:
+    """Return the topic; ValueError when it is neither a channel nor a pattern."""
+    if not _TOPIC.fullmatch(topic):
+        raise ValueError(f"neither a channel nor a pattern: {topic!r}")
+    return topic
 
 
 def is_pattern(topic: str) -> bool:
@@ -115,7 +140,7 @@ def is_pattern(topic: str) -> bool:
 
 
 def validate_type(name: str) -> str:
-    """The name itself; ValueError when it does not match [A-Za-z0-9:._-]{1,64}."""
+    """Return the name; ValueError when it does not match [A-Za-z0-9:._-]{1,64}."""
     if not _TYPE.fullmatch(name):
         raise ValueError(f"not an event type: {name!r}")
     return name

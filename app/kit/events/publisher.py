@@ -1,25 +1,25 @@
-"""Publishes events: one script gives the id, keeps the history and tells who listens."""
+"""Publishes events: one script gives the event its id, appends it to the history and sends it by PUBLISH."""
 
 import secrets
-from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 
-from app.kit.events.event import HISTORY_SECONDS, Event, validate_channel, validate_type
+from app.kit.events.event import HISTORY_SECONDS, encode_event
 from app.kit.keys import Keys, digest
 from app.kit.scripts import run_script
 from app.kit.telemetry import NoTelemetry, Telemetry
 
-MAX_PAYLOAD_BYTES = 64 * 1024
-# A caller's own event id may come again after a crash of the outbox; an id made here only when Redis' answer was lost.
+# An id of the caller is repeated when the outbox crashes; one that is made here, only when the reply of Redis is lost.
 CALLERS_ID_SECONDS = 60 * 60
 OWN_ID_SECONDS = 60
 
 
 class Publisher:
-    """Publishes on channels. A channel keeps its last `history_length` events, `history_seconds` after the last one."""
+    """Publishes on channels.
+
+    A channel's history holds its last `history_length` events and expires `history_seconds` after the last one.
+    """
 
     def __init__(
         self,
@@ -37,12 +37,16 @@ class Publisher:
         self._telemetry = telemetry or NoTelemetry()
 
     async def publish(self, channel: str, type: str, data: Any, *, event_id: str | None = None) -> str:
-        """Publish `data` (what JSON can hold) and return the id. An `event_id` seen within the hour changes nothing.
+        """Encode an event and publish it; returns its id. Raises what encode_event() and publish_encoded() raise."""
+        return await self.publish_encoded(channel, encode_event(channel, type, data), event_id=event_id)
 
-        ValueError for a channel, a type or a size that is not allowed. Fails closed: a Redis that is down raises
-        app.kit.client.errors.UNAVAILABLE, and it is the caller (the outbox) who tries again, with the same `event_id`.
+    async def publish_encoded(self, channel: str, payload: bytes, *, event_id: str | None = None) -> str:
+        """Publish what encode_event() returned for the channel; returns the event's id.
+
+        A second call with the same `event_id` within an hour publishes nothing and returns the first one's id. Fails
+        closed: raises app.kit.client.errors.UNAVAILABLE, after which the caller (the outbox) repeats the call with
+        the same `event_id`.
         """
-        payload = _encode(Event(validate_type(type), data, datetime.now(UTC), validate_channel(channel)))
         seen_seconds = CALLERS_ID_SECONDS if event_id else OWN_ID_SECONDS
         keys = self._keys
         published: bytes = await run_script(
@@ -67,10 +71,3 @@ class Publisher:
         )
         self._telemetry.count("events_published")
         return published.decode()
-
-
-def _encode(event: Event) -> bytes:
-    payload = msgspec.json.encode(event)
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"an event of {len(payload)} bytes; {MAX_PAYLOAD_BYTES} are allowed")
-    return payload

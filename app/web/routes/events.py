@@ -2,14 +2,12 @@
 
 from typing import Annotated, Any
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 from quart import Blueprint, Response, request
 from quart_schema import document_querystring, document_response, tag_blueprint, validate_request
 
 from app.errors import Forbidden, Invalid, TooLarge
-from app.kit.events.event import validate_topic
-from app.kit.events.publisher import MAX_PAYLOAD_BYTES
+from app.kit.events.event import EventTooLarge, validate_topic
 from app.principal import Principal
 from app.web.context import resources
 from app.web.identity.auth import current_principal, current_principal_or_none, require
@@ -17,8 +15,7 @@ from app.web.limits.declare import exempt
 from app.web.sse import event_stream, last_event_id
 
 BROADCAST = "broadcast"
-# Types that only the service itself gives a meaning to.
-ENVELOPE_BYTES = 1024  # more than the event's other fields take
+# Types whose meaning the service itself defines.
 RESERVED_TYPES = frozenset({"resync", "user_online", "user_offline", "new_message"})
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/v1/events")
@@ -26,7 +23,7 @@ tag_blueprint(blueprint, ["events"])
 
 
 class StreamQuery(BaseModel):
-    """Which channels to subscribe to, and the id of the last event received."""
+    """The channels (or, for admins, patterns) to subscribe to, and the id of the last event received."""
 
     channel: list[str] = []
     last_event_id: str = ""
@@ -48,13 +45,13 @@ class Published(BaseModel):
 @document_querystring(StreamQuery)
 @exempt("a stream lasts for hours, and a 429 would stop an EventSource for good; the number of streams is capped")
 async def stream() -> Response:
-    """A stream of server-sent events. No channel named: broadcast, and one's own user channel."""
+    """A stream of server-sent events. Without `channel`: broadcast, and the caller's own user channel."""
     principal = current_principal_or_none()
-    named = request.args.getlist("channel")
-    channels = named or [BROADCAST, *([f"user:{principal.user_id}"] if principal else [])]
-    for channel in channels:
-        _check(channel, principal)
-    return await event_stream(channels, last_event_id=last_event_id())
+    own = [f"user:{principal.user_id}"] if principal else []
+    topics = request.args.getlist("channel") or [BROADCAST, *own]
+    for topic in topics:
+        _authorize(topic, principal)
+    return await event_stream(topics, last_event_id=last_event_id())
 
 
 @blueprint.post("")
@@ -65,19 +62,20 @@ async def publish(data: NewEvent) -> tuple[dict[str, str], int]:
     """Publish one event."""
     if data.type in RESERVED_TYPES:
         raise Invalid([{"loc": ["type"], "msg": "this type is the service's own"}])
-    if len(msgspec.json.encode(data.data)) > MAX_PAYLOAD_BYTES - ENVELOPE_BYTES:
-        raise TooLarge(f"An event's data has at most {MAX_PAYLOAD_BYTES - ENVELOPE_BYTES} bytes.")
-    return {"id": await resources().publisher.publish(data.channel, data.type, data.data)}, 202
-
-
-def _check(channel: str, principal: Principal | None) -> None:
-    """Anyone hears the broadcast, a user what is theirs; everything else, patterns too, is for admins."""
     try:
-        validate_topic(channel)
+        return {"id": await resources().publisher.publish(data.channel, data.type, data.data)}, 202
+    except EventTooLarge as error:
+        raise TooLarge(f"Not published: {error}.") from error
+
+
+def _authorize(topic: str, principal: Principal | None) -> None:
+    """Everyone may read the broadcast, a user their own channel, an admin every channel and pattern."""
+    try:
+        validate_topic(topic)
     except ValueError as error:
         raise Invalid([{"loc": ["channel"], "msg": str(error)}]) from error
-    if channel == BROADCAST:
+    if topic == BROADCAST:
         return
-    asking = principal or current_principal()
-    if not asking.is_admin and channel != f"user:{asking.user_id}":
+    reader = principal or current_principal()
+    if not reader.is_admin and topic != f"user:{reader.user_id}":
         raise Forbidden("This channel is not yours.")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis, RedisCluster
 
-from app.kit.events.event import Cursor
+from app.kit.events.event import MAX_PAYLOAD_BYTES, Cursor
 from app.kit.events.hub import Hub
-from app.kit.events.publisher import MAX_PAYLOAD_BYTES, Publisher
+from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
 from tests.kit.events.event_streams import Reader, live_reader
 from tests.waiting import eventually
