@@ -1,4 +1,4 @@
-"""Answers with an event stream from the hub (text/event-stream)."""
+"""Responses that stream the hub's events (text/event-stream)."""
 
 from collections.abc import Collection, Iterable
 
@@ -11,25 +11,24 @@ CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 
 def last_event_id() -> str | None:
-    """Where the client has got to. The header that a browser sends by itself is newer than the address it kept."""
+    """The client's last event id: the header, which EventSource sends when it reconnects, before the query."""
     return request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
 
 
-async def event_stream(channels: Iterable[str], *, last_event_id: str | None, until: Collection[str] = ()) -> Response:
-    """200 and a stream of `channels`, which goes on after `last_event_id`; junk there is a fresh start.
+async def event_stream(topics: Iterable[str], *, last_event_id: str | None, until: Collection[str] = ()) -> Response:
+    """200 and a stream of `topics`, which resumes after `last_event_id` when that is a valid id.
 
-    A HEAD gets the headers alone. `until` names the types of events that end the stream. Invalid for names that are
-    no channels, and for too many; any trouble besides is told in the stream, because an answer other than 200 would
-    stop an EventSource for good.
+    A HEAD gets the headers alone. An event of a type in `until` ends the stream. Raises Invalid for bad topics, and for
+    too many. Every other failure is part of the stream, because a status other than 200 stops an EventSource for good.
     """
     try:
-        # Holds nothing before the server reads its first bytes: a stream that is never read leaves no trace.
-        stream = resources().hub.subscribe(channels, last_event_id=last_event_id, until=until)
+        # The generator allocates nothing before its first read, so a response that is never read leaks nothing.
+        stream = resources().hub.subscribe(topics, last_event_id=last_event_id, until=until)
     except ValueError as error:
         raise Invalid([{"loc": ["channel"], "msg": str(error)}]) from error
     response = Response(b"" if request.method == "HEAD" else stream, content_type=CONTENT_TYPE)
     response.headers["Cache-Control"] = "no-store"
-    # nginx would hold events back until its buffer is full.
+    # Otherwise nginx buffers the events.
     response.headers["X-Accel-Buffering"] = "no"
     # Quart would end the response after RESPONSE_TIMEOUT.
     response.timeout = None

@@ -1,4 +1,4 @@
-"""How a stream starts without a gap: subscribed first, then the history, then what came in between."""
+"""Starts a stream without a gap: subscribe first, then replay the history, then go on with the live events."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ from app.kit.telemetry import Telemetry
 
 
 class CatchUp:
-    """Brings one client, whose topics are subscribed already, from its cursor to live, step by step.
+    """Replays the history to one stream, from its cursor to the live events, step by step.
 
-    The history is one view of all channels at one instant. What the client was offered meanwhile continues it.
+    `subscriptions` are the stream's, added before. The history is a view of all channels at one instant; the live
+    events that the stream was offered during the replay continue it.
     """
 
     def __init__(
@@ -33,35 +34,35 @@ class CatchUp:
         self._fanout = fanout
         self._history = history
         self._telemetry = telemetry
-        self._channels = [subscription.name for subscription in subscriptions if not is_pattern(subscription.name)]
+        self._channels = [subscription.topic for subscription in subscriptions if not is_pattern(subscription.topic)]
         self._rest = dict.fromkeys(self._channels, cursor) if cursor else {}
         # A pattern has no history.
         self._lost = cursor is not None and len(self._channels) < len(subscriptions)
-        self._upto: Cursor | None = None
+        self._end: Cursor | None = None
         self._generation = -1
 
     async def step(self, *, wait_seconds: float) -> bytes:
-        """The next bytes to write; it was the last step when the client has a cursor, or has ended.
+        """Return the next bytes to write; after the last step the stream has a cursor or has ended.
 
-        Raises TimeoutError when Redis does not confirm the topics in time, and UNAVAILABLE.
+        Raises TimeoutError when Redis does not confirm the subscriptions in time, and what History.read() raises.
         """
         async with asyncio.timeout(wait_seconds):
             generation = await self._fanout.ready(self._subscriptions)
         if generation != self._generation:
-            # What the connection before had promised is void: the view begins anew, from where we are.
-            self._generation, self._upto = generation, None
-        page = await self._history.read(self._rest, upto=self._upto)
-        self._rest, self._upto = page.rest, page.upto
-        data = self._write(page)
+            # The confirmations of the lost connection are void: a new view begins, after what is replayed already.
+            self._generation, self._end = generation, None
+        page = await self._history.read(self._rest, end=self._end)
+        self._rest, self._end = page.rest, page.end
+        data = self._encode(page)
         if not self._rest and not self._stream.ended:
-            data += self._finish(page.upto)
+            data += self._finish(page.end)
         return data
 
-    def _write(self, page: Page) -> bytes:
+    def _encode(self, page: Page) -> bytes:
         if self._lost or page.unreachable:
             self._lost, self._rest = False, {}
             self._telemetry.count("events_resyncs", reason="history")
-            return encode_resync(page.upto, reason="history")
+            return encode_resync(page.end, reason="history")
         frames = []
         for message in page.messages:
             frames.append(encode_message(message).data)
@@ -70,12 +71,12 @@ class CatchUp:
                 break
         return b"".join(frames)
 
-    def _finish(self, upto: Cursor) -> bytes:
-        """Go live, unless the connection was lost meanwhile: then the next step reads on from here."""
+    def _finish(self, end: Cursor) -> bytes:
+        """End the replay, unless the connection was lost during it: then the next step reads on from here."""
         if self._fanout.generation == self._generation:
-            self._stream.go_live(upto)
+            self._stream.finish_replay(end)
             for subscription in self._subscriptions:
-                subscription.begin_at(upto)
+                subscription.note_replayed(end)
         else:
-            self._rest = dict.fromkeys(self._channels, upto)
-        return encode_position(upto)
+            self._rest = dict.fromkeys(self._channels, end)
+        return encode_position(end)

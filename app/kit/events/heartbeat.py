@@ -1,4 +1,4 @@
-"""One wheel that sends the heartbeats of all streams, each at a moment of its own."""
+"""Sends the heartbeats of all streams, spread over time by a timer wheel."""
 
 import asyncio
 import secrets
@@ -10,7 +10,10 @@ SPOKES = 56
 
 
 class HeartbeatWheel:
-    """Every client gets a heartbeat once a turn. Its spoke is drawn at random, so that not all beat at once."""
+    """Sends each stream a heartbeat every `turn_seconds`, at one of SPOKES moments that is drawn at random.
+
+    A timer wheel as of Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), with one timeout for all.
+    """
 
     def __init__(self, *, turn_seconds: float = HEARTBEAT_SECONDS) -> None:
         self._turn_seconds = turn_seconds
@@ -28,4 +31,4 @@ class HeartbeatWheel:
             for spoke in self._spokes:
                 await asyncio.sleep(self._turn_seconds / SPOKES)
                 for stream in spoke:
-                    stream.beat()
+                    stream.send_heartbeat()

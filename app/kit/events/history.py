@@ -1,4 +1,4 @@
-"""The history of channels, in pages: each one view of all the channels asked for, in the order of their ids."""
+"""Reads the history of channels in pages; a page is one view of all its channels, in the order of the ids."""
 
 import asyncio
 import secrets
@@ -16,28 +16,28 @@ from app.kit.scripts import run_script
 
 PAGE_ENTRIES = 100
 CHANNELS_A_READ = 200
-# An idle clock ticks when somebody reads it after so long; no cursor taken from it is older.
+# A read after so long without an event advances the clock, so that the cursor of a new stream is never older.
 CLOCK_TICK_SECONDS = 60
-# Replies to replays share the connection with all other commands, so few of them stand in it at a time.
+# The replies share a connection with all other commands, so few of them may occupy it at a time.
 CONCURRENT_READS = 8
 READ_SECONDS = 2.0
 
 
 @dataclass(slots=True)
 class Page:
-    """What happened up to `upto` or, while `rest` says where to read on, some way towards it.
+    """The events of some channels up to the cursor `end` or, where `rest` has the cursors of a next page, up to those.
 
-    Of the channels in `unreachable` events are lost, and none of them is among `messages`.
+    The history of the channels in `unreachable` no longer reaches back to their cursors; `messages` has none of them.
     """
 
-    upto: Cursor
+    end: Cursor
     messages: list[Message] = field(default_factory=list)
     unreachable: set[str] = field(default_factory=set)
     rest: dict[str, Cursor] = field(default_factory=dict)
 
 
 class History:
-    """Reads what Publisher keeps; `history_seconds` is the publisher's."""
+    """Reads the histories that Publisher writes; `history_seconds` is the publisher's."""
 
     def __init__(
         self,
@@ -53,15 +53,15 @@ class History:
         self._page_entries = page_entries
         self._turns = asyncio.Semaphore(CONCURRENT_READS)
 
-    async def read(self, after: Mapping[str, Cursor], *, upto: Cursor | None = None) -> Page:
-        """What each channel had after its cursor; of no channel, what time it is. Raises UNAVAILABLE.
+    async def read(self, after: Mapping[str, Cursor], *, end: Cursor | None = None) -> Page:
+        """Read the events of each channel after its cursor; without channels, the present cursor. Raises UNAVAILABLE.
 
-        To read on, pass the page's `rest` and `upto`: only so are all pages together one view.
+        To read on, pass the page's `rest` and `end`: then all pages together are one view.
         """
         channels = list(after)
-        page = await self._read_some(channels[:CHANNELS_A_READ], after, upto)
+        page = await self._read_some(channels[:CHANNELS_A_READ], after, end)
         for start in range(CHANNELS_A_READ, len(channels), CHANNELS_A_READ):
-            more = await self._read_some(channels[start : start + CHANNELS_A_READ], after, page.upto)
+            more = await self._read_some(channels[start : start + CHANNELS_A_READ], after, page.end)
             page.messages += more.messages
             page.unreachable |= more.unreachable
             page.rest |= more.rest
@@ -71,32 +71,32 @@ class History:
         return page
 
     def _cut(self, page: Page, after: Mapping[str, Cursor]) -> None:
-        """Keep what is complete: up to the first channel of which there is more. The next page reads on from there."""
+        """Cut the page where the first channel with a rest ends: beyond it the order of all channels is unknown."""
         bound = min(page.rest.values())
         page.messages = [message for message in page.messages if message.cursor <= bound]
         page.rest = {
             channel: max(cursor, bound) for channel, cursor in after.items() if channel not in page.unreachable
         }
 
-    async def _read_some(self, channels: list[str], after: Mapping[str, Cursor], upto: Cursor | None) -> Page:
+    async def _read_some(self, channels: list[str], after: Mapping[str, Cursor], end: Cursor | None) -> Page:
         epoch, clock, now_seconds, *parts = await self._run(channels, after)
         now = Cursor(epoch.decode(), parse_position(clock))
-        page = Page(upto or now)
+        page = Page(end or now)
         for channel, (last, entries) in zip(channels, parts, strict=True):
             messages = _parse(channel, now.epoch, entries)
-            # The event before those that we read must not be newer than the cursor, or some between them are lost.
+            # When the event before the first one here is newer than the cursor, events between them are lost.
             previous = messages[0].previous if messages else parse_position(last)
-            dated = self._dates(after[channel], now, now_ms=int(now_seconds) * 1000)
-            if not dated or previous > after[channel].position:
+            reaches = self._reaches(after[channel], now, now_ms=int(now_seconds) * 1000)
+            if not reaches or previous > after[channel].position:
                 page.unreachable.add(channel)
                 continue
-            page.messages += [message for message in messages if message.cursor <= page.upto]
-            if messages and len(entries) == self._page_entries and messages[-1].cursor < page.upto:
+            page.messages += [message for message in messages if message.cursor <= page.end]
+            if messages and len(entries) == self._page_entries and messages[-1].cursor < page.end:
                 page.rest[channel] = messages[-1].cursor
         return page
 
-    def _dates(self, cursor: Cursor, now: Cursor, *, now_ms: int) -> bool:
-        """False for a cursor of another epoch, of a future (a failover lost events), or older than any history."""
+    def _reaches(self, cursor: Cursor, now: Cursor, *, now_ms: int) -> bool:
+        """False for a cursor of another epoch, of the future (a failover lost events), or older than any history."""
         if cursor.epoch != now.epoch or cursor.position > now.position:
             return False
         return cursor.position[0] >= now_ms - self._history_ms
@@ -104,7 +104,7 @@ class History:
     async def _run(self, channels: list[str], after: Mapping[str, Cursor]) -> list[Any]:
         keys = self._keys
         async with self._turns:
-            # Not the request's budget: a replay may take longer than an answer.
+            # Not the request's budget: a replay may take longer than a response.
             with budget(READ_SECONDS):
                 reply: list[Any] = await run_script(
                     self._redis,
@@ -126,7 +126,7 @@ class History:
 
 
 def _parse(channel: str, epoch: str, entries: list[tuple[bytes, list[bytes]]]) -> list[Message]:
-    """What our script did not write is passed over."""
+    """Skips entries that events/lua/publish.lua did not write."""
     messages = []
     for stream_id, fields in entries:
         with suppress(ValueError):

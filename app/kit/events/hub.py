@@ -5,15 +5,16 @@ import logging
 from collections.abc import AsyncGenerator, Collection, Iterable
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from app.kit.aio import end_tasks, raise_if_cancelled
 from app.kit.client.deadline import start_budget
+from app.kit.client.errors import record_failure
 from app.kit.events.catch_up import CatchUp
 from app.kit.events.event import HISTORY_SECONDS, Cursor, validate_topic
 from app.kit.events.fanout import Fanout
 from app.kit.events.heartbeat import HEARTBEAT_SECONDS, HeartbeatWheel
 from app.kit.events.history import History
-from app.kit.events.pubsub import CONNECTION_LOST
 from app.kit.events.sse import HEARTBEAT, encode_retry
 from app.kit.events.stream import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, Stream
 from app.kit.keys import Keys
@@ -22,20 +23,20 @@ from app.kit.telemetry import NoTelemetry, Telemetry
 logger = logging.getLogger(__name__)
 
 MAX_TOPICS = 32
-# How long a stream that has just opened waits for Redis.
+# How long a stream that was just opened waits for Redis.
 JOIN_SECONDS = 2.0
 LINGER_SECONDS = 10.0
-# Of the time to drain, what is left at the end for the last streams to be written out.
+# The share of the time to drain that is left at its end for writing the last streams.
 LAST_SHARE = 0.2
-# Ends of streams that are due within so short a time come together.
+# Streams that are to end within so short a time end together.
 STEP_SECONDS = 0.02
 
 
 class Hub:
     """Streams of server-sent events, at most `max_streams`, over one pub/sub connection.
 
-    A stream's queue is bounded by `max_frames` and `max_bytes`: a client that is too slow is told to fetch afresh
-    (`event: resync`), and its stream is closed when it does not even read that. Others are never delayed by it.
+    A stream's queue is bounded by `max_frames` and `max_bytes`. When the queue of a slow consumer is full, it is
+    replaced by `event: resync`, and when it is full again unread, the stream is closed. It never delays other streams.
     """
 
     def __init__(
@@ -67,27 +68,27 @@ class Hub:
 
     @property
     def streams(self) -> int:
-        """How many are open."""
+        """The number of open streams."""
         return len(self._streams)
 
     async def start(self) -> None:
-        """Begin to connect. Redis may be down: streams get what they ask for when it is back."""
+        """Begin to connect, and return. Redis may be down."""
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._fanout.run()), asyncio.create_task(self._wheel.run())]
 
     async def drain(self, seconds: float) -> None:
-        """End every stream, spread over `seconds` so that not all clients come back at once, and refuse new ones.
+        """Refuse new streams and end all others, spread over `seconds` so that their clients do not return at once.
 
-        A client that does not read may be open still when this returns.
+        The stream of a client that does not read may still be open when this returns.
         """
         self.draining = True
         loop = asyncio.get_running_loop()
         began = loop.time()
         streams = list(self._streams)
         for number, stream in enumerate(streams):
-            early = began + seconds * (1 - LAST_SHARE) * number / len(streams) - loop.time()
-            if early > STEP_SECONDS:
-                await asyncio.sleep(early)
+            ahead = began + seconds * (1 - LAST_SHARE) * number / len(streams) - loop.time()
+            if ahead > STEP_SECONDS:
+                await asyncio.sleep(ahead)
             stream.end()
         try:
             async with asyncio.timeout_at(began + seconds):
@@ -98,7 +99,7 @@ class Hub:
             logger.warning("%d event streams did not end in time", len(self._streams))
 
     async def close(self) -> None:
-        """End what is left at once, and disconnect."""
+        """End all streams at once, and disconnect."""
         self.draining = True
         for stream in self._streams:
             stream.end()
@@ -108,21 +109,22 @@ class Hub:
     def subscribe(
         self, topics: Iterable[str], *, last_event_id: str | None = None, until: Collection[str] = ()
     ) -> AsyncGenerator[bytes, None]:
-        """One stream of `topics` (channels, or patterns such as `user:*`), as bytes to be written as they come.
+        """A stream of the events of `topics`, as bytes to be written as they come.
 
-        It goes on after `last_event_id`; anything that is no id of ours is a fresh start. It ends by itself after an
-        event of a type in `until`, when the client is too slow, and when the hub drains. ValueError for bad topics.
+        It resumes after `last_event_id`; without one, or with any other text, it starts with the next event. It ends
+        after an event of a type in `until`, when the client is too slow, when Redis does not answer the replay, and
+        when the hub drains. ValueError for bad topics.
         """
-        names = [validate_topic(name) for name in dict.fromkeys(topics)]
-        if not 1 <= len(names) <= MAX_TOPICS:
+        unique = [validate_topic(topic) for topic in dict.fromkeys(topics)]
+        if not 1 <= len(unique) <= MAX_TOPICS:
             raise ValueError(f"a stream has between 1 and {MAX_TOPICS} topics")
-        return self._stream(names, Cursor.parse(last_event_id), frozenset(until))
+        return self._stream(unique, Cursor.parse(last_event_id), frozenset(until))
 
     async def _stream(
-        self, names: list[str], cursor: Cursor | None, until: frozenset[str]
+        self, topics: list[str], cursor: Cursor | None, until: frozenset[str]
     ) -> AsyncGenerator[bytes, None]:
         if self.draining or len(self._streams) >= self._max_streams:
-            # Never 429 or 503: those stop an EventSource for good, and this one shall come back, here or elsewhere.
+            # Never 429 or 503: they stop an EventSource for good, and this client is to reconnect, here or elsewhere.
             self._telemetry.count("events_streams_refused", reason="drain" if self.draining else "cap")
             yield encode_retry()
             return
@@ -130,9 +132,9 @@ class Hub:
         start_budget(None)
         stream = Stream(telemetry=self._telemetry, until=until, max_frames=self._max_frames, max_bytes=self._max_bytes)
         self._enter(stream)
-        subscriptions = self._fanout.add(stream, names)
+        subscriptions = self._fanout.add(stream, topics)
         try:
-            # At once, so that the client knows that it is connected; and each has a pause of its own for later.
+            # At once, so that the client sees that it is connected; `retry:` differs from client to client.
             yield HEARTBEAT + encode_retry()
             catch_up = CatchUp(
                 stream, subscriptions, cursor, fanout=self._fanout, history=self._history, telemetry=self._telemetry
@@ -151,8 +153,10 @@ class Hub:
     async def _step(self, catch_up: CatchUp, stream: Stream) -> bytes:
         try:
             return await catch_up.step(wait_seconds=self._join_seconds)
-        except CONNECTION_LOST:
-            # Fails open: the stream closes, and the client comes back with the id that it has.
+        except (TimeoutError, RedisError) as error:
+            # Fails open: the stream closes, and the client reconnects with its last id.
+            if isinstance(error, RedisError):
+                record_failure(error, block="events", telemetry=self._telemetry)
             self._telemetry.count("events_streams_closed", reason="redis")
             stream.end()
             return b""

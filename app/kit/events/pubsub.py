@@ -1,7 +1,6 @@
-"""One pub/sub connection to Redis, which notices by itself when the other end has gone silent."""
+"""One pub/sub connection to Redis, which detects by PING that the server has fallen silent."""
 
 import asyncio
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,40 +10,42 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from app.kit.aio import Backoff
 from app.kit.client.connect import pubsub_connection
-from app.kit.client.errors import UNAVAILABLE
+from app.kit.client.errors import refusal
 from app.kit.events.event import is_pattern
 from app.kit.keys import Keys
 
-# Silence of this length is answered with a PING, and three times of it are the end of the connection.
+# After so much silence a PING is sent; after three times as much the connection counts as lost.
 PUBSUB_SILENCE_SECONDS = 3.0
 NAMES_A_COMMAND = 1000
-PUBSUB_BACKOFF_SECONDS = (0.05, 2.0)
-
-# How a connection ends.
-CONNECTION_LOST: tuple[type[Exception], ...] = (*UNAVAILABLE, OSError)
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """Redis has taken up a subscription: what is published from here on will come."""
+    """Redis has confirmed a subscription: events that are published from now on will be received."""
 
     topic: str
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Bytes published on `channel`, which belongs to the subscribed `topic`: the channel itself, or a pattern."""
+    """Bytes published on `channel`. `topic` is the subscription that they match: the channel itself, or a pattern."""
 
     topic: str
     channel: str
     wire: bytes
 
 
-class PubSubConnection:
-    """Subscribe, unsubscribe, read. It never reconnects: after an error it is closed and another one opened.
+def reconnect_backoff() -> Backoff:
+    """The delays between a lost connection and the next one."""
+    return Backoff(first_seconds=0.1, longest_seconds=2.0)
 
-    redis-py's PubSub would reconnect and resubscribe in silence, and what was published meanwhile would be missing.
+
+class PubSubConnection:
+    """Subscribes, unsubscribes and reads. It never reconnects: after an error it must be closed and another opened.
+
+    redis-py's PubSub reconnects and resubscribes without notice, so that the events in between would be missed.
     """
 
     def __init__(self, redis: Redis, keys: Keys, *, silence_seconds: float = PUBSUB_SILENCE_SECONDS) -> None:
@@ -56,7 +57,8 @@ class PubSubConnection:
         self._sending = asyncio.Lock()
 
     async def open(self) -> None:
-        # On a cluster to the node that publishes: it has the events' keys.
+        """Connect. Raises UNAVAILABLE, or another RedisError when the server refuses the handshake."""
+        # On a cluster to the node that has the events' keys and so publishes.
         self._connection = await pubsub_connection(self._redis, self._keys.event_clock())
         try:
             async with asyncio.timeout(self._silence_seconds):
@@ -64,8 +66,7 @@ class PubSubConnection:
         except TimeoutError as error:
             raise RedisConnectionError("the pub/sub connection cannot be made in time") from error
         except ResponseError as error:
-            # What the greeting asked for, such as a database.
-            raise RedisConnectionError(str(error)) from error
+            raise refusal(error) from None
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -73,19 +74,22 @@ class PubSubConnection:
             await connection.disconnect(nowait=True)
 
     async def subscribe(self, topics: Iterable[str]) -> None:
-        """Ask for topics; each is Confirmed among what next() gives."""
+        """Send the subscriptions; next() returns a Confirmed for each topic."""
         await self._send_names("SUBSCRIBE", topics)
 
     async def unsubscribe(self, topics: Iterable[str]) -> None:
         await self._send_names("UNSUBSCRIBE", topics)
 
     async def next(self) -> Confirmed | Received:
-        """The next of either. Raises redis.exceptions.ConnectionError, also when Redis keeps silent for too long."""
+        """Wait for the next confirmation or message.
+
+        Raises UNAVAILABLE, also when Redis is silent for too long, and another RedisError when it refuses a command.
+        """
         silences = 0
         while True:
             reply = await self._read()
             if reply is None:
-                # Late deadlines of a loop that stalled do no harm: the next read takes what has come meanwhile.
+                # A timeout that is late because the loop stalled does no harm: the next read finds what has arrived.
                 silences += 1
                 if silences == 1:
                     await self._send("PING")
@@ -93,11 +97,11 @@ class PubSubConnection:
                     raise RedisConnectionError("the pub/sub connection is silent")
                 continue
             silences = 0
-            if (found := self._parse(reply)) is not None:
-                return found
+            if (parsed := self._parse(reply)) is not None:
+                return parsed
 
     def _parse(self, reply: Any) -> Confirmed | Received | None:
-        """None for what nobody waits for: the answers to PING and UNSUBSCRIBE."""
+        """None for the replies to PING and UNSUBSCRIBE."""
         match reply:
             case [b"message", channel, wire]:
                 name = self._name(channel)
@@ -112,13 +116,16 @@ class PubSubConnection:
         return wire_name[self._prefix_length :].decode()
 
     async def _read(self) -> Any:
-        """One reply; None when none came within that time."""
+        """One reply; None after `silence_seconds` without one."""
         connection = self._connection
         if connection is None:
             raise RedisConnectionError("the pub/sub connection is closed")
-        return await connection.read_response(
-            timeout=self._silence_seconds, disconnect_on_error=False, push_request=True
-        )
+        try:
+            return await connection.read_response(
+                timeout=self._silence_seconds, disconnect_on_error=False, push_request=True
+            )
+        except ResponseError as error:
+            raise refusal(error) from None
 
     async def _send_names(self, command: str, topics: Iterable[str]) -> None:
         names = list(topics)
@@ -132,13 +139,7 @@ class PubSubConnection:
 
     async def _send(self, *command: str) -> None:
         async with self._sending:
-            # A connection of redis-py would reconnect here when it is lost.
+            # When the connection is lost, redis-py's send_command would reconnect.
             if self._connection is None or not self._connection.is_connected:
                 raise RedisConnectionError("the pub/sub connection is lost")
             await self._connection.send_command(*command, check_health=False)
-
-
-async def back_off(failures: int) -> None:
-    """Wait before connecting again: longer with each failure in a row, with full jitter."""
-    least, most = PUBSUB_BACKOFF_SECONDS
-    await asyncio.sleep(random.uniform(0, min(most, least * 2 ** min(failures, 10))))  # noqa: S311  jitter, no secret

@@ -1,4 +1,4 @@
-"""One open stream: what waits to be written to it, bounded in frames and in bytes."""
+"""One open stream: the queue of what is to be written to it, bounded in frames and in bytes."""
 
 import asyncio
 from collections.abc import Collection
@@ -12,11 +12,11 @@ MAX_QUEUED_BYTES = 1024 * 1024
 
 
 class Stream:
-    """Takes frames from the fan-out without ever making it wait, and gives them to the stream's writer.
+    """The queue between the fan-out, which never waits for it, and the writer of one stream.
 
-    While `cursor` is None the client is joining: frames wait for the history before them. Afterwards it is the newest
-    event that the client was given; none older is taken, so what comes twice is written once. A frame of a type in
-    `until` is the last one.
+    While `cursor` is None the history is being replayed, and frames are held back until finish_replay(). Afterwards
+    `cursor` is that of the newest frame that was taken; older ones are dropped, so that no event is written twice. The
+    stream ends after a frame of a type in `until`.
     """
 
     def __init__(
@@ -33,96 +33,96 @@ class Stream:
         self.until = until
         self._max_frames = max_frames
         self._max_bytes = max_bytes
-        self._early: list[Frame] = []
-        self._waiting: list[bytes] = []
+        self._held: list[Frame] = []
+        self._queue: list[bytes] = []
         self._bytes = 0
-        self._resync_waits = False
+        self._resync_queued = False
         self._wake = asyncio.Event()
 
     def offer(self, frame: Frame) -> None:
-        """Take a frame, or drop it where the client has had it. A client that is too slow loses what waits."""
+        """Queue a frame, unless the stream has had it. A full queue is replaced by a resync."""
         if self.ended:
             return
         if self.cursor is None:
-            self._keep_for_later(frame)
+            self._hold(frame)
             return
         if frame.cursor.epoch != self.cursor.epoch:
-            self._replace_waiting(None, reason="epoch")
+            self._replace_queue(None, reason="epoch")
         elif frame.cursor.position <= self.cursor.position:
             return
         self.cursor = frame.cursor
-        if len(self._waiting) >= self._max_frames or self._bytes + len(frame.data) > self._max_bytes:
+        if len(self._queue) >= self._max_frames or self._bytes + len(frame.data) > self._max_bytes:
             self._overflow(frame)
         else:
             self._append(frame.data)
         if frame.type in self.until:
             self.end()
 
-    def go_live(self, cursor: Cursor) -> None:
-        """Everything up to `cursor` has been written: what came after it follows, and what comes from now on."""
+    def finish_replay(self, cursor: Cursor) -> None:
+        """All events up to `cursor` have been written: queue the held frames after it, and take new ones."""
         self.cursor = cursor
-        early, self._early = self._early, []
+        held, self._held = self._held, []
         self._bytes = 0
-        for frame in early:
+        for frame in held:
             self.offer(frame)
 
     def resync(self, cursor: Cursor, *, reason: str) -> None:
-        """Tell the client that events up to `cursor` are lost to it. What waits is worth nothing then."""
+        """Replace what is queued by `event: resync`: events up to `cursor` are lost to the client."""
         if not self.ended and self.cursor is not None and cursor != self.cursor:
-            self._replace_waiting(cursor, reason=reason)
+            self._replace_queue(cursor, reason=reason)
             self.cursor = cursor
 
-    def beat(self) -> None:
-        """Write a heartbeat, unless something waits to be written anyway."""
-        if not self._waiting and not self.ended:
-            self._waiting.append(HEARTBEAT)
+    def send_heartbeat(self) -> None:
+        """Queue a heartbeat, unless something is queued."""
+        if not self._queue and not self.ended:
+            self._queue.append(HEARTBEAT)
             self._wake.set()
 
     def end(self) -> None:
-        """What waits is still written, then when to come back, then the stream closes."""
+        """Close the stream after what is queued and a `retry:` have been written."""
         if not self.ended:
             self.ended = True
-            self._early.clear()
+            self._held.clear()
             self._append(encode_retry())
 
     async def take(self) -> bytes:
-        """Wait for something to write, and take all of it; b"" when nothing will come any more."""
-        if self.ended and not self._waiting:
+        """Wait until something is queued, and take all of it; b"" when the stream has ended."""
+        if self.ended and not self._queue:
             return b""
         await self._wake.wait()
         self._wake.clear()
-        data = b"".join(self._waiting)
-        self._waiting.clear()
+        data = b"".join(self._queue)
+        self._queue.clear()
         self._bytes = 0
-        self._resync_waits = False
+        self._resync_queued = False
         return data
 
     def _append(self, data: bytes) -> None:
-        self._waiting.append(data)
+        self._queue.append(data)
         self._bytes += len(data)
         self._wake.set()
 
-    def _keep_for_later(self, frame: Frame) -> None:
-        self._early.append(frame)
+    def _hold(self, frame: Frame) -> None:
+        self._held.append(frame)
         self._bytes += len(frame.data)
-        if len(self._early) > self._max_frames or self._bytes > self._max_bytes:
-            # Fails closed: it comes back, and resumes from the last id that it was written.
+        if len(self._held) > self._max_frames or self._bytes > self._max_bytes:
+            # Fails closed: the client reconnects and resumes from the last id that was written.
             self._telemetry.count("events_streams_closed", reason="slow")
             self.end()
 
     def _overflow(self, frame: Frame) -> None:
-        if self._resync_waits:
-            # Fails closed: it has read nothing at all while its queue filled twice.
-            self._waiting.clear()
+        if self._resync_queued:
+            # Fails closed: the client has read nothing while its queue filled twice.
+            self._queue.clear()
             self._telemetry.count("events_streams_closed", reason="slow")
             self.end()
         else:
-            # Fails open, and says so: the client loses events and is told to fetch afresh.
-            self._replace_waiting(frame.cursor, reason="slow")
+            # Fails open: the client loses events, and the resync says so.
+            self._replace_queue(frame.cursor, reason="slow")
 
-    def _replace_waiting(self, cursor: Cursor | None, *, reason: str) -> None:
+    def _replace_queue(self, cursor: Cursor | None, *, reason: str) -> None:
         self._telemetry.count("events_resyncs", reason=reason)
-        self._waiting.clear()
+        self._queue.clear()
         self._bytes = 0
-        self._resync_waits = True
+        self._resync_queued = True
         self._append(encode_resync(cursor, reason=reason))

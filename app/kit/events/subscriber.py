@@ -1,4 +1,4 @@
-"""Runs handlers for published events, in this process's loop."""
+"""Calls handlers for published events, in the event loop of its process."""
 
 import asyncio
 import logging
@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from app.kit.aio import end_tasks
+from app.kit.aio import end_tasks, side_by_side
+from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.events.event import Event, Malformed, parse_message, validate_topic
-from app.kit.events.pubsub import CONNECTION_LOST, PubSubConnection, Received, back_off
+from app.kit.events.pubsub import PubSubConnection, Received, reconnect_backoff
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry, Telemetry
 
@@ -24,10 +26,10 @@ _decode_event = msgspec.json.Decoder(Event).decode
 
 
 class Subscriber:
-    """Calls `handlers[type]` with each event on `patterns` (channels, or patterns such as `user:*`).
+    """Calls `handlers[type]` with each event on `topics`, at most `concurrency` of them at a time.
 
-    Live and at most once: what is published while there is no connection is not seen. Every subscriber sees every
-    event, so a handler that must act once for all processes enqueues a task that takes the event's id as its own.
+    At most once: events that are published while there is no connection are missed. Every subscriber receives every
+    event, so a handler that must act once for all processes enqueues a task with the event's id as the task's id.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class Subscriber:
         keys: Keys,
         handlers: Mapping[str, Handler],
         *,
-        patterns: Iterable[str] = ("*",),
+        topics: Iterable[str] = ("*",),
         concurrency: int = CONCURRENT_HANDLERS,
         grace_seconds: float = GRACE_SECONDS,
         telemetry: Telemetry | None = None,
@@ -44,51 +46,58 @@ class Subscriber:
         self._redis = redis
         self._keys = keys
         self._handlers = handlers
-        self._patterns = [validate_topic(pattern) for pattern in patterns]
-        self._places = asyncio.Semaphore(concurrency)
+        self._topics = [validate_topic(topic) for topic in topics]
+        self._slots = asyncio.Semaphore(concurrency)
         self._telemetry = telemetry or NoTelemetry()
         self._grace_seconds = grace_seconds
         self._stopping = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Listen until stop(). Running handlers then have the grace to finish, before they are cancelled."""
-        listening = asyncio.create_task(self._listen())
+        """Receive events until stop(). Running handlers then have `grace_seconds` to finish, and are cancelled.
+
+        Ends by the error of a defect.
+        """
         try:
-            await self._stopping.wait()
-            await end_tasks([listening])
+            async with side_by_side(self._receive(), self._stopped()) as tasks:
+                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await ended.pop()
             if self._running:
                 await asyncio.wait(self._running, timeout=self._grace_seconds)
         finally:
-            await end_tasks([listening, *self._running])
+            await end_tasks(list(self._running))
 
     def stop(self) -> None:
-        """Take no more events. run() returns when the last handler has ended."""
+        """Receive no more events. run() returns when the last handler has ended."""
         self._stopping.set()
 
-    async def _listen(self) -> None:
-        failures = 0
+    async def _stopped(self) -> None:
+        await self._stopping.wait()
+
+    async def _receive(self) -> None:
+        backoff = reconnect_backoff()
         while True:
             pubsub = PubSubConnection(self._redis, self._keys)
             try:
                 await pubsub.open()
-                await pubsub.subscribe(self._patterns)
+                await pubsub.subscribe(self._topics)
                 while True:
-                    found = await pubsub.next()
-                    failures = 0
-                    if isinstance(found, Received):
-                        await self._take(found)
-            except CONNECTION_LOST as error:
-                # Fails open: events published until the connection is back are missed, which the class says.
+                    reply = await pubsub.next()
+                    backoff.reset()
+                    if isinstance(reply, Received) and not self._stopping.is_set():
+                        await self._start_handler(reply)
+            except RedisError as error:
+                # Fails open: events that are published before the next connection are missed.
+                record_failure(error, block="events", telemetry=self._telemetry)
                 self._telemetry.count("events_feed_lost")
-                logger.warning("the subscriber's connection to redis ended: %r", error)
+                if isinstance(error, UNAVAILABLE):
+                    logger.warning("the subscriber's connection to redis ended: %r", error)
             finally:
                 await pubsub.close()
-            failures += 1
-            await back_off(failures)
+            await backoff.wait()
 
-    async def _take(self, received: Received) -> None:
-        """Start the event's handler, as soon as one of the places is free; until then the connection is not read."""
+    async def _start_handler(self, received: Received) -> None:
+        """Waits for a free slot; until then the connection is not read."""
         try:
             message = parse_message(received.channel, received.wire)
             handler = self._handlers.get(message.type)
@@ -96,11 +105,11 @@ class Subscriber:
                 return
             event = msgspec.structs.replace(_decode_event(message.payload), id=str(message.cursor))
         except (Malformed, msgspec.DecodeError) as error:
-            # Fails open: one message that nobody here wrote must not stop the others.
+            # Fails open: a message that no Publisher wrote must not stop the others.
             self._telemetry.count("events_malformed")
             logger.warning("passed over: %s", error)
             return
-        await self._places.acquire()
+        await self._slots.acquire()
         task = asyncio.create_task(self._handle(handler, event))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -109,8 +118,8 @@ class Subscriber:
         try:
             await handler(event)
         except Exception:
-            # Fails open: the other handlers go on.
+            # Fails open: the other handlers continue.
             self._telemetry.count("events_handler_failed", type=event.type)
             logger.exception("the handler of %s failed", event.type)
         finally:
-            self._places.release()
+            self._slots.release()

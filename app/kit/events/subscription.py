@@ -1,4 +1,4 @@
-"""A subscription of this process: a channel or a pattern, and the streams that listen to it."""
+"""A subscription of this process to one topic: its streams, and up to where they have its events."""
 
 import asyncio
 
@@ -6,49 +6,49 @@ from app.kit.events.event import Cursor, Message
 from app.kit.events.stream import Stream
 
 
-class Gap(Exception):
-    """Events of a channel are missing in the live stream, as when the nodes of a cluster lose sight of each other."""
+class SequenceGap(Exception):
+    """The connection has skipped events of a channel, as it does when the nodes of a cluster lose contact."""
 
 
 class Subscription:
-    """Who listens, and how far they have come: `joined_at` by the history, `delivered` by this process's connection."""
+    """The streams of a topic, and two cursors: up to `replayed` they have it from the history, to `delivered` live."""
 
-    __slots__ = ("streams", "confirmed", "delivered", "joined_at", "name", "requested")
+    __slots__ = ("streams", "confirmed", "delivered", "replayed", "topic", "requested")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
         self.streams: set[Stream] = set()
         self.requested = False
         self.confirmed = asyncio.Event()
-        self.joined_at: Cursor | None = None
+        self.replayed: Cursor | None = None
         self.delivered: Cursor | None = None
 
     @property
     def cursor(self) -> Cursor | None:
-        """Each event up to here is known to every listener; None where there is none that could know."""
-        joined_at, delivered = self.joined_at, self.delivered
-        if delivered is None or (joined_at and joined_at.epoch == delivered.epoch and joined_at > delivered):
-            return joined_at
+        """Every stream has all events up to here; None before the first stream has been replayed."""
+        replayed, delivered = self.replayed, self.delivered
+        if delivered is None or (replayed and replayed.epoch == delivered.epoch and replayed > delivered):
+            return replayed
         return delivered
 
-    def begin_at(self, cursor: Cursor) -> None:
-        """A new listener has read everything up to `cursor`. Of several, the one furthest behind counts."""
-        joined_at = self.joined_at
-        if joined_at is None or joined_at.epoch != cursor.epoch or joined_at > cursor:
-            self.joined_at = cursor
+    def note_replayed(self, cursor: Cursor) -> None:
+        """A new stream has all events up to `cursor`. Of several new streams the earliest cursor counts."""
+        replayed = self.replayed
+        if replayed is None or replayed.epoch != cursor.epoch or replayed > cursor:
+            self.replayed = cursor
 
     def check(self, message: Message) -> None:
-        """Raises Gap when the event before this one is not known."""
+        """Raises SequenceGap when the event before this one was neither delivered nor replayed."""
         cursor = self.cursor
         if cursor and cursor.epoch == message.cursor.epoch and message.previous > cursor.position:
-            raise Gap(f"the event before {message.cursor} on {self.name} did not come")
+            raise SequenceGap(f"the event before {message.cursor} on {self.topic} did not arrive")
 
     def advance(self, cursor: Cursor) -> None:
-        """Every listener has been offered what there is up to `cursor`."""
+        """All events up to `cursor` have been offered to every stream."""
         delivered = self.delivered
         if delivered is None or delivered.epoch != cursor.epoch or delivered < cursor:
             self.delivered = cursor
 
-    def forget(self) -> None:
-        """Nobody listens, and events may have passed."""
-        self.joined_at = self.delivered = None
+    def reset(self) -> None:
+        """Forget the cursors: there is no stream, and events may have been missed."""
+        self.replayed = self.delivered = None

@@ -3,17 +3,22 @@
 import asyncio
 import random
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from app.kit.client import errors
 from app.kit.client.connect import connect
+from app.kit.client.errors import UNAVAILABLE
 from app.kit.events.hub import Hub
 from app.kit.events.publisher import Publisher
-from app.kit.events.pubsub import CONNECTION_LOST, PubSubConnection
+from app.kit.events.pubsub import PubSubConnection
 from app.kit.keys import Keys
+from app.kit.telemetry import NoTelemetry
 from tests.kit.events.event_streams import Reader, live_reader
 from tests.services import RedisServer, free_port
 from tests.waiting import eventually
@@ -221,10 +226,82 @@ async def test_a_feed_notices_a_redis_that_has_fallen_silent(
     await asyncio.wait([reading], timeout=0.4)
     assert not reading.done()
     own_server.signal(signal.SIGSTOP)
-    with pytest.raises(CONNECTION_LOST):
+    with pytest.raises(UNAVAILABLE):
         await asyncio.wait_for(reading, 2)
     await pubsub.close()
     own_server.signal(signal.SIGCONT)
+
+
+class Failures(NoTelemetry):
+    """How often each block failed, by the kind of failure."""
+
+    def __init__(self) -> None:
+        self.counted: Counter[tuple[str, str]] = Counter()
+
+    def count(self, name: str, amount: float = 1, /, **labels: str) -> None:
+        self.counted[name, labels.get("block", "")] += 1
+
+
+async def test_a_refused_handshake_is_a_defect_that_is_logged_once_and_tried_again(
+    tmp_path: Path, keys: Keys, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "_logged", set())
+    server = RedisServer(tmp_path, "--databases", "1").start()
+    client = connect(server.url.removesuffix("0") + "5", name="faults", timeout_seconds=1)
+    telemetry = Failures()
+    hub = Hub(client, keys, telemetry=telemetry)
+    await hub.start()
+    try:
+        await eventually(lambda: telemetry.counted["events_feed_lost", ""] >= 3)
+        assert telemetry.counted["redis_defects", "events"] >= 3
+        assert telemetry.counted["redis_outages", "events"] == 0
+        logged = [record for record in caplog.records if record.name.startswith("app.kit") and record.exc_info]
+        assert [record.name for record in logged] == ["app.kit.client.errors"]
+        server.stop()
+        mended = RedisServer(tmp_path, "--databases", "16", port=server.port).start()
+        try:
+            reader = await live_again(hub)
+            published = await Publisher(client, keys).publish("broadcast", "tick", 1)
+            assert await seen(reader, 1) == [published]
+        finally:
+            mended.stop()
+    finally:
+        await hub.close()
+        await client.aclose()
+        server.stop()
+
+
+async def test_a_missing_permission_to_subscribe_is_tried_again(own_server: RedisServer, keys: Keys) -> None:
+    admin = connect(own_server.url, name="faults", timeout_seconds=1)
+    await admin.execute_command("ACL", "SETUSER", "web", "on", ">pw", "~*", "&*", "+@all", "-subscribe")
+    client = connect(own_server.url.replace("//", "//web:pw@"), name="faults", timeout_seconds=1)
+    telemetry = Failures()
+    hub = Hub(client, keys, join_seconds=0.2, telemetry=telemetry)
+    await hub.start()
+    refused = Reader(hub.subscribe(["broadcast"]))
+    await eventually(lambda: refused.ended)
+    assert refused.retry_ms is not None
+    assert telemetry.counted["events_feed_lost", ""] > 0
+    await admin.execute_command("ACL", "SETUSER", "web", "+subscribe")
+    reader = await live_again(hub)
+    published = await Publisher(client, keys).publish("broadcast", "tick", 1)
+    assert await seen(reader, 1) == [published]
+    await hub.close()
+    await client.aclose()
+    await admin.aclose()
+
+
+async def live_again(hub: Hub) -> Reader:
+    """A live reader; as an EventSource does, it opens another stream when one has ended."""
+    readers: list[Reader] = []
+
+    def is_live() -> bool:
+        if not readers or readers[-1].ended:
+            readers.append(Reader(hub.subscribe(["broadcast"])))
+        return readers[-1].is_live
+
+    await eventually(is_live)
+    return readers[-1]
 
 
 async def test_one_connection_a_process_serves_all_streams(client: Redis, keys: Keys, hub: Hub) -> None:

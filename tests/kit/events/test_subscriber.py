@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from redis.asyncio import Redis
@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from app.kit.aio import end_tasks
 from app.kit.events.event import Event
 from app.kit.events.publisher import Publisher
+from app.kit.events.pubsub import PubSubConnection
 from app.kit.events.subscriber import Handler, Subscriber
 from app.kit.keys import Keys
 from tests.waiting import eventually
@@ -54,7 +55,7 @@ async def test_a_handler_gets_the_events_of_its_type(start: Start, publisher: Pu
     async def handle(event: Event) -> None:
         seen.append(event)
 
-    await start({"tick": handle}, patterns=["user:*"])
+    await start({"tick": handle}, topics=["user:*"])
     await publisher.publish("broadcast", "tick", "elsewhere")
     await publisher.publish("user:1", "tock", "another type")
     published = await publisher.publish("user:1", "tick", {"n": 1})
@@ -169,6 +170,17 @@ async def test_it_listens_again_after_its_connection_was_lost(real_redis: Redis,
     await eventually(published)
     subscriber.stop()
     await running
+
+
+async def test_a_defect_ends_it_instead_of_leaving_it_without_a_connection(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(connection: PubSubConnection) -> NoReturn:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(PubSubConnection, "next", fail)
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(Subscriber(redis, keys, {}).run(), 1)
 
 
 async def test_cancelling_it_ends_everything(redis: Redis, keys: Keys) -> None:

@@ -1,18 +1,18 @@
--- Read one page of the history of some channels, all as they were at one instant.
+-- Read one page of the history of some channels, all at one instant.
 -- KEYS: 1 epoch, 2 clock, then for each channel its history stream and its last id
 -- ARGV: 1 epoch to begin where there is none, 2 seconds after which an idle clock ticks, 3 entries a page,
 --       then for each channel the id to read after
 -- Reply: {epoch, id of the clock, seconds of the server's time,
 --         then for each channel {last id or 0-0, {{id, fields}, ...}}}
 
--- The epoch and the clock have no TTL: they date every cursor that a client may come back with.
+-- The epoch and the clock have no TTL: every cursor with which a client may resume is compared with them.
 local epoch = redis.call('GET', KEYS[1])
 if not epoch then
   epoch = ARGV[1]
   redis.call('SET', KEYS[1], epoch)
 end
 
--- The clock ticks where nothing was published for long, or a cursor taken from it would look old at once.
+-- The clock advances when nothing was published for long, or a new cursor would look too old at once.
 local now = redis.call('TIME')[1]
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 local clock = last and last[1]
