@@ -1,4 +1,4 @@
-"""What a transaction announces leaves after its commit: always, once downstream, and never without the commit."""
+"""Messages of a transaction are sent after its commit: at least once, with one effect, and never without the commit."""
 
 import asyncio
 import shutil
@@ -45,7 +45,7 @@ def outbox_on(redis: Redis, keys: Keys, database: Database, **options: Any) -> O
 
 @pytest.fixture
 def make_outbox(redis: Redis, keys: Keys, database: Database) -> MakeOutbox:
-    """Each Outbox is a process of its own, as far as the outbox goes."""
+    """Each Outbox relays independently, as that of another process does."""
     return lambda **options: outbox_on(redis, keys, database, **options)
 
 
@@ -78,7 +78,7 @@ async def rows(database: Database) -> int:
         return await session.scalar(select(func.count()).select_from(OutboxRow)) or 0
 
 
-async def test_a_commit_goes_out(make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys) -> None:
+async def test_a_commit_is_sent(make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys) -> None:
     outbox = make_outbox()
     async with running(outbox):
         [task_id] = await announce(outbox, database, "Ada")
@@ -89,7 +89,7 @@ async def test_a_commit_goes_out(make_outbox: MakeOutbox, database: Database, re
     assert await rows(database) == 0
 
 
-async def test_a_rollback_does_not(make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys) -> None:
+async def test_a_rollback_is_not(make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys) -> None:
     outbox = make_outbox(retry_seconds=0)
 
     async def announce_and_fail() -> None:
@@ -108,7 +108,7 @@ async def test_a_rollback_does_not(make_outbox: MakeOutbox, database: Database, 
     assert (await Queue(redis, keys).depth())["normal"] == 1
 
 
-async def test_what_a_crash_left_goes_out_once(
+async def test_rows_left_by_a_crash_are_sent_once(
     make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys
 ) -> None:
     crashed = make_outbox(retry_seconds=0)
@@ -164,7 +164,7 @@ async def test_caches_are_invalid_when_the_write_returns(
     assert await rows(database) == 0
 
 
-async def test_what_cannot_leave_waits_and_holds_nothing_up(
+async def test_a_row_that_cannot_be_sent_waits_and_delays_no_other(
     make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("random.uniform", lambda _least, most: most)  # the longest pause of the backoff
@@ -193,7 +193,7 @@ async def test_a_closed_relay_still_sends_what_was_committed_last(
     ("channel", "type", "data"),
     [("no channel!", "t", {}), ("c", "no\ntype", {}), ("c", "t", "x" * MAX_PAYLOAD_BYTES)],
 )
-async def test_an_event_that_could_not_leave_is_refused_before_the_commit(
+async def test_an_event_that_could_not_be_published_is_refused_before_the_commit(
     make_outbox: MakeOutbox, database: Database, channel: str, type: str, data: object
 ) -> None:
     with pytest.raises(ValueError, match="event|channel"):

@@ -35,7 +35,7 @@ class Delivery:
         except Malformed as error:
             # Fails open: a message that no Publisher wrote must not stop the others.
             self._telemetry.count("events_malformed")
-            logger.warning("passed over: %s", error)
+            logger.warning("message skipped: %s", error)
             return
         if is_pattern(subscription.topic):
             await self._offer(message, subscription)

@@ -107,7 +107,7 @@ class Subscriber:
         except (Malformed, msgspec.DecodeError) as error:
             # Fails open: a message that no Publisher wrote must not stop the others.
             self._telemetry.count("events_malformed")
-            logger.warning("passed over: %s", error)
+            logger.warning("message skipped: %s", error)
             return
         await self._slots.acquire()
         task = asyncio.create_task(self._handle(handler, event))

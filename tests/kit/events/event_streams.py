@@ -1,4 +1,4 @@
-"""A client of event streams for the tests: reads and parses as a browser's EventSource does."""
+"""A client of event streams for the tests, which reads and parses them as EventSource does."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ class Parser:
 
 
 class Reader(Parser):
-    """Reads a stream in a task of its own, until the stream ends or the reader is closed."""
+    """Reads a stream in a task until the stream ends or the reader is closed."""
 
     def __init__(self, stream: AsyncGenerator[bytes, None]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Reader(Parser):
 
     @property
     def is_live(self) -> bool:
-        """True once it has an id from where it can resume."""
+        """Whether it has an id from which it can resume."""
         return bool(self.last_event_id)
 
     @property
@@ -94,7 +94,7 @@ class Reader(Parser):
 
 
 async def live_reader(hub: Hub, *topics: str, last_event_id: str | None = None) -> Reader:
-    """A reader that nothing will pass by any more."""
+    """A reader that receives every event that is published from now on."""
     reader = Reader(hub.subscribe(topics, last_event_id=last_event_id))
     await eventually(lambda: reader.is_live)
     return reader

@@ -1,4 +1,4 @@
-"""Streams whose Redis loses connections, dies, or falls silent: nothing lost in silence, nothing twice."""
+"""Streams while Redis loses connections, is killed, falls silent or refuses: no silent loss, no duplicate."""
 
 import asyncio
 import random
@@ -42,7 +42,7 @@ async def hub(client: Redis, keys: Keys) -> AsyncIterator[Hub]:
 
 
 async def kill_subscriptions(redis: Redis) -> int:
-    """End the connections that are subscribed to anything; how many there were."""
+    """Kill all pub/sub connections; returns their number."""
     killed: int = await redis.client_kill_filter(_type="pubsub")
     return killed
 
@@ -87,7 +87,7 @@ async def test_joins_while_connections_are_lost_miss_nothing_for_a_minute(client
 
 
 class Storm:
-    """Publishes, joins and leaves, while every connection of the hub lives for a moment only."""
+    """Publishes, joins and leaves, while the connections of the hub are killed within 0.1 s."""
 
     CHANNELS = ("broadcast", "user:1", "user:2", "task:1")
 
@@ -132,7 +132,7 @@ class Storm:
             await self.visit(recent, self.dice.uniform(0, 0.3))
 
     async def visit(self, first: int, seconds: float) -> int:
-        """Join after an event and stay for a while; how many events came, each of them once and in order."""
+        """Join after an event and stay for a while; returns how many events came, each once and in order."""
         mine = self.dice.sample(self.CHANNELS, self.dice.randint(1, len(self.CHANNELS)))
         reader = Reader(self.hub.subscribe(mine, last_event_id=self.published[first][1]))
         await asyncio.sleep(seconds)
@@ -190,7 +190,7 @@ async def test_a_redis_that_keeps_its_data_ends_in_no_resync(
     durable.stop()
 
 
-async def test_a_stream_that_opens_while_redis_is_down_is_told_to_come_back(keys: Keys) -> None:
+async def test_a_stream_that_opens_while_redis_is_down_ends_with_a_retry(keys: Keys) -> None:
     client = connect(f"redis://127.0.0.1:{free_port()}/0", name="faults", timeout_seconds=0.2)
     hub = Hub(client, keys, join_seconds=0.2)
     await hub.start()
@@ -214,7 +214,7 @@ async def test_a_stream_stays_open_while_redis_is_down(own_server: RedisServer, 
     await hub.close()
 
 
-async def test_a_feed_notices_a_redis_that_has_fallen_silent(
+async def test_a_connection_detects_a_silent_redis(
     own_server: RedisServer, client: Redis, keys: Keys
 ) -> None:
     pubsub = PubSubConnection(client, keys, silence_seconds=0.05)
@@ -271,7 +271,7 @@ async def test_a_refused_handshake_is_a_defect_that_is_logged_once_and_tried_aga
         server.stop()
 
 
-async def test_a_missing_permission_to_subscribe_is_tried_again(own_server: RedisServer, keys: Keys) -> None:
+async def test_subscribing_without_permission_is_tried_again(own_server: RedisServer, keys: Keys) -> None:
     admin = connect(own_server.url, name="faults", timeout_seconds=1)
     await admin.execute_command("ACL", "SETUSER", "web", "on", ">pw", "~*", "&*", "+@all", "-subscribe")
     client = connect(own_server.url.replace("//", "//web:pw@"), name="faults", timeout_seconds=1)

@@ -1,4 +1,4 @@
-"""Publishing, fan-out, resuming: what a stream's client sees."""
+"""Publishing, fan-out and resuming, as the client of a stream sees them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -155,7 +155,7 @@ async def test_a_pattern_takes_all_channels_that_match(hub: Hub, publisher: Publ
     assert await received(reader, 3) == [ids[0], ids[2], ids[3]]
 
 
-async def test_a_channel_is_left_some_time_after_its_last_stream(redis: Redis, keys: Keys, make_hub: MakeHub) -> None:
+async def test_a_channel_is_unsubscribed_after_its_last_stream(redis: Redis, keys: Keys, make_hub: MakeHub) -> None:
     hub = await make_hub(linger_seconds=0.05)
     one, two = await live_reader(hub, "user:1"), await live_reader(hub, "user:1")
 
@@ -172,7 +172,7 @@ async def test_a_channel_is_left_some_time_after_its_last_stream(redis: Redis, k
     assert await subscribers(redis, keys, "user:1") == 1
 
 
-async def test_a_message_that_is_no_event_is_passed_over(
+async def test_a_message_that_is_no_event_is_skipped(
     redis: Redis, keys: Keys, hub: Hub, publisher: Publisher
 ) -> None:
     reader = await live_reader(hub, "broadcast")
@@ -182,7 +182,7 @@ async def test_a_message_that_is_no_event_is_passed_over(
     assert await received(reader, 1) == [published]
 
 
-async def test_silence_is_filled_with_heartbeats(make_hub: MakeHub) -> None:
+async def test_an_idle_stream_gets_heartbeats(make_hub: MakeHub) -> None:
     hub = await make_hub(heartbeat_seconds=0.05)
     reader = await live_reader(hub, "broadcast")
     await eventually(lambda: reader.comments > 5)
@@ -334,7 +334,7 @@ async def test_a_gap_in_the_live_stream_is_filled_from_the_history(
 # Slow clients, cap and drain
 
 
-async def test_a_slow_client_delays_nobody_and_is_told_what_it_lost(make_hub: MakeHub, publisher: Publisher) -> None:
+async def test_a_slow_client_delays_no_other_and_gets_a_resync(make_hub: MakeHub, publisher: Publisher) -> None:
     hub = await make_hub(max_frames=10)
     slow = hub.subscribe(["broadcast"])
     await anext(slow)
@@ -368,7 +368,7 @@ async def test_a_client_that_reads_nothing_at_all_is_closed(make_hub: MakeHub, p
     assert reader.events == []
 
 
-async def test_beyond_the_cap_a_stream_is_told_to_come_back(make_hub: MakeHub) -> None:
+async def test_beyond_the_cap_a_stream_ends_with_a_retry(make_hub: MakeHub) -> None:
     hub = await make_hub(max_streams=2)
     one, two = await live_reader(hub, "broadcast"), await live_reader(hub, "broadcast")
     refused = Reader(hub.subscribe(["broadcast"]))

@@ -1,4 +1,4 @@
-"""Handlers of events in the process."""
+"""Handlers of events in this process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -20,7 +20,7 @@ Start = Callable[..., Coroutine[Any, Any, Subscriber]]
 
 @pytest.fixture
 async def start(redis: Redis, keys: Keys) -> AsyncIterator[Start]:
-    """Starts a subscriber, and returns it when it listens."""
+    """Starts a subscriber, and returns it when it is subscribed."""
     running: list[tuple[Subscriber, asyncio.Task[None]]] = []
 
     async def begin(handlers: dict[str, Handler], **options: Any) -> Subscriber:
@@ -79,7 +79,7 @@ async def test_an_exception_stops_only_its_own_handler(start: Start, publisher: 
     await eventually(lambda: sorted(seen) == [2, 3])
 
 
-async def test_a_message_that_is_no_event_is_passed_over(
+async def test_a_message_that_is_no_event_is_skipped(
     redis: Redis, keys: Keys, start: Start, publisher: Publisher
 ) -> None:
     seen: list[int] = []
@@ -130,7 +130,7 @@ async def test_stopping_cancels_what_does_not_finish(start: Start, publisher: Pu
     await eventually(lambda: states == ["began", "cancelled"])
 
 
-async def test_no_more_handlers_than_places_run_at_once(start: Start, publisher: Publisher) -> None:
+async def test_no_more_handlers_than_allowed_run_at_once(start: Start, publisher: Publisher) -> None:
     running = 0
     most = 0
     done = 0
@@ -151,7 +151,7 @@ async def test_no_more_handlers_than_places_run_at_once(start: Start, publisher:
 
 
 @pytest.mark.server
-async def test_it_listens_again_after_its_connection_was_lost(real_redis: Redis, keys: Keys) -> None:
+async def test_it_subscribes_again_after_its_connection_was_lost(real_redis: Redis, keys: Keys) -> None:
     seen: list[int] = []
 
     async def handle(event: Event) -> None:
