@@ -214,9 +214,7 @@ async def test_a_stream_stays_open_while_redis_is_down(own_server: RedisServer, 
     await hub.close()
 
 
-async def test_a_connection_detects_a_silent_redis(
-    own_server: RedisServer, client: Redis, keys: Keys
-) -> None:
+async def test_a_connection_detects_a_silent_redis(own_server: RedisServer, client: Redis, keys: Keys) -> None:
     pubsub = PubSubConnection(client, keys, silence_seconds=0.05)
     await pubsub.open()
     await pubsub.subscribe(["broadcast"])

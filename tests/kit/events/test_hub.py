@@ -172,9 +172,7 @@ async def test_a_channel_is_unsubscribed_after_its_last_stream(redis: Redis, key
     assert await subscribers(redis, keys, "user:1") == 1
 
 
-async def test_a_message_that_is_no_event_is_skipped(
-    redis: Redis, keys: Keys, hub: Hub, publisher: Publisher
-) -> None:
+async def test_a_message_that_is_no_event_is_skipped(redis: Redis, keys: Keys, hub: Hub, publisher: Publisher) -> None:
     reader = await live_reader(hub, "broadcast")
     for wire in (b"", b"junk", b"1-1 2 epoch", b"1-1 2 epoch not json", b"1-1 2 epoch {}", b"\xff \xff \xff \xff"):
         await redis.publish(keys.event_channel("broadcast"), wire)
