@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, ReadOnlyError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.kit.client.connect import client_stats, connect
 from app.kit.client.deadline import budget
@@ -81,6 +82,28 @@ async def test_a_script_that_a_replica_refuses_runs_at_the_primary(own_server: R
     await eventually(lambda: client_stats(client)["server"]["breaks"] == 1)
     redis_cli(own_server.port, "replicaof", "no", "one")
     assert await asyncio.gather(*waiting) == [2, 3, 4]
+
+
+async def test_a_script_that_may_have_run_is_not_sent_again() -> None:
+    """The connection breaks before the server has said whether it still serves."""
+    sends = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sends
+        refused = False
+        # The next thing asked after the refusal is not answered.
+        while (words := await read_command(reader)) and not refused:
+            refused = words[0] not in GREETINGS
+            sends += refused
+            writer.write(GREETINGS.get(words[0], b"-READONLY says the script\r\n"))
+            await writer.drain()
+
+    async with serving(serve) as port:
+        client = connect(f"redis://127.0.0.1:{port}", name="lost", timeout_seconds=5)
+        with pytest.raises(RedisConnectionError, match="may have run"):
+            await client.eval(READONLY, 1, "runs")
+        assert sends == 1
+        await client.aclose()
 
 
 async def test_refusals_without_end_are_told_to_the_caller() -> None:

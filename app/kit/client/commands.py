@@ -1,6 +1,7 @@
 """What the automatic pipeline must know about Redis' commands: which need a connection, and which may be repeated."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -35,7 +36,7 @@ _REPEATABLE = _names(
 _OF_EXPIRY = frozenset({b"EX", b"PX", b"EXAT", b"PXAT", b"KEEPTTL"})
 
 
-def _name(args: tuple[Any, ...]) -> str:
+def _name(args: Sequence[Any]) -> str:
     return _first_word(args[0])
 
 
@@ -71,13 +72,18 @@ def blocks_for_seconds(args: tuple[Any, ...]) -> float:
 _SCRIPTS = _names("EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO")
 
 
+def runs_script(args: Sequence[Any]) -> bool:
+    """True for a command whose error reply may be one that a script raises, after it has written."""
+    return _name(args) in _SCRIPTS
+
+
 def first_key(args: tuple[Any, ...]) -> Any:
     """The key that routes a command on a cluster; None for a command that any node may answer.
 
     For a script its first key, for all others their first argument. The few commands that have their keys elsewhere
     are redirected by the node (MOVED), one round trip later.
     """
-    if _name(args) in _SCRIPTS:
+    if runs_script(args):
         return args[3] if len(args) > 3 and int(args[2]) else None
     return args[1] if len(args) > 1 else None
 

@@ -1,4 +1,4 @@
-"""connect(): the Redis client for a URL, of whatever deployment."""
+"""connect(): the Redis client for a URL, of any deployment."""
 
 from typing import Any, cast
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -21,7 +21,7 @@ from app.kit.client.resp import pack
 CONNECT_SECONDS = 1.0
 READ_BYTES = 64 * 1024
 # Whether the server serves: one that loads its data refuses PING, and the reply to HELLO has its role. Every user may
-# send HELLO, whatever the ACL.
+# send HELLO, whose permission no ACL can take away.
 SERVES = pack(["PING"]) + pack(["HELLO", "3"])
 SERVES_REPLIES = 2
 _INCOMPLETE = object()
@@ -53,8 +53,8 @@ class PipelineConnection:
         self._wake = wake
         self._breaker = breaker
         self._counters = counters
-        # Commands whose reply was READONLY or LOADING, and the replies so far to the question whether that is true.
-        self._refused: list[Command] = []
+        # The commands whose reply was READONLY or LOADING, with it, and the replies so far to the question SERVES.
+        self._refused: list[tuple[Command, Exception]] = []
         self._role_replies: list[Any] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._unsent_bytes = 0
@@ -92,7 +92,7 @@ class PipelineConnection:
 
     def unanswered(self) -> list[Command]:
         """In the order in which they were sent."""
-        return [*self._refused, *self.sent]
+        return [*(command for command, _ in self._refused), *self.sent]
 
     def drop(self) -> None:
         """End serve(): the peer does not answer."""
@@ -152,14 +152,19 @@ class PipelineConnection:
             return
         self.sent.popleft()
         if isinstance(reply, NOT_SERVING):
-            command.refused = reply
-            self._refused.append(command)
+            command.refused = None if command.runs_script else reply
+            self._refused.append((command, reply))
         else:
             self._answer(command, refusal(reply) if isinstance(reply, Exception) else reply)
         if self._refused and not self.sent:
-            # The server's own refusal, or an error that a script has raised: only the server can say which.
-            self._role_replies = []
-            stream_writer(self._connection).write(SERVES)
+            self._ask_whether_it_serves()
+
+    def _ask_whether_it_serves(self) -> None:
+        """Where a script was refused: it may have raised the error itself, after it has written."""
+        if all(command.refused for command, _ in self._refused):
+            self._stop_serving()
+        self._role_replies = []
+        stream_writer(self._connection).write(SERVES)
 
     def _take_role_reply(self, reply: Any) -> None:
         if self._role_replies is None:
@@ -168,14 +173,20 @@ class PipelineConnection:
         if len(self._role_replies) < SERVES_REPLIES:
             return
         replies, self._role_replies = self._role_replies, None
-        if _why_not_serving(replies) is not None:
-            # A failover has made a replica of this server, or it loads its data again. It ran none of the commands
-            # that it refused, so they are sent again to the primary.
-            raise RedisConnectionError("the server does not serve any more") from self._refused[0].refused
-        refused, self._refused = self._refused, []
-        for command in refused:
-            self._answer(command, command.refused)
+        serves = _why_not_serving(replies) is None
+        for command, error in self._refused:
+            if serves and command.runs_script:
+                self._answer(command, error)
+            else:
+                command.refused = error
+        if any(command.refused for command, _ in self._refused):
+            self._stop_serving()
+        self._refused = []
         self._wake.set()
+
+    def _stop_serving(self) -> NoReturn:
+        """A failover has made a replica of this server, or it loads its data again. What it refused is sent again."""
+        raise RedisConnectionError("the server does not serve any more") from self._refused[0][1]
 
     def _answer(self, command: Command, reply: Any) -> None:
         self.has_replied = True

@@ -8,7 +8,7 @@ from typing import Any
 
 BATCH_COMMANDS = 512
 BATCH_BYTES = 256 * 1024
-# How often a command is sent at most: it may be the cause why each of its connections breaks, or of each refusal.
+# How often a command is sent at most: the command itself may be what breaks its connections.
 SENDS = 3
 
 
@@ -31,10 +31,27 @@ class Counters:
 class Command:
     """One command under way: its bytes, its caller's future, and the end of the caller's wait in the loop's time."""
 
-    __slots__ = ("deadline", "future", "refused", "repeatable", "replies", "replies_due", "sends", "wire")
+    __slots__ = (
+        "deadline",
+        "future",
+        "refused",
+        "repeatable",
+        "replies",
+        "replies_due",
+        "runs_script",
+        "sends",
+        "wire",
+    )
 
     def __init__(
-        self, wire: bytes, future: asyncio.Future[Any], deadline: float, *, repeatable: bool, replies: int = 1
+        self,
+        wire: bytes,
+        future: asyncio.Future[Any],
+        deadline: float,
+        *,
+        repeatable: bool,
+        runs_script: bool = False,
+        replies: int = 1,
     ) -> None:
         """`replies`: how many replies `wire` gets. The last one is the answer."""
         self.wire = wire
@@ -42,8 +59,9 @@ class Command:
         self.future = future
         self.deadline = deadline
         self.repeatable = repeatable
+        self.runs_script = runs_script
         self.sends = 0
-        # The server's reply that it does not serve (READONLY, LOADING).
+        # The server's own reply that it does not serve (READONLY, LOADING): the command did not run.
         self.refused: Exception | None = None
 
     @property

@@ -6,7 +6,7 @@ the n-th command's. The reply to a cancelled caller is read and dropped.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.kit.aio import Backoff, end_tasks
 from app.kit.client.breaker import Breaker
+from app.kit.client.commands import runs_script
 from app.kit.client.connection import PipelineConnection, PipelineState
 from app.kit.client.deadline import Deadline
 from app.kit.client.errors import CircuitOpen, NotSent, is_permanent
@@ -63,7 +64,7 @@ class Pipeline:
     def connected(self) -> bool:
         return self._state.connection is not None
 
-    async def execute(self, args: Iterable[Encodable], *, repeatable: bool) -> Any:
+    async def execute(self, args: Sequence[Encodable], *, repeatable: bool) -> Any:
         """The raw reply. Raises the server's error reply (ResponseError), or that the server is unreachable.
 
         `repeatable`: sending the command again after its reply was lost does no harm.
@@ -81,7 +82,7 @@ class Pipeline:
             raise
 
     def send(
-        self, args: Iterable[Encodable], *, repeatable: bool, deadline: float, asking: bool = False
+        self, args: Sequence[Encodable], *, repeatable: bool, deadline: float, asking: bool = False
     ) -> asyncio.Future[Any]:
         """execute() without the accounting of a Deadline: `deadline` is in the loop's time.
 
@@ -92,11 +93,12 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         self._keep_running(loop)
         wire, replies = (pack(["ASKING"]) + pack(args), 2) if asking else (pack(args), 1)
-        command = Command(wire, loop.create_future(), deadline, repeatable=repeatable, replies=replies)
+        future: asyncio.Future[Any] = loop.create_future()
+        command = Command(wire, future, deadline, repeatable=repeatable, runs_script=runs_script(args), replies=replies)
         self._state.queue.pending.append(command)
         self._wake.set()
         self._watchdog.wake()
-        return command.future
+        return future
 
     def _keep_running(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start at the first command, and again where a loop that ends has cancelled all tasks but the callers."""
@@ -142,7 +144,7 @@ class Pipeline:
             try:
                 failed = await self._connect_and_serve()
             except Exception as error:
-                # Whatever it was: without this task no command would ever be sent again.
+                # Any error at all: without this task no command would ever be sent again.
                 self._could_not_connect(error)
                 failed = True
             if failed:

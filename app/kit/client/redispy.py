@@ -97,7 +97,7 @@ class ClusterBase(RedisCluster):
         return sum(len(node._connections) for node in self.nodes_manager.nodes_cache.values())
 
     async def close_nodes(self) -> None:
-        """Close what aclose() leaves open: after an error redis-py takes itself for not initialized."""
+        """Close what aclose() leaves open: after an error redis-py regards itself as not initialized."""
         for nodes in ("nodes_cache", "startup_nodes"):
             with suppress(RedisError, OSError):
                 await self.nodes_manager.aclose(nodes)

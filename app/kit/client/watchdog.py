@@ -11,7 +11,7 @@ from app.kit.client.pending import Counters
 # How often waiting commands are looked at, and a delay of that look from which on the loop itself has stalled.
 WATCH_SECONDS = 0.01
 STALL_SECONDS = 0.1
-# After so long without a byte while a reply is due, the peer is gone without closing (SIGSTOP, a pulled cable). The
+# After so long without a byte while a reply is due, the peer has stopped without closing (SIGSTOP, a pulled cable). The
 # time doubles with each such break in a row, so that a repeatable script that is slow gets the time that it needs.
 SILENCE_SECONDS = 1.0
 LONGEST_SILENCE_SECONDS = 8.0
