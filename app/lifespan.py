@@ -17,6 +17,7 @@ from app.kit.aio import end_tasks
 from app.kit.cache.cache import Cache
 from app.kit.client.checks import warn_if_not_durable
 from app.kit.client.connect import connect
+from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE
 from app.kit.events.hub import Hub
 from app.kit.events.publisher import Publisher
@@ -98,7 +99,7 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
             concurrency=settings.worker_concurrency,
             lease_seconds=settings.task_lease_seconds,
             grace_seconds=settings.task_grace_seconds,
-            connect_leases=_lease_client(settings),
+            connect_leases=_lease_client(settings, resources.redis),
             announce=announce,
             outages=(*UNAVAILABLE, Unavailable),
             telemetry=resources.telemetry,
@@ -147,9 +148,9 @@ def _client_name(settings: Settings, role: str) -> str:
     return f"{settings.namespace}:{socket.gethostname()}:{os.getpid()}:{role}"
 
 
-def _lease_client(settings: Settings) -> Callable[[], Any] | None:
+def _lease_client(settings: Settings, redis: Redis) -> Callable[[], Any] | None:
     """Leases are renewed from a thread over a connection of its own; the embedded store has none to offer."""
-    if settings.uses_embedded_redis:
+    if deployment(redis).is_embedded:
         return None
     name = _client_name(settings, "leases")
     return partial(connect, settings.redis_url, name=name, timeout_seconds=BACKGROUND_SECONDS)

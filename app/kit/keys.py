@@ -1,8 +1,8 @@
-"""The only place where key names are spelled.
+"""The names of all keys.
 
-What one script touches shares a hash tag ({...}), so that it runs on a Redis Cluster; every tag and name carries
-the namespace, so that two applications on one server never meet. Callers pass in names that they have validated
-or hashed: nothing that a client sent reaches a key as it is.
+The keys of one script share a hash tag ({...}), so that it runs on a Redis Cluster; every tag and name has the
+namespace, so that two applications can use one server. Callers pass names that they have validated or hashed: what a
+client sends never becomes part of a key unchecked.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 def digest(value: str | bytes) -> str:
-    """SHA-256, hexadecimal, of what must not appear in a key as it is."""
+    """SHA-256, hexadecimal, of a value that must not appear in a key itself."""
     return hashlib.sha256(value.encode() if isinstance(value, str) else value).hexdigest()
 
 
@@ -20,8 +20,8 @@ class Keys:
 
     namespace: str
 
-    # Sessions: record, user index and epoch of one bucket share its tag. An empty last part gives the prefix to
-    # which a script appends what it finds only inside.
+    # Sessions: record, user index and epoch of one bucket share its tag. An empty last part gives a prefix, to which a
+    # script appends an id that it reads.
     def session(self, bucket: str, session_digest: str) -> str:
         return f"{{{self.namespace}:session:{bucket}}}:id:{session_digest}"
 
@@ -34,7 +34,7 @@ class Keys:
     def session_call(self, bucket: str, call: str) -> str:
         return f"{{{self.namespace}:session:{bucket}}}:call:{call}"
 
-    # Cache: an entry and its lease share a tag; tag versions live anywhere.
+    # Cache: an entry and its lease share a tag; tag versions are in any slot.
     def cache_entry(self, entry_digest: str) -> str:
         return f"{{{self.namespace}:cache:{entry_digest}}}"
 
@@ -72,7 +72,7 @@ class Keys:
 
     # Tasks: everything of one queue shares a tag.
     def task_prefix(self, queue: str) -> str:
-        """What each key of a queue starts with; the scripts append the id of a task they find only inside."""
+        """The prefix of each key of a queue; the scripts append the ids of tasks that they read."""
         return f"{{{self.namespace}:{queue}}}:"
 
     def task_places(self, queue: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Lua scripts: loaded from the block that calls them, run by EVALSHA, sent whole when the server does not know them."""
+"""Lua scripts: loaded from the block that calls them, run by EVALSHA, or by EVAL where the server lacks them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Argument = str | bytes | int | float
 
 @cache
 def _source(name: str) -> tuple[str, str]:
-    """A script's text and its SHA-1, as EVALSHA wants it."""
+    """A script's text, and its SHA-1 for EVALSHA."""
     block, script = name.split("/")
     text = resources.files("app.kit").joinpath(block, "lua", f"{script}.lua").read_text(encoding="utf-8")
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -27,10 +27,8 @@ async def run_script(
 ) -> Any:
     """Run app/kit/BLOCK/lua/SCRIPT.lua, whose `name` is BLOCK/SCRIPT, atomically.
 
-    One round trip; two when the server has lost its scripts (NOSCRIPT).
-
-    EVAL sends only this script again: it did not run when EVALSHA answered NOSCRIPT. `repeatable` says that a
-    second run with the same arguments does no harm, so that it may follow a reply that was lost.
+    One round trip; two when the server does not know the script (NOSCRIPT: it did not run). `repeatable`: a second run
+    with the same arguments does no harm, so the script may be sent again when its reply was lost.
     """
     text, sha = _source(name)
     options = {REPEATABLE: repeatable}

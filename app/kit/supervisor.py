@@ -1,4 +1,4 @@
-"""Keeps a job running beside a block of code, and tells loudly when it had to begin again."""
+"""Runs a job beside a block of code, and restarts it when it ends by an error."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ RESTART_SECONDS = 1.0
 
 
 class Job(Protocol):
-    """Serves until it is told to stop."""
+    """run() returns soon after stop()."""
 
     async def run(self) -> None: ...
 
@@ -26,8 +26,8 @@ async def supervised(
 ) -> AsyncIterator[None]:
     """Run a job for the duration of the block, and stop it at its end.
 
-    One that ends by an error is a defect. It is logged and counted (`job_restarts`), and a new one begins after
-    `restart_seconds`: a service that answers but has quietly stopped working would be worse.
+    An error that ends it is a defect: it is logged and counted (`job_restarts`), and `make` makes the next job after
+    `restart_seconds`. Otherwise the service would answer requests while its background work has stopped.
     """
     job, stopping = make(), asyncio.Event()
 
@@ -37,7 +37,7 @@ async def supervised(
             try:
                 await job.run()
             except Exception:
-                logger.critical("%s ended by a defect, and begins again", name, exc_info=True)
+                logger.critical("%s ended by a defect, and is restarted", name, exc_info=True)
                 telemetry.count("job_restarts", job=name)
             try:
                 await asyncio.wait_for(stopping.wait(), restart_seconds)

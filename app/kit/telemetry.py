@@ -1,10 +1,10 @@
-"""How the kit reports numbers without knowing who collects them."""
+"""The interface by which the kit reports metrics."""
 
 from typing import Protocol
 
 
 class Telemetry(Protocol):
-    """What a collector of metrics offers the kit. Names end in their unit; labels have few distinct values."""
+    """A collector of metrics. The names of distributions end in their unit; labels have few distinct values."""
 
     def count(self, name: str, amount: float = 1, /, **labels: str) -> None:
         """Add `amount` to a counter."""

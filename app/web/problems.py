@@ -7,6 +7,7 @@ import msgspec
 from pydantic import ValidationError
 from quart import Quart, Response, g, request
 from quart_schema import RequestSchemaValidationError
+from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
 from app.errors import AppError, BadRequest, Invalid, Unavailable, UnsupportedMediaType, root_cause
@@ -21,8 +22,7 @@ def register(app: Quart) -> None:
     app.register_error_handler(AppError, _from_app_error)
     app.register_error_handler(RequestSchemaValidationError, _from_validation)
     app.register_error_handler(HTTPException, _from_http_exception)
-    for unreachable in UNAVAILABLE:
-        app.register_error_handler(unreachable, _from_unreachable)
+    app.register_error_handler(RedisError, _from_redis)
     app.register_error_handler(Exception, _from_defect)
 
 
@@ -71,9 +71,12 @@ async def _from_http_exception(error: HTTPException) -> Response:
     return response
 
 
-async def _from_unreachable(error: Exception) -> Response:
+async def _from_redis(error: RedisError) -> Response:
     """Fails closed: where a block has no answer without Redis, the client is asked to come back."""
-    logger.warning("redis is unreachable: %s", type(root_cause(error)).__name__)
+    if isinstance(error, UNAVAILABLE):
+        logger.warning("redis is unreachable: %s", type(root_cause(error)).__name__)
+    else:
+        logger.error("a defect: redis answered with an error", exc_info=error)
     return await _from_app_error(Unavailable("A backend that this answer needs is down."))
 
 

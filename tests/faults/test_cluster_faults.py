@@ -17,10 +17,10 @@ from app.kit.client.connect import client_stats, connect
 from app.kit.client.deadline import budget
 from app.kit.client.errors import UNAVAILABLE, CircuitOpen
 from app.kit.keys import Keys
-from app.kit.scripts import run_script
 from tests.deployments import RedisCluster, redis_cli
 from tests.fake_redis import OK, Answer, Last, array, bulk, fake_redis
 from tests.faults.load import BUDGET_SECONDS, SLACK_SECONDS, Load
+from tests.scripts import echo
 from tests.services import RedisServer
 from tests.waiting import eventually
 
@@ -158,7 +158,7 @@ async def test_a_node_that_dies_and_returns(own_cluster: RedisCluster, client: R
         answered = load.answered
         await eventually(lambda: load.answered > answered + 500, seconds=FAILOVER_SECONDS)
     assert load.wrong == 0
-    assert await run_script(client, "client/noop", keys=[keys.views()], args=["back"]) == b"back"
+    assert await echo(client, f"{keys.views()}:back", "bac0") == "bac0"
 
 
 def replication(node: RedisServer, field: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, RedisError
 
 from app.kit.client.commands import REPEATABLE
 from app.kit.client.connect import client_stats, connect
@@ -266,8 +266,19 @@ async def test_a_user_of_few_rights_finds_out_too(own_server: RedisServer) -> No
 async def test_a_user_without_the_rights_to_connect_is_told_at_once(own_server: RedisServer) -> None:
     redis_cli(own_server.port, "acl", "setuser", "few", "on", ">s3cret", "~*", "+@read", "+@write", "+ping")
     client = connect(own_server.url.replace("//", "//few:s3cret@"), name="few", timeout_seconds=30)
-    with pytest.raises(UNAVAILABLE, match="client"):
+    with pytest.raises(NoPermissionError, match="client"):
         await client.get("key")
+    await client.aclose()
+
+
+async def test_a_command_without_the_right_to_it_is_a_defect(own_server: RedisServer) -> None:
+    redis_cli(own_server.port, "acl", "setuser", "app", "on", ">s3cret", "~*", "&*", "+@all", "-incrby")
+    client = connect(own_server.url.replace("//", "//app:s3cret@"), name="few", timeout_seconds=5)
+    with budget(BUDGET_SECONDS) as given, pytest.raises(NoPermissionError) as caught:
+        await client.incr("counter")
+    assert not isinstance(caught.value, UNAVAILABLE)
+    assert given.remaining_seconds == BUDGET_SECONDS
+    assert client_stats(client)["server"]["breaker"] == "closed"
     await client.aclose()
 
 

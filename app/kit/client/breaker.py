@@ -1,4 +1,7 @@
-"""A circuit breaker: after a few failures in a row nobody waits, until the server has answered again."""
+"""A circuit breaker: after a few failures in a row no request waits, until the server has answered again.
+
+Michael Nygard, "Release It!" (2007), chapter 5.
+"""
 
 from typing import Literal
 
@@ -6,7 +9,7 @@ FAILURES_TO_OPEN = 3
 
 
 class Breaker:
-    """Counts failures in a row. Whoever reconnects is the probe: after it one more failure opens the circuit again."""
+    """Counts failures in a row. A new connection is the probe: after it one more failure opens the circuit again."""
 
     __slots__ = ("_failures", "last_error", "opened")
 
@@ -14,7 +17,6 @@ class Breaker:
         self._failures = 0
         self.opened = 0
         self.last_error: Exception | None = None
-        """Why it failed last."""
 
     @property
     def state(self) -> Literal["closed", "open"]:
@@ -22,7 +24,7 @@ class Breaker:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether its last word was none of failure."""
+        """Whether the last thing reported was no failure."""
         return self._failures == 0
 
     def failed(self, error: Exception | None) -> None:
@@ -32,7 +34,7 @@ class Breaker:
             self.opened += 1
 
     def probed(self) -> None:
-        """The server is there again; whether it serves, the next command will tell."""
+        """A connection was made. Whether the server serves, the next command shows."""
         self._failures = min(self._failures, FAILURES_TO_OPEN - 1)
 
     def succeeded(self) -> None:

@@ -1,12 +1,13 @@
-"""What the automatic pipeline must know of Redis' commands: which go alone, and which may be sent twice."""
+"""What the automatic pipeline must know about Redis' commands: which need a connection, and which may be repeated."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-# An option of execute_command(): this very command may be sent again when its reply was lost.
+# An option of execute_command(): this command may be sent again when its reply was lost.
 REPEATABLE = "repeatable"
-# How long what goes on a connection of its own may take, besides the time for which it asks the server to wait.
+# How long a command on a dedicated connection may take, besides the time for which it asks the server to wait.
 DEDICATED_SECONDS = 10.0
 
 
@@ -35,7 +36,7 @@ _REPEATABLE = _names(
 _OF_EXPIRY = frozenset({b"EX", b"PX", b"EXAT", b"PXAT", b"KEEPTTL"})
 
 
-def _name(args: tuple[Any, ...]) -> str:
+def _name(args: Sequence[Any]) -> str:
     return _first_word(args[0])
 
 
@@ -46,13 +47,13 @@ def _first_word(name: str | bytes) -> str:
 
 
 def needs_dedicated_connection(args: tuple[Any, ...]) -> bool:
-    """True for a command that waits in the server, or that changes or needs a connection's own state."""
+    """True for a command that blocks in the server, or that changes or needs the state of its connection."""
     name = _name(args)
     return name in _ALONE or (name in {"XREAD", "XREADGROUP"} and b"BLOCK" in [_upper(arg) for arg in args])
 
 
 def blocks_for_seconds(args: tuple[Any, ...]) -> float:
-    """How long the server itself may keep a command waiting; 0 for one that it answers at once, inf for ever."""
+    """How long the command lets the server block; 0 for one that it answers at once, inf for no end."""
     name = _name(args)
     upper = [_upper(arg) for arg in args]
     if name in {"BLMPOP", "BZMPOP"}:
@@ -71,21 +72,26 @@ def blocks_for_seconds(args: tuple[Any, ...]) -> float:
 _SCRIPTS = _names("EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO")
 
 
-def first_key(args: tuple[Any, ...]) -> Any:
-    """Where a command goes on a cluster; None for what any node may answer.
+def runs_script(args: Sequence[Any]) -> bool:
+    """True for a command whose error reply may be one that a script raises, after it has written."""
+    return _name(args) in _SCRIPTS
 
-    For a script its first key, for all others their first argument. The few that have their keys elsewhere are put
-    right by the node's own answer (MOVED), one round trip later.
+
+def first_key(args: tuple[Any, ...]) -> Any:
+    """The key that routes a command on a cluster; None for a command that any node may answer.
+
+    For a script its first key, for all others their first argument. The few commands that have their keys elsewhere
+    are redirected by the node (MOVED), one round trip later.
     """
-    if _name(args) in _SCRIPTS:
+    if runs_script(args):
         return args[3] if len(args) > 3 and int(args[2]) else None
     return args[1] if len(args) > 1 else None
 
 
 def is_repeatable(args: tuple[Any, ...]) -> bool:
-    """True where sending the command twice leaves the same state. A SET does, unless it is conditional.
+    """True where running the command twice leaves the same state. A SET does, unless it is conditional.
 
-    The second reply may differ: a DEL that was repeated says that there was nothing to delete.
+    The second reply may differ: a repeated DEL answers 0.
     """
     name = _name(args)
     if name == "SET":

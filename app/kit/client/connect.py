@@ -1,16 +1,17 @@
-"""connect(): one Redis client for a URL, be it a server or the store embedded in this process."""
+"""connect(): the Redis client for a URL, of any deployment."""
 
 from typing import Any, cast
 
-from fakeredis import FakeAsyncRedis, FakeServer
 from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
 
 from app.kit.client.cluster import PipelinedCluster
+from app.kit.client.deployment import deployment
+from app.kit.client.embedded import EmbeddedRedis
+from app.kit.client.redispy import SHORT_HANDSHAKE
 from app.kit.client.sentinel import Sentinels
 from app.kit.client.standalone import PipelinedRedis
 from app.kit.client.url import TLS_FILES, Target, parse_url
@@ -22,14 +23,13 @@ SENTINEL_TIMEOUT_SECONDS = 0.3
 def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int = 64) -> Redis:
     """A client that answers in bytes. Nothing is opened before the first command. BadURL says what is wrong in `url`.
 
-    `name` is what CLIENT LIST shows of its connections. A command that gets no answer within `timeout_seconds`, or
-    within the budget of the work that it belongs to, raises redis.exceptions.TimeoutError.
+    `name` is what CLIENT LIST shows for its connections. A command that gets no answer within `timeout_seconds`, or
+    within the budget of the running work, raises redis.exceptions.TimeoutError. `max_connections` bounds those beside
+    the pipeline.
     """
     target = parse_url(url)
     if target.kind == "memory":
-        # Its connections are objects in this process, so their number needs no bound (redis-py gives it one of 100).
-        embedded: Redis = FakeAsyncRedis(server=FakeServer(), client_name=name, max_connections=1 << 31)
-        return embedded
+        return cast(Redis, EmbeddedRedis(name=name))
     options = _connection_options(target, name) | {"max_connections": max_connections}
     if target.kind == "cluster":
         seeds = target.addresses
@@ -45,16 +45,13 @@ def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int
 
 
 async def pubsub_connection(redis: Redis, key: str) -> AbstractConnection:
-    """An unconnected connection beside the client's own, for pub/sub; on a cluster, to the node that has `key`."""
-    if isinstance(redis, PipelinedRedis | PipelinedCluster):
-        return await redis.pubsub_connection(key)
-    embedded: AbstractConnection = redis.connection_pool.make_connection()
-    return embedded
+    """An unconnected connection for pub/sub; on a cluster, to the node that has `key`. The caller closes it."""
+    return await deployment(redis).pubsub_connection(key)
 
 
 def client_stats(redis: Redis) -> dict[str, dict[str, Any]]:
     """State and counters of each server's pipeline, by the server's name; none for the embedded store."""
-    return redis.stats() if isinstance(redis, PipelinedRedis | PipelinedCluster) else {}
+    return deployment(redis).stats()
 
 
 def _connection_options(target: Target, name: str) -> dict[str, Any]:
@@ -62,12 +59,10 @@ def _connection_options(target: Target, name: str) -> dict[str, Any]:
         "client_name": name,
         "username": target.username,
         "password": target.password,
-        # What bounds each wait is around it: a blocking command may wait longer than any other.
+        # Each wait has its bound outside the connection: a blocking command may wait longer than any other.
         "socket_timeout": None,
         "retry": Retry(NoBackoff(), 0),
-        # Each of these would be a round trip of the handshake.
-        "driver_info": None,
-        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        **SHORT_HANDSHAKE,
     }
     if target.kind != "unix":
         options |= {"socket_keepalive": True, "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS}
@@ -91,7 +86,7 @@ def _sentinel(target: Target, options: dict[str, Any]) -> Sentinels:
     asking |= {
         "username": target.options.get("sentinel_username"),
         "password": target.options.get("sentinel_password"),
-        # A sentinel that does not answer leaves time for the connect itself.
+        # Short, so that after a sentinel that does not answer there is time to connect to the server.
         "socket_timeout": SENTINEL_TIMEOUT_SECONDS,
         "socket_connect_timeout": SENTINEL_TIMEOUT_SECONDS,
         "retry": Retry(NoBackoff(), 0),

@@ -1,4 +1,4 @@
-"""Until when one unit of work, such as a web request, may wait for a Redis that does not answer."""
+"""How long one unit of work, such as a web request, may wait for a Redis that does not answer."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from app.kit.client.errors import UNAVAILABLE, CircuitOpen
 
 
 class Budget:
-    """Seconds of waiting that are left. Only waits that ended without an answer are charged."""
+    """The seconds of waiting that are left. Only waits that ended without an answer are charged."""
 
     __slots__ = ("remaining_seconds",)
 
@@ -26,7 +26,7 @@ _current: ContextVar[Budget | None] = ContextVar("redis_budget", default=None)
 
 
 def start_budget(seconds: float | None) -> None:
-    """Give the running task, and the tasks it starts, a budget; None frees it of one (long-lived streams)."""
+    """Give the running task, and the tasks that it starts, a budget; None takes it away (long-lived streams)."""
     _current.set(None if seconds is None else Budget(seconds))
 
 
@@ -42,10 +42,9 @@ def budget(seconds: float) -> Iterator[Budget]:
 
 
 class Deadline:
-    """One wait for Redis, as a context: until when it may last, and the charge for it where it was in vain.
+    """One wait for Redis, as a context: its end, and the charge to the budget where no answer came.
 
-    `at` is in the loop's time: the end of the budget of the work that is running, or `timeout_seconds` from now
-    where the work has none.
+    `at` is in the loop's time: the end of the running work's budget, or `timeout_seconds` from now where it has none.
     """
 
     __slots__ = ("_began", "_budget", "_loop", "at")
@@ -61,7 +60,7 @@ class Deadline:
         return self._budget is not None
 
     def check(self, breaker: Breaker) -> None:
-        """CircuitOpen where there is a budget and nothing to wait for: it is used up, or the circuit is open."""
+        """CircuitOpen where there is a budget, and it is used up or the circuit is open."""
         if self._budget is not None and (self._budget.remaining_seconds <= 0 or breaker.state == "open"):
             raise CircuitOpen("Redis does not answer; not tried again until it does") from breaker.last_error
 

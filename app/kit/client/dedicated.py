@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from redis.asyncio.client import Pipeline
@@ -13,16 +14,57 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.kit.client.breaker import Breaker
+from app.kit.client.commands import DEDICATED_SECONDS
 from app.kit.client.deadline import Deadline
 
 T = TypeVar("T")
 
-# Runs what it is given, and ends the wait for it where the work has no more time.
+# Awaits what a function gives, for a bounded time.
 Bound = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 
+class DedicatedConnections:
+    """Bounds what runs on redis-py's own connections, and counts those in pub/sub mode."""
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+        self._closed = False
+        self._pubsub: WeakSet[AbstractConnection] = WeakSet()
+
+    async def run(self, run: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+        """Run for `seconds` at most, or as long as the budget of the running work lasts.
+
+        Raises redis-py's TimeoutError at the end of that time, CircuitOpen, and a ConnectionError after close().
+        """
+        if self._closed:
+            raise RedisConnectionError("the client is closed")
+        with Deadline(seconds) as deadline:
+            deadline.check(self._breaker)
+            try:
+                async with asyncio.timeout_at(None if math.isinf(deadline.at) else deadline.at):
+                    return await run()
+            except TimeoutError as error:
+                raise RedisTimeoutError("no answer from Redis in time") from error
+
+    @property
+    def bound(self) -> Bound:
+        """run() for a transaction."""
+        return partial(self.run, seconds=DEDICATED_SECONDS)
+
+    def add_pubsub(self, connection: AbstractConnection) -> AbstractConnection:
+        """Count this connection while it is open. The caller closes it."""
+        self._pubsub.add(connection)
+        return connection
+
+    def count_pubsub(self) -> int:
+        return sum(connection.is_connected for connection in self._pubsub)
+
+    def close(self) -> None:
+        self._closed = True
+
+
 class BoundedPipeline(Pipeline):
-    """Bounds execute(), and while WATCHing each command."""
+    """Bounds execute(), and each command that runs at once after WATCH."""
 
     bound: Bound
 
@@ -38,7 +80,7 @@ class BoundedPipeline(Pipeline):
     async def reset(self) -> None:  # type: ignore[override]
         connection, watching = self.connection, self.watching
         if connection is not None and watching:
-            # In place of UNWATCH, for whose answer a server that hangs would be waited for.
+            # redis-py would send UNWATCH and wait for its answer, without a bound.
             self.watching = False
             await connection.disconnect(nowait=True)
         plain: Callable[[], Awaitable[None]] = super().reset
@@ -46,8 +88,10 @@ class BoundedPipeline(Pipeline):
 
 
 class BoundedClusterPipeline(ClusterPipeline):
-    """Bounds the fetching of the map of the cluster, and execute(). WATCH on a cluster is redis-py's own affair: it
-    runs in a thread for which it blocks the event loop."""
+    """Bounds the fetching of redis-py's slot map, and execute().
+
+    WATCH on a cluster is not bounded: redis-py runs it in a thread, and blocks the event loop meanwhile.
+    """
 
     bound: Bound
 
@@ -60,37 +104,3 @@ class BoundedClusterPipeline(ClusterPipeline):
         plain = super().execute
         found: list[Any] = await self.bound(lambda: plain(raise_on_error, allow_redirections))
         return found
-
-
-class Gate(Protocol):
-    """What knows whether its server may be asked at all."""
-
-    closed: bool
-    breaker: Breaker
-
-
-async def run_dedicated(run: Callable[[], Awaitable[T]], *, seconds: float, gate: Gate) -> T:
-    """Run what does not go by a pipeline, for `seconds` at most, or as long as the budget of its work has left."""
-    if gate.closed:
-        raise RedisConnectionError("the client is closed")
-    with Deadline(seconds) as deadline:
-        deadline.check(gate.breaker)
-        try:
-            async with asyncio.timeout_at(None if math.isinf(deadline.at) else deadline.at):
-                return await run()
-        except TimeoutError as error:
-            raise RedisTimeoutError("no answer from Redis in time") from error
-
-
-class PubSubConnections:
-    """Whoever takes a connection closes it; here it is only counted for as long as it is open."""
-
-    def __init__(self) -> None:
-        self._connections: WeakSet[AbstractConnection] = WeakSet()
-
-    def add(self, connection: AbstractConnection) -> AbstractConnection:
-        self._connections.add(connection)
-        return connection
-
-    def count(self) -> int:
-        return sum(connection.is_connected for connection in self._connections)

@@ -1,4 +1,4 @@
-"""What a caller sees of a Redis that is down, does not answer in time, or answers that it cannot serve now."""
+"""The errors of a Redis that is down, does not answer in time, or cannot serve now; and how blocks record errors."""
 
 import logging
 import ssl
@@ -27,18 +27,18 @@ class CircuitOpen(RedisConnectionError):
 
 
 class NotSent(RedisConnectionError):
-    """The server cannot be reached, and the command has not been sent: trying elsewhere does no harm."""
+    """The server cannot be reached, and the command was not sent: it may be sent elsewhere."""
 
 
 class Refused(ResponseError):
-    """The server ran nothing, for a reason of its own: it cannot persist, has too few replicas, or is busy."""
+    """The server cannot run the command now: it cannot persist, has too few replicas, or is busy with a script."""
 
 
 # The first word of such an answer, where redis-py has no class for it.
 _REFUSALS = frozenset({"MISCONF", "NOREPLICAS", "BUSY"})
 
-# All that says "not now" rather than "not so": no fault of the command, and no answer to it. Whoever can do without
-# Redis catches these; a web request that cannot is answered 503.
+# An outage: the server cannot be reached, or cannot run any such command now. A block that can do without Redis catches
+# these; a web request that cannot is answered 503. Any other RedisError is a defect, a missing permission too.
 UNAVAILABLE: tuple[type[RedisError], ...] = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -46,10 +46,9 @@ UNAVAILABLE: tuple[type[RedisError], ...] = (
     OutOfMemoryError,
     ReadOnlyError,
     ClusterDownError,
-    NoPermissionError,
 )
 
-# The server ran nothing, and will when it, or the primary after it, has come up.
+# The server runs nothing before it has loaded its data, or nothing that writes as it is a replica.
 NOT_SERVING = (ReadOnlyError, BusyLoadingError)
 
 
@@ -57,7 +56,7 @@ _logged: set[tuple[str, type[BaseException], str]] = set()
 
 
 def record_failure(error: RedisError, *, block: str, telemetry: Telemetry) -> None:
-    """Count a failure of Redis that `block` gets by without, by what kind it is.
+    """Count an error of Redis that `block` handles by its stated policy.
 
     An outage is counted as `redis_outages`. Any other error is a defect, such as a script's or a missing permission:
     it is counted as `redis_defects`, and logged with its traceback the first time in this process.
@@ -66,11 +65,11 @@ def record_failure(error: RedisError, *, block: str, telemetry: Telemetry) -> No
         telemetry.count("redis_outages", block=block)
         return
     telemetry.count("redis_defects", block=block)
-    # The first word is the server's code (ERR, NOPERM, WRONGTYPE); the rest may hold keys, of which there is no end.
+    # The first word is the server's code (ERR, NOPERM, WRONGTYPE); the rest may hold keys, whose number is unbounded.
     kind = (block, type(error), str(error).partition(" ")[0][:32])
     if kind not in _logged:
         _logged.add(kind)
-        logger.error("%s: redis refused a command by a defect, which is logged once", block, exc_info=error)
+        logger.error("%s: a defect, which is logged once: redis answered with an error", block, exc_info=error)
 
 
 def refusal(error: Exception) -> Exception:
@@ -84,12 +83,12 @@ _PERMANENT = (AuthenticationError, AuthorizationError, NoPermissionError, ssl.SS
 
 
 def is_permanent(error: BaseException | None) -> bool:
-    """Whether a failure to connect is one that trying again does not mend: credentials, certificates, permissions."""
+    """Whether a failure to connect will be the same the next time: credentials, certificates, permissions."""
     while error is not None:
         if isinstance(error, _PERMANENT):
             return True
         if type(error) is ResponseError and refusal(error) is error:
-            # What the handshake asked for: a database, a name.
+            # The handshake asked for something that the server refuses: a database, a name.
             return True
         error = error.__cause__ or error.__context__
     return False

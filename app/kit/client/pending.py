@@ -8,7 +8,7 @@ from typing import Any
 
 BATCH_COMMANDS = 512
 BATCH_BYTES = 256 * 1024
-# How often a command is sent at most. One that breaks each connection it goes over would break the next ones, too.
+# How often a command is sent at most: the command itself may be what breaks its connections.
 SENDS = 3
 
 
@@ -29,21 +29,39 @@ class Counters:
 
 
 class Command:
-    """One command under way: its bytes, its caller's future, and until when (loop time) the caller waits."""
+    """One command under way: its bytes, its caller's future, and the end of the caller's wait in the loop's time."""
 
-    __slots__ = ("deadline", "future", "refused", "repeatable", "replies", "replies_due", "sends", "wire")
+    __slots__ = (
+        "deadline",
+        "future",
+        "refused",
+        "repeatable",
+        "replies",
+        "replies_due",
+        "runs_script",
+        "sends",
+        "wire",
+    )
 
     def __init__(
-        self, wire: bytes, future: asyncio.Future[Any], deadline: float, *, repeatable: bool, replies: int = 1
+        self,
+        wire: bytes,
+        future: asyncio.Future[Any],
+        deadline: float,
+        *,
+        repeatable: bool,
+        runs_script: bool = False,
+        replies: int = 1,
     ) -> None:
-        """`replies`: how many `wire` brings. The last one is the answer."""
+        """`replies`: how many replies `wire` gets. The last one is the answer."""
         self.wire = wire
         self.replies = self.replies_due = replies
         self.future = future
         self.deadline = deadline
         self.repeatable = repeatable
+        self.runs_script = runs_script
         self.sends = 0
-        # Set where the server has said that it did not run it.
+        # The server's own reply that it does not serve (READONLY, LOADING): the command did not run.
         self.refused: Exception | None = None
 
     @property
@@ -51,7 +69,7 @@ class Command:
         return self.sends == SENDS
 
     def answer(self, reply: Any) -> None:
-        """Give the caller the reply, or the error that it is. A caller that has gone gets nothing."""
+        """Give the caller the reply, or raise it there; without effect where the caller waits no more."""
         if self.future.done():
             return
         if isinstance(reply, Exception):
@@ -61,7 +79,7 @@ class Command:
 
 
 class PendingCommands:
-    """What is not under way. What was sent is the link's that has sent it."""
+    """What waits to be sent. What was sent is with the connection that has sent it."""
 
     def __init__(self) -> None:
         self.pending: deque[Command] = deque()
@@ -69,7 +87,7 @@ class PendingCommands:
     def take_batch(self) -> list[Command]:
         """The next ones to be sent, bounded in commands and bytes; one that is sent for the last time goes alone.
 
-        What nobody waits for any more is left out.
+        Commands whose caller waits no more are dropped.
         """
         batch: list[Command] = []
         size = 0
@@ -89,21 +107,22 @@ class PendingCommands:
         return batch
 
     def send_again(self, sent: Iterable[Command], error: Exception) -> int:
-        """The replies will not come: what may be sent twice waits again, in order; the rest gets `error`."""
+        """The replies will not come: what may be sent again waits again, in order; the rest fails.
+
+        A refused command did not run, so it may be sent again; after SENDS its caller gets the refusal. Any other
+        command that must not run twice gets `error`. Returns how many wait again.
+        """
         again = []
         for command in sent:
-            if command.refused:
-                command.sends -= 1
-                again.append(command)
-            elif command.repeatable and command.sends < SENDS:
+            if command.sends < SENDS and (command.refused or command.repeatable):
                 again.append(command)
             else:
-                command.answer(error)
+                command.answer(command.refused or error)
         self.pending.extendleft(reversed(again))
         return len(again)
 
     def forget_unwanted(self) -> None:
-        """Drop what waits to be sent for callers that have gone: while there is no server nothing else would."""
+        """Drop commands whose caller waits no more: without a connection no batch is taken, which would drop them."""
         self.pending = deque(command for command in self.pending if not command.future.done())
 
     def fail_pending(self, error: Exception) -> None:

@@ -7,36 +7,32 @@ from redis.asyncio import Redis, Sentinel
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import RedisError
 
-from app.kit.aio import end_tasks
+from app.kit.aio import side_by_side
 
 ServiceState = dict[str, Any]
 
 
 class Sentinels(Sentinel):
-    """redis-py's Sentinel, but asking all of them at once: one that hangs, or was cut off, decides nothing.
+    """redis-py's Sentinel, but asking all sentinels at once: one that hangs, or was cut off, decides nothing.
 
-    Of a majority's answers that with the highest configuration epoch counts, which grows with each failover (Redis'
+    Of a majority's answers the one with the highest configuration epoch counts, which grows with each failover (Redis'
     Sentinel documentation, "Configuration epochs").
     """
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """The primary's address. MasterNotFoundError, a ConnectionError, where no sentinel knows one that is up."""
-        asking = {asyncio.create_task(_ask(sentinel, service_name)) for sentinel in self.sentinels}
-        majority = len(asking) // 2 + 1
         states: list[ServiceState] = []
         errors: list[Exception] = []
-        pending = asking
-        try:
-            while pending and len(states) < majority:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    answer = task.result()
-                    if isinstance(answer, Exception):
-                        errors.append(answer)
-                    else:
-                        states.append(answer)
-        finally:
-            await end_tasks(asking)
+        majority = len(self.sentinels) // 2 + 1
+        async with side_by_side(*(_ask(sentinel, service_name) for sentinel in self.sentinels)) as asking:
+            for next_answer in asyncio.as_completed(asking):
+                answer = await next_answer
+                if isinstance(answer, Exception):
+                    errors.append(answer)
+                else:
+                    states.append(answer)
+                if len(states) == majority:
+                    break
         up = [state for state in states if state and self.check_master_state(state, service_name)]
         if not up:
             summary = f"{len(states)} of {len(asking)} sentinels answer, and none knows a primary that is up"

@@ -1,4 +1,4 @@
-"""Where Redis is: one URL for every deployment, taken apart with an error that names the part that is wrong."""
+"""The URL of a Redis in each deployment, parsed with an error that names the part that is wrong."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ _KINDS: dict[str, tuple[Deployment, bool]] = {
     "rediss+cluster": ("cluster", True),
 }
 _DEFAULT_PORTS: dict[Deployment, int] = {"server": 6379, "sentinel": 26379, "cluster": 6379}
-# Query parameters: the certificates' files, and what the sentinels themselves ask for.
+# Query parameters: the certificates' files, and the credentials for the sentinels.
 TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 _TLS_OPTIONS = TLS_FILES | {"ssl_check_hostname"}
 _SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
@@ -31,7 +31,7 @@ class BadURL(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A Redis URL taken apart. `service` is what the sentinels call the primary; `path` is a unix socket's."""
+    """A parsed Redis URL. `service` is the sentinels' name for the primary; `path` is a unix socket's."""
 
     kind: Deployment
     tls: bool
@@ -116,7 +116,7 @@ def _check_options(options: dict[str, str], kind: Deployment, *, tls: bool) -> N
     known = (_TLS_OPTIONS if tls else frozenset()) | (_SENTINEL_OPTIONS if kind == "sentinel" else frozenset())
     for name in options:
         if name not in known:
-            # A "?" in a password that was not quoted makes an option of its rest.
+            # A "?" in a password that was not quoted: the rest of the password looks like an option.
             raise BadURL(
                 "a part of it after the ? is no option" if "@" in name else f"the option {name} is not known here"
             )

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from app.errors import root_cause
 from app.kit.client.connect import client_stats
+from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE
 from app.resources import Resources
 from app.web.context import resources
@@ -102,10 +103,13 @@ async def _cache(found: Resources) -> Check:
 
 
 async def _redis_memory(found: Resources) -> Check:
+    if deployment(found.redis).is_embedded:
+        return {"status": "embedded", "used": None}
     try:
         info = await found.redis.info("memory")
     except ResponseError:
-        return {"status": "embedded", "used": None}
+        # The user may not send INFO, which nothing else here needs.
+        return {"status": "unknown", "used": None}
     return {"status": "healthy", "used": info["used_memory_human"]}
 
 

@@ -17,9 +17,10 @@ from app.kit.client.cluster import PipelinedCluster
 from app.kit.client.commands import blocks_for_seconds
 from app.kit.client.connect import client_stats, connect, pubsub_connection
 from app.kit.client.deadline import budget
+from app.kit.client.deployment import deployment
 from app.kit.client.standalone import PipelinedRedis
 from app.kit.keys import Keys
-from app.kit.scripts import run_script
+from tests.scripts import echo
 from tests.services import RedisServer
 from tests.waiting import eventually
 
@@ -194,11 +195,10 @@ async def test_the_number_of_connections_does_not_grow_with_callers(
 async def test_a_script_is_healed_without_running_anything_else_twice(redis: Redis, keys: Keys) -> None:
     counter = keys.session("bucket", "counter")
     await redis.script_flush()
-    answers = await asyncio.gather(
-        redis.incr(counter), run_script(redis, "client/noop", keys=[counter], args=["one"]), redis.incr(counter)
-    )
-    assert list(answers) == [1, b"one", 2]
-    assert await run_script(redis, "client/noop", keys=[counter], args=["two"]) == b"two"
+    tag = f"{counter}:tag"
+    answers = await asyncio.gather(redis.incr(counter), echo(redis, tag, "0123"), redis.incr(counter))
+    assert list(answers) == [1, "0123", 2]
+    assert await echo(redis, f"{tag}:other", "4567") == "4567"
     assert await redis.get(counter) == b"2"
 
 
@@ -332,6 +332,23 @@ async def test_a_listener_is_a_dedicated_connection(real_redis: Redis) -> None:
     assert client_stats(real_redis)["server"]["dedicated"] == 1
     await connection.disconnect()
     assert client_stats(real_redis)["server"]["dedicated"] == 0
+
+
+async def test_each_client_says_what_its_deployment_is(redis_url: str, redis: Redis) -> None:
+    found = deployment(redis)
+    assert found.is_embedded == (redis_url == "memory://")
+    assert found.is_clustered == redis_url.startswith("redis+cluster:")
+    assert bool(found.stats()) == (not found.is_embedded)
+
+
+async def test_a_pubsub_connection_of_each_deployment(redis: Redis, keys: Keys) -> None:
+    channel = keys.event_channel("news")
+    connection = await pubsub_connection(redis, channel)
+    await connection.connect()
+    await connection.send_command("SUBSCRIBE", channel)
+    confirmed = await connection.read_response(push_request=True)
+    assert confirmed[:2] == [b"subscribe", channel.encode()]
+    await connection.disconnect()
 
 
 @pytest.mark.server

@@ -2,7 +2,7 @@
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from app.kit.client.errors import record_failure
 from app.kit.telemetry import NoTelemetry
@@ -19,14 +19,18 @@ class Counts(NoTelemetry):
 
 @pytest.mark.parametrize(
     ("error", "name", "lines"),
-    [(RedisConnectionError("down"), "redis_outages", 0), (ResponseError("ERR wrong type"), "redis_defects", 1)],
+    [
+        (RedisConnectionError("down"), "redis_outages", 0),
+        (ResponseError("ERR wrong type"), "redis_defects", 1),
+        (NoPermissionError("NOPERM this user has no permissions"), "redis_defects", 1),
+    ],
 )
 def test_each_failure_is_counted_and_a_defect_is_logged_once(
     caplog: pytest.LogCaptureFixture, error: RedisError, name: str, lines: int
 ) -> None:
     counts = Counts()
     for _ in range(3):
-        record_failure(error, block=f"block of {name}", telemetry=counts)
-    assert counts.found == {(name, f"block of {name}"): 3}
+        record_failure(error, block=f"block of {error}", telemetry=counts)
+    assert counts.found == {(name, f"block of {error}"): 3}
     assert len(caplog.records) == lines
     assert all(record.exc_info for record in caplog.records)
