@@ -46,7 +46,6 @@ UNAVAILABLE: tuple[type[RedisError], ...] = (
     OutOfMemoryError,
     ReadOnlyError,
     ClusterDownError,
-    NoPermissionError,
 )
 
 # The server ran nothing, and will when it, or the primary after it, has come up.
