@@ -3,9 +3,14 @@
 import argparse
 from collections.abc import Callable
 
-from bench import cache, client, limits
+from bench import app, cache, client, limits
 
-BENCHMARKS: dict[str, Callable[[int], None]] = {"client": client.main, "limits": limits.main, "cache": cache.main}
+BENCHMARKS: dict[str, Callable[[int], None]] = {
+    "client": client.main,
+    "limits": limits.main,
+    "cache": cache.main,
+    "app": app.main,
+}
 
 
 def main() -> None:

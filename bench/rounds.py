@@ -1,4 +1,4 @@
-"""Runs the sides of a benchmark in turn, round after round, and tells medians, spread and ratios."""
+"""Runs the sides of a benchmark in turn, round after round, and reports medians, spread and ratios."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 PEERS_PYTHON = ROOT / "bench" / ".venv" / "bin" / "python"
 
-# A side's figures of one round, by name; every figure is "more is better".
+# A side's figures of one round, by name.
 Figures = dict[str, float]
 
 
@@ -62,15 +62,20 @@ def run_rounds(sides: Sequence[Side], *, rounds: int) -> dict[str, dict[str, lis
     return found
 
 
-def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Print the table and write bench/results/NAME.json. Ratios are of the first side to each other one."""
+def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]], *, costs: bool = False) -> None:
+    """Print the table and write bench/results/NAME.json.
+
+    Ratios are of the first side to each other one; where the figures are `costs`, of each other one to the first.
+    """
     ours, *others = found
     summary = {
         side: {figure: _summary(values) for figure, values in figures.items()} for side, figures in found.items()
     }
     ratios = {
         figure: {
-            other: round(summary[ours][figure]["median"] / summary[other][figure]["median"], 3)
+            other: round(
+                (summary[ours][figure]["median"] / summary[other][figure]["median"]) ** (-1 if costs else 1), 3
+            )
             for other in others
             if figure in found[other]
         }
@@ -81,7 +86,7 @@ def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]]) -> Non
         for side in (side for side in found if figure in found[side]):
             spread = summary[side][figure]
             ratio = f"   {ratios[figure][side]:.2f} times" if side in others else ""
-            print(f"  {side:<28} {spread['median']:>12,.1f}   ({spread['low']:,.1f} to {spread['high']:,.1f}){ratio}")
+            print(f"  {side:<32} {spread['median']:>12,.1f}   ({spread['low']:,.1f} to {spread['high']:,.1f}){ratio}")
     RESULTS.mkdir(exist_ok=True)
     result = {
         "benchmark": name,

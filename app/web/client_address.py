@@ -1,4 +1,4 @@
-"""The client's address: the peer's own, or what trusted proxies say of it. No header that they did not write counts."""
+"""The client's address: the peer's, or the one that trusted proxies report. Headers from anyone else are ignored."""
 
 import ipaddress
 import re
@@ -7,16 +7,16 @@ from functools import lru_cache
 
 from quart import current_app, request
 
-# Names in app.config: networks as texts, and how many proxies stand before this server.
+# Names in app.config: networks as texts, and how many proxies there are before this server.
 TRUSTED_PROXIES = "TRUSTED_PROXIES"
 TRUSTED_HOPS = "TRUSTED_HOPS"
-# And which of the two headers they write.
+# Which of the two headers they write.
 TRUSTED_HEADER = "TRUSTED_HEADER"
 FORWARDED = "forwarded"
 
-# A peer on a Unix socket has no address; it can only be a process of this machine.
+# A peer on a Unix socket has no address; it is a process of this machine.
 LOCAL_PEER = "127.0.0.1"
-# Providers hand each customer a whole /64 (RFC 6177): one address of it says nothing.
+# Providers assign a whole /64 to each customer (RFC 6177), so its addresses count as one client.
 IPV6_PREFIX = 64
 
 # One pair of a Forwarded element with the separator that follows it (RFC 7239, 4).
@@ -27,19 +27,27 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def client_address() -> str:
-    """The address of the current request's client: for records, not for limits."""
+    """The address of the current request's client, for records; limits use client_network()."""
     return str(_client())
 
 
 def client_network() -> str:
-    """Who counts as one client for a limit: an IPv4 address, or the /64 network of an IPv6 address."""
+    """The network that counts as one client for a limit: an IPv4 address, or the /64 of an IPv6 address."""
     return _network(_client())
 
 
 def network_of(text: str) -> str:
-    """client_network() of an address as a person writes it; any other text stays as it is."""
+    """client_network() of an address as a person writes it; any other text is returned unchanged."""
     address = _parse(text) if "/" not in text else None
     return text if address is None else _network(address)
+
+
+def is_loopback(text: str) -> bool:
+    """Whether a text is a loopback address (RFC 6890), of IPv6, IPv4, or IPv4 mapped into IPv6; without a port."""
+    try:
+        return _unmapped(ipaddress.ip_address(text)).is_loopback
+    except ValueError:
+        return False
 
 
 def _network(address: IPAddress) -> str:
@@ -49,19 +57,19 @@ def _network(address: IPAddress) -> str:
 
 
 def _client() -> IPAddress:
-    """Only the header that the proxies write is read: the other one would be the client's own."""
     networks = _networks(tuple(current_app.config.get(TRUSTED_PROXIES, ())))
     hops: int = current_app.config.get(TRUSTED_HOPS, 0)
     peer = _parse(request.remote_addr or "") or ipaddress.ip_address(LOCAL_PEER)
     is_rfc_7239 = current_app.config.get(TRUSTED_HEADER) == FORWARDED
+    # Only the header that the proxies write: a client may send the other one.
     chain = _forwarded() if is_rfc_7239 else _x_forwarded_for()
     return _first_untrusted(peer, chain, networks=networks, hops=hops)
 
 
 def _first_untrusted(peer: IPAddress, chain: Sequence[str], *, networks: tuple[Network, ...], hops: int) -> IPAddress:
-    """Walk from the peer towards the client for as long as the one who speaks is a trusted proxy.
+    """Walk from the peer towards the client as long as the address reached is a trusted proxy's.
 
-    `chain` has the client first. What a trusted proxy could not name ends the walk at that proxy.
+    `chain` has the client first. An entry that is no address ends the walk at the proxy that wrote it.
     """
     address = peer
     for distance, text in enumerate(reversed(chain)):
@@ -75,13 +83,13 @@ def _first_untrusted(peer: IPAddress, chain: Sequence[str], *, networks: tuple[N
 
 
 def _x_forwarded_for() -> list[str]:
-    """A client may send lines of its own: the proxies' entries stand last over all lines."""
+    # A client may send lines of its own; the proxies' entries are the last ones of all lines.
     lines = request.headers.getlist("X-Forwarded-For")
     return ",".join(lines).split(",") if lines else []
 
 
 def _forwarded() -> list[str]:
-    """The `for` of each element of Forwarded, "" where one has none. A malformed header says nothing at all."""
+    """The `for` of each element of Forwarded, "" where it has none; one "" for a malformed header."""
     header = ",".join(request.headers.getlist("Forwarded"))
     elements = [""]
     position = 0
@@ -109,6 +117,10 @@ def _parse(text: str) -> IPAddress | None:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return None
+    return _unmapped(address)
+
+
+def _unmapped(address: IPAddress) -> IPAddress:
     return (address.ipv4_mapped or address) if address.version == 6 else address
 
 

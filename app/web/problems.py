@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 problem details: our own, the framework's, and those of a backend that is down."""
+"""Every error as problem details (RFC 9457): our own, the framework's, and those of a backend that is down."""
 
 import logging
 from typing import Any
@@ -18,7 +18,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def register(app: Quart) -> None:
-    """Install the handlers. `app` answers every failure in the one shape."""
+    """Install the handlers, so that `app` answers every failure as problem details."""
     app.register_error_handler(AppError, _from_app_error)
     app.register_error_handler(RequestSchemaValidationError, _from_validation)
     app.register_error_handler(HTTPException, _from_http_exception)
@@ -27,7 +27,7 @@ def register(app: Quart) -> None:
 
 
 def require_json() -> None:
-    """415 unless the body says that it is JSON (RFC 9110, 15.5.16). Called where a JSON body is wanted."""
+    """UnsupportedMediaType unless the Content-Type is JSON (RFC 9110, 15.5.16). For views that read a JSON body."""
     if not request.is_json:
         raise UnsupportedMediaType("Send the body as application/json.")
 
@@ -35,7 +35,7 @@ def require_json() -> None:
 def problem(
     status: int, title: str, detail: str, *, type: str = "about:blank", extra: dict[str, Any] | None = None
 ) -> Response:
-    """A problem details answer with the request's id."""
+    """A response of problem details (RFC 9457, 3) with the request's id. `extra` holds extension members."""
     body = {"type": type, "title": title, "status": status, "detail": detail, "request_id": g.get("request_id", "")}
     return Response(msgspec.json.encode(body | (extra or {})), status=status, content_type=MEDIA_TYPE)
 
@@ -49,7 +49,7 @@ async def _from_app_error(error: AppError) -> Response:
 async def _from_validation(error: RequestSchemaValidationError) -> Response:
     cause = error.validation_error
     if isinstance(cause, ValidationError):
-        # Neither the input nor pydantic's context is repeated: a body may hold a password.
+        # Neither the input nor pydantic's context: a body may hold a password.
         fields = [
             {"loc": list(e["loc"]), "msg": e["msg"].removeprefix("Value error, ") if e["loc"] else "must be an object"}
             for e in cause.errors()
@@ -59,10 +59,10 @@ async def _from_validation(error: RequestSchemaValidationError) -> Response:
 
 
 async def _from_http_exception(error: HTTPException) -> Response:
-    """Quart's and Werkzeug's own errors: 404, 405, 413, malformed JSON and the like; redirects pass as they are."""
     answer = error.get_response()
     status = error.code or 500
     if status < 400:
+        # A redirect is no problem.
         return Response(b"", status=status, headers=dict(answer.headers))
     response = problem(status, error.name, error.description or "")
     for name in ("Allow", "Retry-After", "WWW-Authenticate"):
@@ -74,7 +74,7 @@ async def _from_http_exception(error: HTTPException) -> Response:
 async def _from_redis(error: RedisError) -> Response:
     """Fails closed: where a block has no answer without Redis, the client is asked to come back."""
     if isinstance(error, UNAVAILABLE):
-        logger.warning("redis is unreachable: %s", type(root_cause(error)).__name__)
+        logger.warning("redis is unavailable: %s", type(root_cause(error)).__name__)
     else:
         logger.error("a defect: redis answered with an error", exc_info=error)
     return await _from_app_error(Unavailable("A backend that this answer needs is down."))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from quart import Quart
 from werkzeug.datastructures import Headers
 
-from app.web.client_address import client_address, client_network
+from app.web.client_address import client_address, client_network, is_loopback
 
 PROXY, INNER_PROXY, CLIENT, SPOOFED = "10.0.0.1", "10.0.0.2", "198.51.100.7", "192.0.2.66"
 
@@ -162,6 +162,16 @@ async def test_a_peer_without_an_address_is_this_machine() -> None:
 )
 async def test_networks(peer: str, network: str) -> None:
     assert (await seen(peer))[1] == network
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+def test_loopback(text: str) -> None:
+    assert is_loopback(text)
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "127.1", "127.0.0.1:80", "[::1]", "::ffff:10.0.0.1", CLIENT, "::"])
+def test_no_loopback(text: str) -> None:
+    assert not is_loopback(text)
 
 
 junk = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\x00"), max_size=60)

@@ -123,16 +123,16 @@ async def logout_all(query_args: KeepCurrent) -> Response:
 @document_response(SessionList)
 async def list_sessions() -> Response:
     """One's sessions, the last active first."""
-    current = auth.current_session().handle
+    current = auth.current_session().public_id
     found = await resources().sessions.list(auth.current_principal().user_id)
     shown = [
         SessionShown(
-            id=each.handle,
+            id=each.public_id,
             created_at=_moment(each.created_at),
             last_activity=_moment(each.last_activity),
             ip=each.ip,
             user_agent=each.user_agent,
-            current=each.handle == current,
+            current=each.public_id == current,
         )
         for each in found
     ]

@@ -1,4 +1,4 @@
-"""Decision: what a check of limits found, for the caller to act on, to show, and to give back."""
+"""Decision: the result of a check of limits, which the caller applies, shows and may give back."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,11 @@ from app.kit.limits.limit import Limit
 
 
 class ResolvedCharge(NamedTuple):
-    """A charge as the limiter works with it. Where `shadow` is set it is counted if there is room, else let be."""
+    """A charge with its key.
+
+    The limit admits it when `needs` units are free, and `takes` of them are counted. A `shadow` refuses nothing:
+    it is counted where there is room.
+    """
 
     limit: Limit
     key: str
@@ -19,7 +23,7 @@ class ResolvedCharge(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """How one limit stands after the check."""
+    """The status of one limit after the check."""
 
     limit: Limit
     key: str = field(repr=False)
@@ -29,9 +33,15 @@ class LimitStatus:
     wait_seconds: float
     """Until there is room: for this request where it was refused, otherwise for one unit more than `remaining`."""
     stamp: float = 0
-    """Identifies the units that were taken; 0: none."""
+    """Identifies the units that the check took, so that exactly they can be given back; 0: none were taken.
+
+    log: the time of the first unit in µs; each unit more has a time 1 µs later (limits/lua/check.lua).
+    counter: the number of the fixed window that counted them. gcra: the theoretical arrival time after them, in µs.
+    Counted by LocalWindow: the time of all of them, in seconds of its clock.
+    """
 
     def given_back(self) -> "LimitStatus":
+        """The status once the units of this check are free again."""
         remaining = min(self.limit.capacity, self.remaining + self.cost)
         wait_seconds = self.wait_seconds if remaining < self.limit.capacity else 0.0
         return replace(self, remaining=remaining, wait_seconds=wait_seconds, stamp=0)
@@ -39,17 +49,18 @@ class LimitStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The answer to one check. `statuses` leaves out limits that were skipped for want of Redis."""
+    """The result of one check. `statuses` leaves out the open limits that Redis did not check."""
 
     allowed: bool
     statuses: tuple[LimitStatus, ...] = ()
     now_seconds: float
     """The time of the check, as epoch seconds of Redis' clock."""
     unavailable: bool = False
-    """Refused because Redis is down and a limit is closed, not because anybody asked too often."""
+    """Refused because a closed limit could not be checked, not because a limit was exceeded."""
     local: bool = False
-    """Counted in this process, because Redis is down."""
+    """Counted in this process, because Redis did not check it."""
     remembered: str = field(default="", repr=False)
+    """The key by which Redis recognises a repeat of the check."""
 
     @property
     def refused(self) -> tuple[LimitStatus, ...]:

@@ -1,4 +1,4 @@
-"""Limit: how many units within which time, and how they are counted."""
+"""Limit: how many units in which time, and how they are counted."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Counts = Literal["every", "failures", "reserved"]
 OnError = Literal["open", "closed", "local"]
 
 MAX_AMOUNT = 1_000_000
-# A log holds each unit, and one script may have to drop all of them.
+# A log stores each unit, and one run of the script may have to drop all of them.
 MAX_LOG_AMOUNT = 10_000
 MAX_WINDOW_SECONDS = 366 * 86_400
 
@@ -37,7 +37,7 @@ class LimitOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """`amount` units in `window_seconds` for each subject. Two limits of one name, algorithm and window are one.
+    """`amount` units in `window_seconds` for each subject. Limits of the same name, algorithm and window share counts.
 
     algorithm   log: exact, no window of that length ever holds more than `amount`; 10 bytes a unit.
                 counter: a fixed and the preceding window, weighted; under 200 bytes, at most 2 * amount in a window.
@@ -45,9 +45,9 @@ class Limit:
                 burst + amount in a window.
     counts      every: each request. reserved: each, and a success gives its units back.
                 failures: judged before, counted when it failed, so that requests at the same time may exceed it.
-    on_error    without Redis: open admits, closed refuses, local counts in this process alone.
+    on_error    where Redis cannot check it: open admits, closed refuses, local counts in this process alone.
     shadow      counts and reports, never refuses.
-    sensitive   guards credentials: what would let more attempts through than the amount is a ValueError.
+    sensitive   guards credentials: a definition that could admit more than the amount is a ValueError.
     """
 
     name: str
@@ -95,12 +95,12 @@ class Limit:
 
     @property
     def period(self) -> str:
-        """The window in a word: minute, hour, 10s."""
+        """The window as a word: minute, hour, 10s."""
         return _PERIODS.get(self.window_seconds, f"{self.window_seconds}s")
 
 
 class Charge(NamedTuple):
-    """What a request asks of one limit. `subject` is who is counted, any text; `cost` is in units."""
+    """One limit of a request. `subject` is any text that names who is counted; `cost` is in units."""
 
     limit: Limit
     subject: str

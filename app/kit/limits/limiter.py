@@ -10,8 +10,10 @@ from dataclasses import replace
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.keys import Keys, digest
 from app.kit.limits.decision import Decision, LimitStatus, ResolvedCharge
+from app.kit.limits.fallback import Fallback
 from app.kit.limits.limit import Charge, CostTooHigh, Limit
 from app.kit.limits.local_window import LocalWindow
 from app.kit.scripts import Argument, run_script
@@ -19,7 +21,7 @@ from app.kit.telemetry import NoTelemetry, Telemetry
 
 logger = logging.getLogger(__name__)
 
-# Longer than any client goes on repeating a command whose reply it lost.
+# Longer than a client repeats a command whose reply was lost.
 REMEMBER_CHECK_MS = 10_000
 REMEMBER_REFUND_MS = 60_000
 
@@ -29,8 +31,8 @@ Charges = Iterable[Charge | tuple[Limit, str]]
 class RateLimiter:
     """Checks limits, and gives back what they took.
 
-    `secret` keys the hash of subjects, so that Redis does not reveal the addresses that it counts. `now_us` replaces
-    Redis' clock and is for tests only: the clocks of several nodes disagree.
+    `secret` keys the hash of subjects, so that the keys in Redis do not reveal addresses. `local` counts what Redis
+    cannot. `now_us` replaces Redis' clock and is for tests only: the clocks of several nodes disagree.
     """
 
     def __init__(
@@ -47,15 +49,16 @@ class RateLimiter:
         self._keys = keys
         self._telemetry = telemetry or NoTelemetry()
         self._secret = secret
-        self._local = local or LocalWindow()
+        self._fallback = Fallback(local or LocalWindow(), telemetry=self._telemetry)
         self._now_us = now_us
-        self._answers = True
+        self._was_available = True
 
     async def check(self, charges: Charges, *, cost: int = 1, request_id: str | None = None) -> Decision:
         """Take the cost of every charge, or of none where one limit refuses. `cost` is that of the plain tuples.
 
-        The same charges with the same `request_id` count once; it must not come from a client, who would repeat it.
-        CostTooHigh where a cost exceeds what its limit ever admits at once.
+        Without Redis, or where it refuses the script, each limit does as its `on_error` says. The same charges with
+        the same `request_id` count once; it must not come from a client, who could repeat it.
+        CostTooHigh: a cost exceeds what its limit ever admits at once.
         """
         resolved = [self._resolve(c if isinstance(c, Charge) else Charge(*c, cost=cost)) for c in charges]
         keys = [charge.key for charge in resolved]
@@ -67,7 +70,7 @@ class RateLimiter:
         return decision
 
     async def settle(self, decision: Decision, *, succeeded: bool) -> Decision:
-        """Tell how the request ended: a success gives `reserved` units back, a failure counts for `failures`."""
+        """Apply the outcome of the request: a success gives `reserved` units back, a failure counts for `failures`."""
         if not decision.allowed:
             return decision
         if succeeded:
@@ -79,19 +82,22 @@ class RateLimiter:
         return replace(decision, statuses=tuple(by_key.get(s.key, s) for s in decision.statuses))
 
     async def refund(self, decision: Decision) -> Decision:
-        """Give back all that the check took, each unit once however often this is called."""
+        """Give back all units that the check took. A second call gives nothing back."""
         return await self._give_back(decision, list(decision.statuses))
 
     async def peek(self, charges: Charges) -> Decision:
-        """How the limits stand for one unit more; nothing is taken. Raises where Redis does not answer."""
+        """The status of the limits for one unit more; nothing is taken. RedisError when Redis cannot answer."""
         resolved = [self._resolve(Charge(*c))._replace(needs=1, takes=0) for c in charges]
         return await self._ask(resolved, remembered="")
 
     async def reset(self, charges: Charges) -> int:
-        """Free all units of these limits and subjects, here and in Redis. The number that Redis knew."""
+        """Free all units of these limits and subjects, in this process and in Redis.
+
+        Returns how many had a key in Redis. RedisError when Redis cannot answer.
+        """
         keys = [self._resolve(Charge(*c)).key for c in charges]
         for key in keys:
-            self._local.forget(key)
+            self._fallback.forget(key)
         return int(await self._redis.unlink(*keys)) if keys else 0
 
     def _resolve(self, charge: Charge) -> ResolvedCharge:
@@ -104,7 +110,7 @@ class RateLimiter:
             cost = limit.capacity
         # The window and the algorithm are part of the key: a limit that was redefined starts anew.
         policy = f"{limit.name}/{limit.algorithm}{limit.window_seconds}"
-        # Whatever a subject holds, its key has the same length; 128 bits are plenty for no two to meet.
+        # Keys have one length, whatever the subject's; at 128 bits a collision is not to be expected.
         subject_digest = hmac.digest(self._secret, subject.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
         takes = 0 if limit.counts == "failures" else cost
         return ResolvedCharge(
@@ -117,14 +123,15 @@ class RateLimiter:
         try:
             decision = await self._ask(resolved, remembered=remembered)
         except RedisError as error:
-            # Down, loading, out of memory, or a read-only replica: whatever it is, it does not count.
-            self._note(answers=False, reason=type(error).__name__)
-            return self._alone(resolved, remembered=remembered)
-        self._note(answers=True)
+            # Fails as each limit's `on_error` says, for an outage and for a defect alike.
+            record_failure(error, block="limits", telemetry=self._telemetry)
+            self._log_change(available=not isinstance(error, UNAVAILABLE), reason=type(error).__name__)
+            return self._fallback.decide(resolved, remembered=remembered)
+        self._log_change(available=True)
         return decision
 
     async def _ask(self, resolved: Sequence[ResolvedCharge], *, remembered: str) -> Decision:
-        """All limits in one script. A check that takes nothing needs no memory of itself."""
+        """All limits in one script. A check that takes nothing is not remembered: repeating it does no harm."""
         takes = any(charge.takes for charge in resolved)
         args: list[Argument] = [REMEMBER_CHECK_MS if takes else 0, self._now_us() if self._now_us else ""]
         for limit, _, needs, taken, shadow in resolved:
@@ -141,44 +148,12 @@ class RateLimiter:
         )
         return Decision(allowed=bool(admitted), statuses=statuses, now_seconds=now_us / 1e6, remembered=remembered)
 
-    def _alone(self, resolved: Sequence[ResolvedCharge], *, remembered: str) -> Decision:
-        """The decision without Redis: each limit fails as it says."""
-        closed = [c for c in resolved if c.limit.on_error == "closed" and not c.shadow]
-        for charge in closed:
-            self._count(charge.limit, "failed_closed")
-        if closed:
-            return Decision(allowed=False, unavailable=True, now_seconds=time.time())
-        local = [c for c in resolved if c.limit.on_error == "local"]
-        for charge in resolved:
-            # Fails open: what is not counted here is not counted at all.
-            self._count(charge.limit, "local" if charge in local else "failed_open")
-        rooms = [self._local.room(c.key, c.limit) for c in local]
-        admits = [room >= c.needs for room, c in zip(rooms, local, strict=True)]
-        allowed = all(fits or c.shadow for fits, c in zip(admits, local, strict=True))
-        statuses = [self._local_status(c, admits=fits, take=allowed) for c, fits in zip(local, admits, strict=True)]
-        return Decision(
-            allowed=allowed,
-            statuses=tuple(statuses),
-            now_seconds=time.time(),
-            local=True,
-            remembered=remembered,
-        )
-
-    def _local_status(self, charge: ResolvedCharge, *, admits: bool, take: bool) -> LimitStatus:
-        limit, key, needs, takes, _ = charge
-        stamp = self._local.take(key, units=takes) if admits and take and takes else 0.0
-        remaining = max(0, self._local.room(key, limit))
-        units = min(limit.amount, remaining + 1) if admits else needs
-        wait_seconds = self._local.wait_seconds(key, limit, units=units)
-        return LimitStatus(limit, key, needs, admits, remaining, wait_seconds, stamp)
-
     async def _give_back(self, decision: Decision, statuses: Sequence[LimitStatus]) -> Decision:
         taken = [s for s in statuses if s.stamp]
         if not taken:
             return decision
         if decision.local:
-            for limit_status in taken:
-                self._local.give_back(limit_status.key, stamp=limit_status.stamp)
+            self._fallback.give_back(taken)
         else:
             args: list[Argument] = [REMEMBER_REFUND_MS, self._now_us() if self._now_us else ""]
             for s in taken:
@@ -186,8 +161,9 @@ class RateLimiter:
             names = [decision.remembered, *(s.key for s in taken)]
             try:
                 await run_script(self._redis, "limits/refund", keys=names, args=args, repeatable=True)
-            except RedisError:
+            except RedisError as error:
                 # Fails closed: the units stay taken until their window has passed.
+                record_failure(error, block="limits", telemetry=self._telemetry)
                 for limit_status in taken:
                     self._count(limit_status.limit, "refund_lost")
                 return decision
@@ -204,8 +180,8 @@ class RateLimiter:
     def _count(self, limit: Limit, outcome: str) -> None:
         self._telemetry.count("rate_limit", policy=limit.name, outcome=outcome)
 
-    def _note(self, *, answers: bool, reason: str = "") -> None:
-        """Log when Redis stops or starts to answer, not each check in between."""
-        if answers != self._answers:
-            self._answers = answers
-            logger.warning("limits: redis %s", "answers again" if answers else f"does not answer ({reason})")
+    def _log_change(self, *, available: bool, reason: str = "") -> None:
+        """Log the first check of an outage and the first one after it, none in between."""
+        if available != self._was_available:
+            self._was_available = available
+            logger.warning("limits: redis %s", "answers again" if available else f"is unavailable ({reason})")

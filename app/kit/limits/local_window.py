@@ -1,4 +1,4 @@
-"""Limits counted in this process alone, for the time that Redis does not answer."""
+"""LocalWindow: counts limits in this process alone, while Redis does not."""
 
 import time
 from collections import OrderedDict, deque
@@ -32,16 +32,16 @@ class LocalWindow:
         return limit.amount - len(log)
 
     def wait_seconds(self, key: str, limit: Limit, *, units: int) -> float:
-        """Seconds until `units` (at most the amount) are free, as long as nobody else takes any."""
+        """Seconds until `units` (at most the amount) are free, if no more are taken."""
         leaving = units - self.room(key, limit)
         log = self._logs.get(key)
         return log[leaving - 1] + limit.window_seconds - self._clock() if log and leaving > 0 else 0.0
 
     def take(self, key: str, *, units: int) -> float:
-        """Count `units`, and return the stamp that give_back() wants."""
+        """Count `units`; returns their stamp for give_back() (see LimitStatus.stamp)."""
         log = self._logs.setdefault(key, deque())
         self._logs.move_to_end(key)
-        # Times differ, so that giving back finds its very units.
+        # The units of two calls have different times, so that give_back() finds those of one.
         stamp = max(self._clock(), log[-1] + 1e-6 if log else 0.0)
         log.extend([stamp] * units)
         self._units += units
@@ -51,7 +51,7 @@ class LocalWindow:
         return stamp
 
     def give_back(self, key: str, *, stamp: float) -> None:
-        """Take away the units that were counted with this stamp, if they are still there."""
+        """Free the units of this stamp that are still counted."""
         log = self._logs.get(key, deque())
         kept = [time for time in log if time != stamp]
         self._units -= len(log) - len(kept)

@@ -3,49 +3,40 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from app.kit.client.errors import UNAVAILABLE
+from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.keys import Keys, digest
 from app.kit.scripts import Argument, run_script
-from app.kit.sessions.record import (
+from app.kit.sessions.codec import (
     MAX_SESSION_BYTES,
-    Channel,
-    SessionInfo,
-    SessionRecord,
-    Unreadable,
+    SessionRejected,
     Unstorable,
-    bucket_for,
-    bucket_of,
     decode_record,
     encode_fields,
     encode_record,
     encoded_size,
     field_name,
-    new_id,
 )
+from app.kit.sessions.record import Channel, SessionInfo, SessionRecord, bucket_for, bucket_of, new_id
 from app.kit.telemetry import NoTelemetry, Telemetry
 
 # Longer than any login takes from reading the epoch to create().
 EPOCH_MS = 3_600_000
 ANY_EPOCH = "*"
-_HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-# Inside the class, `list` is its method.
-SessionInfos = list[SessionInfo]
-Arguments = list[Argument]
+_PUBLIC_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class SessionsEnded(Exception):
-    """All sessions of the user were ended while this login was under way."""
+    """All sessions of the user were ended after this login had begun."""
 
 
 class SessionStore:
-    """Every method is one round trip, and raises one of UNAVAILABLE while Redis is down: fails closed."""
+    """Each method is one round trip. Fails closed: while Redis is down each but touch() raises one of UNAVAILABLE."""
 
     def __init__(
         self,
@@ -69,9 +60,12 @@ class SessionStore:
         self._telemetry = telemetry or NoTelemetry()
 
     async def epoch(self, user_id: int) -> str:
-        """What create() compares. A login reads it before it reads the password's hash from the database: then a
-        password change that ends all sessions also refuses the logins that checked the old password."""
-        epoch = await self._call("epoch", self._redis.get(self._keys.session_epoch(bucket_for(user_id), user_id)))
+        """The epoch of the user's sessions, which end_all() changes and create() compares; "" where there is none.
+
+        A login reads it before it reads the password's hash from the database: then a password change that ends all
+        sessions also refuses the logins that checked the old password.
+        """
+        epoch = await self._counted("epoch", self._redis.get(self._keys.session_epoch(bucket_for(user_id), user_id)))
         return epoch.decode() if epoch else ""
 
     async def create(
@@ -94,9 +88,10 @@ class SessionStore:
         keys = [self._keys.session(bucket, digest(session_id))]
         if user_id is not None:
             keys += [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
-        args: Arguments = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
+        args: list[Argument] = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
         args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch]
-        calls = [self._run("create", keys=keys, args=[*args, *(part for pair in fields.items() for part in pair)])]
+        args += [part for pair in fields.items() for part in pair]
+        calls = [self._run_script("create", keys=keys, args=args)]
         if replaces is not None:
             calls.append(self.delete(replaces))
         times = (await asyncio.gather(*calls))[0]
@@ -106,10 +101,10 @@ class SessionStore:
         return decode_record(session_id, fields | made)
 
     async def get(self, session_id: str, *, channel: Channel) -> SessionRecord | None:
-        """The session of an id that came over `channel`; None for any other id, and for what cannot be read."""
+        """The session of an id that came over `channel`; None where there is none, or it cannot be read."""
         try:
             return await self._read(session_id, channel)
-        except Unreadable as error:
+        except SessionRejected as error:
             self._telemetry.count("session_rejected", reason=error.reason)
             return None
 
@@ -124,30 +119,31 @@ class SessionStore:
             raise Unstorable(
                 f"the session would have more than {MAX_SESSION_BYTES} bytes, by the fields {sorted(encoded)!a}"
             )
-        args: Arguments = [part for name, value in encoded.items() for part in (field_name(name), value)]
-        saved = await self._slide(record, [len(encoded), *args, *(field_name(name) for name in removed)])
+        pairs = [part for name, value in encoded.items() for part in (field_name(name), value)]
+        saved = await self._slide(record, [len(encoded), *pairs, *(field_name(name) for name in removed)])
         if saved:
             record.stored = merged
         return saved
 
     def needs_touch(self, record: SessionRecord) -> bool:
+        """Whether the last activity is old enough to be worth a touch()."""
         return record.idle_seconds() >= self._touch_after_seconds
 
     async def touch(self, record: SessionRecord) -> None:
-        """Slide the expiry, where the last activity is old enough to be worth a call."""
+        """Slide the expiry, if needs_touch()."""
         if not self.needs_touch(record):
             return
         try:
             await self._slide(record, [0])
-        except UNAVAILABLE:
+        except RedisError as error:
             # Fails open: the session goes on, and a later request slides it.
-            return
+            record_failure(error, block="sessions", telemetry=self._telemetry)
 
     async def rotate(self, record: SessionRecord) -> bool:
-        """Give the session a new id, in `record` as well. False: it has ended."""
+        """Give the session a new id, in Redis and in `record`. False: it has ended."""
         new = new_id(record.bucket)
         keys = [self._key(record), self._keys.session(record.bucket, digest(new)), *self._index(record)]
-        if not await self._run("rotate", keys=keys, args=[record.handle, digest(new)]):
+        if not await self._run_script("rotate", keys=keys, args=[record.public_id, digest(new)]):
             return False
         record.id = new
         return True
@@ -157,80 +153,82 @@ class SessionStore:
         bucket = bucket_of(session_id)
         return bucket is not None and await self._delete(bucket, digest(session_id), user="")
 
-    async def list(self, user_id: int) -> SessionInfos:
-        """A user's sessions, the last active first."""
+    async def list(self, user_id: int) -> Sequence[SessionInfo]:
+        """A user's sessions, the most recently active first."""
         bucket = bucket_for(user_id)
         keys, args = [self._keys.session_index(bucket, user_id)], [self._keys.session(bucket, "")]
-        rows = await self._run("list", keys=keys, args=args)
+        rows = await self._run_script("list", keys=keys, args=args)
         infos = [
-            SessionInfo(handle.decode(), int(created) / 1000, int(active) / 1000, ip.decode(), agent.decode())
-            for handle, created, active, ip, agent in rows
+            SessionInfo(public_id.decode(), int(created) / 1000, int(active) / 1000, ip.decode(), agent.decode())
+            for public_id, created, active, ip, agent in rows
         ]
         return sorted(infos, key=lambda info: info.last_activity, reverse=True)
 
-    async def end(self, user_id: int, handle: str) -> bool:
-        """End the session that list() shows under `handle`. False: the user has none of that handle."""
-        return bool(_HANDLE.fullmatch(handle)) and await self._delete(bucket_for(user_id), handle, user=str(user_id))
+    async def end(self, user_id: int, public_id: str) -> bool:
+        """End the session that list() shows under `public_id`. False: the user has no such session."""
+        if not _PUBLIC_ID.fullmatch(public_id):
+            return False
+        return await self._delete(bucket_for(user_id), public_id, user=str(user_id))
 
     async def end_all(self, user_id: int, *, keep: str | None = None) -> int:
-        """End the user's sessions, but for the one with the id `keep`, and refuse the logins that are under way.
+        """End the user's sessions except the one with the id `keep`, and refuse the logins that have begun.
 
-        How many were ended.
+        Returns how many were ended.
         """
         bucket = bucket_for(user_id)
         keys = [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
-        keys.append(self._new_call(bucket))
+        keys.append(self._new_call_key(bucket))
         kept = digest(keep) if keep is not None else ""
-        args: Arguments = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
-        ended: int = await self._run("end_all", keys=keys, args=args)
+        args: list[Argument] = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
+        ended: int = await self._run_script("end_all", keys=keys, args=args)
         return ended
 
     async def _read(self, session_id: str, channel: Channel) -> SessionRecord:
         bucket = bucket_of(session_id)
         if bucket is None:
-            raise Unreadable("malformed")
+            raise SessionRejected("malformed")
         try:
-            fields = await self._call("get", self._redis.hgetall(self._keys.session(bucket, digest(session_id))))
+            fields = await self._counted("get", self._redis.hgetall(self._keys.session(bucket, digest(session_id))))
         except ResponseError as error:
             if str(error).startswith("WRONGTYPE"):
-                raise Unreadable("corrupt") from None
+                raise SessionRejected("corrupt") from None
             raise
         if not fields:
-            raise Unreadable("unknown")
+            raise SessionRejected("unknown")
         record = decode_record(session_id, fields)
         if record.channel != channel:
-            raise Unreadable("other_channel")
+            raise SessionRejected("other_channel")
         return record
 
     async def _slide(self, record: SessionRecord, changes: Sequence[Argument]) -> bool:
         keys = [self._key(record), *self._index(record)]
-        times = await self._run("save", keys=keys, args=[self._idle_ms, record.handle, *changes])
+        times = await self._run_script("save", keys=keys, args=[self._idle_ms, record.public_id, *changes])
         if times is None:
             return False
         record.last_activity, record.expires_at = int(times[0]) / 1000, int(times[1]) / 1000
         return True
 
-    async def _delete(self, bucket: str, handle: str, *, user: str) -> bool:
-        keys = [self._keys.session(bucket, handle), self._new_call(bucket)]
-        args = [handle, self._keys.session_index(bucket, ""), user]
-        return bool(await self._run("delete", keys=keys, args=args))
+    async def _delete(self, bucket: str, public_id: str, *, user: str) -> bool:
+        keys = [self._keys.session(bucket, public_id), self._new_call_key(bucket)]
+        args = [public_id, self._keys.session_index(bucket, ""), user]
+        return bool(await self._run_script("delete", keys=keys, args=args))
 
-    def _new_call(self, bucket: str) -> str:
-        """By this key a script knows a call that is repeated because its answer was lost."""
+    def _new_call_key(self, bucket: str) -> str:
+        """The key by which a script recognises the repeat of a call whose reply was lost."""
         return self._keys.session_call(bucket, secrets.token_hex(8))
 
     def _key(self, record: SessionRecord) -> str:
-        return self._keys.session(record.bucket, record.handle)
+        return self._keys.session(record.bucket, record.public_id)
 
     def _index(self, record: SessionRecord) -> Sequence[str]:
         return [] if record.user_id is None else [self._keys.session_index(record.bucket, record.user_id)]
 
-    async def _run(self, script: str, *, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        # Each script leaves the same state when it runs twice with the same arguments.
+    async def _run_script(self, script: str, *, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        # Repeatable: each script leaves the same state when it runs twice with the same arguments.
         call = run_script(self._redis, f"sessions/{script}", keys=keys, args=args, repeatable=True)
-        return await self._call(script, call)
+        return await self._counted(script, call)
 
-    async def _call(self, operation: str, call: Any) -> Any:
+    async def _counted(self, operation: str, call: Awaitable[Any]) -> Any:
         try:
             return await call
         except UNAVAILABLE:

@@ -1,35 +1,36 @@
-"""Who asks: each kind of credential becomes the same Principal, and a route says which it takes."""
+"""Authentication and authorization: each kind of credential becomes a Principal; a route names those it takes."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from quart import Quart, current_app, g, request, session
+from quart import Quart, current_app, g, request
 from redis.exceptions import RedisError
 
 from app.errors import AppError, BadRequest, Forbidden, Unauthorized, Unavailable
+from app.kit.client.errors import record_failure
 from app.kit.sessions.record import SessionRecord
 from app.principal import Credential, Principal
 from app.web.context import resources
-from app.web.identity.browser_session import CREDENTIAL_HEADERS, BrowserSession
+from app.web.identity.browser_session import CREDENTIAL_HEADERS, current_browser_session
 from app.web.route_policy import View, ViewT, attach, policy_of
 
 LOOKUPS = "quartet_lookups"
 
 
 class Lookups(Protocol):
-    """What authentication asks of the domain. An AppError that one raises is the answer to who needs a principal."""
+    """What authentication asks the domain. An AppError raised here answers the views that need a principal."""
 
     async def user_roles(self, user_id: int) -> frozenset[str] | None:
         """None when there is no such user."""
 
     async def api_key_owner(self, key: str) -> tuple[int, frozenset[str]] | None:
-        """The id and the roles of the key's user. `key` is as the client sent it."""
+        """The id and the roles of the key's user; None for an invalid key. `key` is what the client sent."""
 
 
 @dataclass(slots=True)
 class Identity:
-    """What a request's credentials came to. `problem` is raised to who needs to know the principal."""
+    """The result of checking a request's credentials. `problem` is raised where the principal is needed."""
 
     principal: Principal | None = None
     session: SessionRecord | None = None
@@ -39,7 +40,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may use a route: a principal with one of the credentials and, where roles are named, one of the roles."""
+    """Who may use a route: principals with one of the credentials and, where roles are named, one of the roles."""
 
     credentials: frozenset[Credential]
     roles: frozenset[str]
@@ -50,20 +51,21 @@ def register(app: Quart, lookups: Lookups) -> None:
 
 
 def require(*credentials: Credential, roles: Collection[str] = ()) -> Callable[[ViewT], ViewT]:
-    """Let a route take these credentials only (none named: any). A route without is open to anyone."""
+    """Restrict a route to these credentials (none named: any) and roles. A route without it needs no principal."""
     access = Access(frozenset(credentials or ("session", "api_key", "cookie")), frozenset(roles))
     return lambda view: attach(view, access)
 
 
 async def identify() -> Identity:
-    """Find out who asks, and keep it in `g`. Raises nothing, so that the limiter can come before the refusal."""
+    """Check the credentials, and keep the result in `g`. It never refuses, so that limits are checked first."""
     given = [(name, value) for name in CREDENTIAL_HEADERS for value in request.headers.getlist(name)]
     try:
         identity = await (_from_headers(given) if given else _from_cookie())
     except AppError as problem:
         identity = Identity(problem=problem)
-    except RedisError:
-        # Fails closed: who needs a principal gets 503.
+    except RedisError as error:
+        # Fails closed: a view that needs the principal answers 503.
+        record_failure(error, block="sessions", telemetry=resources().telemetry)
         identity = Identity(problem=Unavailable("The credentials cannot be checked now."))
     identity.by_header = bool(given)
     g.identity = identity
@@ -71,7 +73,7 @@ async def identify() -> Identity:
 
 
 def authorize(view: View) -> None:
-    """Raise unless the principal may use the view. Two credentials in one request are refused everywhere."""
+    """Raise unless the principal may use the view. Two credentials in one request are refused by every view."""
     identity, access = _identity(), policy_of(view, Access)
     if isinstance(identity.problem, BadRequest):
         raise identity.problem
@@ -85,7 +87,7 @@ def authorize(view: View) -> None:
 
 
 def current_principal() -> Principal:
-    """Unauthorized: nobody is signed in. Unavailable: that cannot be told now."""
+    """Unauthorized: there is none. Unavailable: the credentials could not be checked."""
     _depend_on_cookie()
     identity = _identity()
     if identity.problem is not None:
@@ -105,7 +107,7 @@ def current_principal_or_none() -> Principal | None:
 
 
 def current_session() -> SessionRecord:
-    """The session that the principal came by, through either channel."""
+    """The session of the principal, from the cookie or the header. Forbidden: it has an API key."""
     current_principal()
     record = _identity().session
     if record is None:
@@ -114,16 +116,16 @@ def current_session() -> SessionRecord:
 
 
 def session_metadata(ip: str) -> Mapping[str, str]:
-    """What a new session keeps of the request that made it."""
+    """What a new session records of the request that creates it."""
     return {"ip": ip, "user_agent": request.headers.get("User-Agent", "")}
 
 
 async def sign_in(user_id: int, *, ip: str, epoch: str | None = None) -> SessionRecord:
-    """Make the browser's session the user's, under a new id, with what it held.
+    """Make the browser's session the user's, under a new id, with its data.
 
     The principal is known from the next request on. SessionsEnded: see SessionStore.create.
     """
-    browser = _browser_session()
+    browser = current_browser_session()
     if browser is None:
         raise BadRequest("This request has no browser session.")
     metadata = session_metadata(ip)
@@ -131,9 +133,9 @@ async def sign_in(user_id: int, *, ip: str, epoch: str | None = None) -> Session
 
 
 async def rotate_session() -> SessionRecord:
-    """Give the current session a new id: after a change of password or role.
+    """Give the current session a new id, as after a change of password or role.
 
-    The browser gets it as its cookie; who came by a header must be told `id`.
+    The browser receives it as its cookie; a client with a header must be sent the record's `id`.
     """
     record = current_session()
     if not await resources().sessions.rotate(record):
@@ -143,7 +145,7 @@ async def rotate_session() -> SessionRecord:
 
 async def end_session() -> None:
     """Log out: end the current session."""
-    record, browser = current_session(), _browser_session()
+    record, browser = current_session(), current_browser_session()
     if record.channel == "cookie" and browser is not None:
         browser.clear()
     else:
@@ -172,8 +174,8 @@ async def _from_headers(given: list[tuple[str, str]]) -> Identity:
 
 
 async def _from_cookie() -> Identity:
-    """No cookie, an old one and junk are the same: a visitor."""
-    browser = _browser_session()
+    # No cookie, an expired one and an invalid one are the same: a visitor.
+    browser = current_browser_session()
     if browser is None:
         return Identity()
     if browser.state == "down":
@@ -192,6 +194,7 @@ async def _principal(record: SessionRecord, credential: Credential) -> Principal
 
 def _bearer_token(value: str) -> str:
     """RFC 6750, 2.1; the scheme in any case (RFC 9110, 11.1)."""
+    # Not Werkzeug's request.authorization: it raises ValueError for a Basic credential that is not ASCII.
     scheme, _, token = value.partition(" ")
     if scheme.lower() != "bearer":
         raise _refused()
@@ -210,18 +213,13 @@ def _lookups() -> Lookups:
 
 
 def _identity() -> Identity:
-    """Nobody, where no view was entered: in the pages of errors."""
+    # There is none where no view was entered, as in a 404.
     found: Identity | None = g.get("identity")
     return found or Identity()
 
 
-def _browser_session() -> BrowserSession | None:
-    found = session._get_current_object()  # type: ignore[attr-defined]
-    return found if isinstance(found, BrowserSession) else None
-
-
 def _depend_on_cookie() -> None:
-    """Where no header says who asks, the cookie does, and its absence too: the answer varies with it."""
-    browser = _browser_session()
+    # Without a credential in a header the answer varies with the cookie, with its absence too.
+    browser = current_browser_session()
     if browser is not None:
         browser.used = True

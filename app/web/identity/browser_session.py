@@ -4,11 +4,13 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from quart import session
 from quart.sessions import SessionMixin
 from werkzeug.datastructures import Headers
 
 from app.errors import BadRequest, Unavailable
-from app.kit.sessions.record import SessionRecord, Unstorable
+from app.kit.sessions.codec import Unstorable, changed_fields
+from app.kit.sessions.record import SessionRecord
 from app.kit.sessions.store import SessionStore
 from app.web.context import resources
 
@@ -19,15 +21,15 @@ SessionState = Literal["open", "detached", "down"]
 
 
 def has_header_credential(headers: Headers) -> bool:
-    """A request with one is judged by it alone: its cookie is not read."""
+    """Whether a header holds a credential: then it alone counts, and the cookie is not read."""
     return any(name in headers for name in CREDENTIAL_HEADERS)
 
 
 class BrowserSession(SessionMixin):
     """What a handler has as `quart.session`. `used`: the answer depends on it.
 
-    While Redis is down every access raises Unavailable: an answer that needs the session cannot be given, and nobody
-    is taken for a visitor. Detached, on a request that is judged without its cookie, it is empty and refuses writes.
+    down        Redis did not answer: every access raises Unavailable, so that a user never passes for a visitor.
+    detached    the request is authenticated without its cookie: the session is empty and refuses writes.
     """
 
     def __init__(self, record: SessionRecord | None = None, *, state: SessionState = "open") -> None:
@@ -54,25 +56,25 @@ class BrowserSession(SessionMixin):
         return len(self._read())
 
     def clear(self) -> None:
-        """End the session, as a logout does. What is set afterwards goes into a new one, under a new id."""
+        """End the session, as a logout does. Values set afterwards go into a new one, under a new id."""
         self._write()
         self._end()
 
     @property
     def modified(self) -> bool:
-        """Whether there is anything to save. Nested changes count."""
+        """Whether there is something to save. Nested changes count."""
         if self.record is None:
             return bool(self._data) or self._ended_id is not None
-        return any(self.record.changes())
+        return any(changed_fields(self.record))
 
     @modified.setter
     def modified(self, value: bool) -> None:
-        """Flask's way of announcing a nested change. It is found without."""
+        """Ignored: Flask's way of announcing a nested change, which is detected here."""
 
     async def sign_in(
         self, store: SessionStore, user_id: int, *, metadata: Mapping[str, str], epoch: str | None
     ) -> SessionRecord:
-        """Move the data into a new session of the user's, under a new id. SessionsEnded: see SessionStore.create."""
+        """Move the data into a new session of the user, under a new id. SessionsEnded: see SessionStore.create."""
         data, old = self._write(), self.record.id if self.record else self._ended_id
         record = await store.create(
             data, channel="cookie", user_id=user_id, metadata=metadata, replaces=old, epoch=epoch
@@ -81,23 +83,23 @@ class BrowserSession(SessionMixin):
         return record
 
     async def save(self, store: SessionStore, *, can_send_cookie: bool) -> None:
-        """Write what has changed, in one round trip; nothing when nothing has."""
+        """Write the changes in one round trip; none where nothing has changed."""
         if self.record is not None and self.record.user_id is None and self.record.stored and not self._data:
-            # As in Flask: a visitor's session that was emptied is none.
+            # As in Flask: a visitor's session that was emptied ends.
             self._end()
         try:
             if self.record is not None:
-                changed, removed = self.record.changes()
+                changed, removed = changed_fields(self.record)
                 if changed or removed:
-                    # False where another request has ended the session, or given it a new id: this one then leaves
-                    # the cookie alone, too, for it may be the other's by now.
+                    # False where another request has ended the session or given it a new id: then this one does not
+                    # touch the cookie either, because the browser may have the new one by now.
                     await store.save(self.record, changed=changed, removed=removed)
             elif self._data and can_send_cookie:
                 self.record = await store.create(self._data, channel="cookie", replaces=self._ended_id)
             elif self._ended_id is not None:
                 await store.delete(self._ended_id)
         except Unstorable as error:
-            # Fails open, as far as it goes: the answer stands, the session stays as it was, or ends as was asked.
+            # Fails open: the answer is sent, and the session stays as it was, or ends if that was requested.
             logger.error("a session was not saved: %s", error)
             resources().telemetry.count("session_unstorable")
             if self._ended_id is not None:
@@ -125,3 +127,10 @@ class BrowserSession(SessionMixin):
         if self.record is not None:
             self._ended_id = self.record.id
         self.record, self._data = None, {}
+
+
+def current_browser_session() -> BrowserSession | None:
+    """The current request's session; None where another session interface made it, or none did."""
+    # The object itself (documented by Werkzeug): the proxy would look up the request at each access.
+    found = session._get_current_object()  # type: ignore[attr-defined]
+    return found if isinstance(found, BrowserSession) else None

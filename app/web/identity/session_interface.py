@@ -8,18 +8,19 @@ from redis.exceptions import RedisError
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from app.errors import Unavailable
+from app.kit.client.errors import record_failure
 from app.web.context import resources
 from app.web.identity.browser_session import BrowserSession, has_header_credential
 from app.web.problems import problem
 
-# Paths below which no cookie is read, with the static files'.
+# No cookie is read at or below these paths, nor for static files.
 WITHOUT_SESSION = ("/health", "/metrics")
-# What describes a body that is replaced, or leads on from it.
+# Headers that describe a body which is replaced, or that must not follow a failure.
 BODY_HEADERS = ("Content-Encoding", "Content-Range", "ETag", "Last-Modified", "Location", "Set-Cookie")
 
 
 def register(app: Quart, *, is_production: bool) -> None:
-    """Keep `quart.session` in Redis. `__Host-` holds the cookie to this very host, over TLS (RFC 6265bis)."""
+    """Keep `quart.session` in Redis. `__Host-` binds the cookie to this host, over TLS (RFC 6265bis, 4.1.3.2)."""
     app.config.update(
         SESSION_TYPE="redis",
         SESSION_COOKIE_NAME="__Host-quartet" if is_production else "quartet",
@@ -41,7 +42,7 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
         self._without_session = without_session
 
     async def create(self, app: Quart) -> None:
-        """Connects nothing: it runs before the lifespan, which opens the store."""
+        """Does nothing: it runs before the lifespan, which opens the store."""
 
     async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> BrowserSession:
         if self._is_without_session(request.path) or has_header_credential(request.headers):
@@ -51,14 +52,15 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
             return BrowserSession()
         try:
             return BrowserSession(await resources().sessions.get(session_id, channel="cookie"))
-        except RedisError:
-            # Fails closed, but only for who needs it. An error raised here would go past the error handlers.
+        except RedisError as error:
+            # Fails closed where the session is used. An error raised here would not reach the error handlers.
+            record_failure(error, block="sessions", telemetry=resources().telemetry)
             return BrowserSession(state="down")
 
     async def save_session(
         self, app: Quart, session: BrowserSession, response: Response | WerkzeugResponse | None
     ) -> None:
-        """`response` is None after a WebSocket, whose changes are saved, but which can start no session."""
+        """`response` is None after a WebSocket: its changes are saved, but it cannot start a session."""
         if response is not None and session.used and session.state != "detached":
             response.vary.add("Cookie")
         if session.state != "open":
@@ -67,8 +69,9 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
         try:
             if session.used:
                 await session.save(store, can_send_cookie=response is not None)
-        except RedisError:
+        except RedisError as error:
             # Fails closed: an answer that says "saved" or "logged out" must be true.
+            record_failure(error, block="sessions", telemetry=resources().telemetry)
             if response is not None:
                 await _refuse(response)
             return
@@ -92,7 +95,7 @@ def _send_cookie(app: Quart, response: Response | WerkzeugResponse, value: str |
         "samesite": app.config["SESSION_COOKIE_SAMESITE"],
     }
     if value:
-        # The server decides how long a session lives; the cookie only has to live as long.
+        # The server ends the session; the cookie only has to live as long as the longest.
         response.set_cookie(name, value, max_age=round(resources().sessions.absolute_seconds), **attributes)
     else:
         response.delete_cookie(name, **attributes)
@@ -100,7 +103,7 @@ def _send_cookie(app: Quart, response: Response | WerkzeugResponse, value: str |
 
 
 async def _refuse(response: Response | WerkzeugResponse) -> None:
-    """Turn an answer into a 503. An error raised in save_session would end as a 500."""
+    # Changes the response in place: an error raised in save_session would be a 500.
     error = Unavailable("The session could not be saved.")
     answer = problem(error.status, error.title, error.detail)
     response.status_code = error.status

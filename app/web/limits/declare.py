@@ -1,4 +1,4 @@
-"""What decorators say of a route's limits. It holds for a view, a blueprint or the app: the nearest one counts."""
+"""Decorators that declare the limits of a view, a blueprint or the app; for each route the nearest one counts."""
 
 import inspect
 import re
@@ -17,7 +17,7 @@ from app.web.route_policy import Bearer, View, attach, policy_of
 T = TypeVar("T")
 
 LimitSpecs = str | Limit | Sequence[str | Limit] | None
-# A text, a Limit, or a function that finds them for this request (by plan, by user); None: no limit.
+# A text, a Limit, or a function that returns them for this request (by plan, by user); None: no limit.
 Source = str | Limit | Callable[[Principal | None], LimitSpecs | Awaitable[LimitSpecs]]
 Cost = int | Callable[[Principal | None], int | Awaitable[int]]
 
@@ -26,7 +26,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.:+-]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What one decorator says."""
+    """The declaration of one decorator."""
 
     sources: tuple[Source, ...]
     subjects: tuple[Subject, ...]
@@ -35,8 +35,8 @@ class Rule:
     options: LimitOptions
 
     def limit(self, source: str | Limit, endpoint: str, *, finder: str = "") -> Limit:
-        """A text becomes a limit named after the route (or scope), the subject, the function that has found it, if one
-        has, and the period. A Limit stays itself."""
+        """A text as a Limit, named after the route (or scope), the subject, the period, and the function that
+        returned it (`finder`), if any. A Limit is returned unchanged."""
         if isinstance(source, Limit):
             return source
         who = "+".join(getattr(subject, "__name__", "custom").removeprefix("by_") for subject in self.subjects)
@@ -44,16 +44,16 @@ class Rule:
         return _parse(source, owner, tuple(self.options.items()))
 
     async def charges(self, principal: Principal | None, endpoint: str) -> list[Charge]:
-        """What the current request asks of these limits."""
-        parts = [await _answer(subject(principal)) for subject in self.subjects]
+        """The current request's charges on these limits; none where a subject is None."""
+        parts = [await _resolve(subject(principal)) for subject in self.subjects]
         if None in parts:
             return []
-        # repr() keeps several parts apart, whatever they hold.
+        # repr() keeps several parts distinct, whatever they contain.
         who = str(parts[0]) if len(parts) == 1 else repr(parts)
-        cost = await _answer(self.cost(principal)) if callable(self.cost) else self.cost
+        cost = await _resolve(self.cost(principal)) if callable(self.cost) else self.cost
         limits: list[Limit] = []
         for source in self.sources:
-            found = await _answer(source(principal)) if callable(source) else source
+            found = await _resolve(source(principal)) if callable(source) else source
             finder = getattr(source, "__name__", "custom") if callable(source) else ""
             texts = [found] if isinstance(found, str | Limit) else found or []
             limits += [self.limit(text, endpoint, finder=finder) for text in texts]
@@ -62,7 +62,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RouteLimits:
-    """The limits of a route: those of every rule hold, all at once."""
+    """The limits of a route: those of every rule, checked together."""
 
     rules: tuple[Rule, ...]
 
@@ -90,12 +90,12 @@ def rate_limit(
     scope: str | None = None,
     **options: Unpack[LimitOptions],
 ) -> Callable[[Bearer], Bearer]:
-    """Limit a view, each view of a blueprint, or each of the app: `@rate_limit("5/minute", "100/day")`.
+    """Limit a view, or each view of a blueprint or of the app: `@rate_limit("5/minute", "100/day")`.
 
     key     who is counted; with several, each combination of them
     cost    units that a request takes
     scope   routes of one scope share their limits; otherwise each route counts for itself
-    Several decorators on one view add up. ValueError for a limit that cannot be.
+    Several decorators on one view add up. ValueError for an invalid limit.
     """
     subjects = key if isinstance(key, tuple) else (key,)
     rule = Rule(sources=limits, subjects=subjects, cost=cost, scope=scope, options=options)
@@ -110,7 +110,7 @@ def rate_limit(
 
 
 def exempt(reason: str) -> Callable[[Bearer], Bearer]:
-    """State why a view (or a blueprint) has no limit."""
+    """Declare that a view (or a blueprint) has no limit, and why."""
     if not reason:
         raise ValueError("an exemption needs a reason")
 
@@ -123,7 +123,7 @@ def exempt(reason: str) -> Callable[[Bearer], Bearer]:
 
 
 def policy_for(app: Quart, endpoint: str, view: View) -> RouteLimits | Exemption | None:
-    """What holds for a route: said of the view, else of its blueprints from the innermost out, else of the app."""
+    """The policy of a route: the view's, else its blueprints' from the innermost out, else the app's."""
     names = endpoint.split(".")[:-1]
     blueprints = [app.blueprints[".".join(names[:n])] for n in range(len(names), 0, -1)]
     for bearer in (view, *blueprints, app):
@@ -140,6 +140,5 @@ def _parse(text: str, owner: str, options: tuple[tuple[str, Any], ...]) -> Limit
     return replace(limit, name=_NOT_IN_A_NAME.sub("_", f"{owner}:{limit.period}").lstrip("_.:+-"))
 
 
-async def _answer(found: T | Awaitable[T]) -> T:
-    """What a function returned, be it async or not."""
-    return await found if inspect.isawaitable(found) else found
+async def _resolve(result: T | Awaitable[T]) -> T:
+    return await result if inspect.isawaitable(result) else result

@@ -1,4 +1,4 @@
-"""Rate limits enforced before the view, settled by its outcome, and shown in the response's headers."""
+"""Rate limits: enforced before the view, settled by its outcome, and shown in the response's headers."""
 
 import asyncio
 import math
@@ -17,7 +17,7 @@ _DECISIONS = "rate_limit_decisions"
 
 
 def register(app: Quart) -> None:
-    """Settle the limits when the view has answered, and show them."""
+    """Settle and show the limits after each view."""
 
     async def finish(response: Response) -> Response:
         await settle(response)
@@ -27,7 +27,10 @@ def register(app: Quart) -> None:
 
 
 async def enforce(view: View, principal: Principal | None) -> None:
-    """Take from every limit of the view, or refuse: TooManyRequests, or Unavailable where a limit is closed."""
+    """Take from every limit of the view. TooManyRequests: one is exceeded. Unavailable: a closed one was not checked.
+
+    TooLarge: the request costs more than a limit ever admits at once.
+    """
     policy = policy_for(current_app, request.endpoint or "", view)
     if not isinstance(policy, RouteLimits):
         return
@@ -35,7 +38,7 @@ async def enforce(view: View, principal: Principal | None) -> None:
     if not charges:
         return
     try:
-        # The request's id is the client's to choose: it would let a client pass for its own repeat.
+        # Without the request's id: clients choose it, and one that was sent again would count once.
         decision = await resources().limiter.check(charges)
     except CostTooHigh as error:
         raise TooLarge("This request takes more than its limit ever admits at once.") from error
@@ -43,13 +46,13 @@ async def enforce(view: View, principal: Principal | None) -> None:
 
 
 def apply(decision: Decision) -> None:
-    """Refuse as the decision says; otherwise the response will show and settle it.
+    """Raise where the decision refuses; otherwise the response shows and settles it.
 
     For a limit whose subject is known only inside the handler: `apply(await limiter.check([(limit, email)]))`.
     """
     g.setdefault(_DECISIONS, []).append(decision)
     if decision.unavailable:
-        # Fails closed: this limit would rather refuse everybody than lose count.
+        # Fails closed: the limit refuses what it cannot count.
         raise Unavailable("The limits of this route cannot be checked now.")
     if not decision.allowed:
         raise TooManyRequests(
@@ -60,7 +63,7 @@ def apply(decision: Decision) -> None:
 
 
 async def settle(response: Response) -> None:
-    """A status below 400 is a success. A request that one limit refused takes nothing from any other."""
+    """Apply the outcome: a status below 400 is a success. Where one limit refused, none takes anything."""
     decisions: list[Decision] = g.get(_DECISIONS, [])
     if not decisions:
         return
@@ -74,9 +77,10 @@ async def settle(response: Response) -> None:
 
 
 def add_headers(response: Response) -> Response:
-    """Show the limits: X-RateLimit-* for the tightest, and all of them as draft-ietf-httpapi-ratelimit-headers has it.
+    """Show the limits: X-RateLimit-* for the tightest, RateLimit-Policy and RateLimit for all.
 
-    The draft may change; no other function knows it. `t` and X-RateLimit-Reset tell when the next unit is free.
+    The latter two are those of draft-ietf-httpapi-ratelimit-headers-11, which no other function knows. `t` (seconds
+    from now) and X-RateLimit-Reset (epoch seconds) say when the next unit is free.
     """
     found = [(s, d.now_seconds) for d in g.get(_DECISIONS, []) for s in d.statuses if not s.limit.shadow]
     if not found:
@@ -85,7 +89,7 @@ def add_headers(response: Response) -> Response:
     response.headers["X-RateLimit-Limit"] = str(tightest.limit.amount)
     response.headers["X-RateLimit-Remaining"] = str(tightest.remaining)
     response.headers["X-RateLimit-Reset"] = str(math.ceil(now_seconds + tightest.wait_seconds))
-    # Two subjects of one policy may have been checked; the draft allows each policy once.
+    # Two subjects of one policy may have been checked; the draft allows each policy only once.
     shown: dict[str, LimitStatus] = {}
     for limit_status, _ in found:
         shown[limit_status.limit.name] = min(

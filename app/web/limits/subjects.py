@@ -1,4 +1,4 @@
-"""Who is counted by a route's limit: functions from the current request to a subject."""
+"""Subjects: functions that return who a limit counts, for the current request."""
 
 from collections.abc import Awaitable, Callable
 
@@ -17,19 +17,19 @@ def by_address(_principal: Principal | None) -> str:
 
 
 def by_principal(principal: Principal | None) -> str:
-    """The user, however they came; a visitor by address."""
+    """The user, whatever the credential; a visitor by address."""
     return f"user:{principal.user_id}" if principal else by_address(None)
 
 
 def by_api_key(principal: Principal | None) -> str:
-    """The API key, once it has proved valid: or made-up keys would each have a limit of their own."""
+    """The API key, if it is valid (each made-up key would have a limit of its own); otherwise the address."""
     if principal and principal.credential == "api_key":
         return f"api-key:{request.headers['API-Key']}"
     return by_address(None)
 
 
 def by_header(name: str) -> Subject:
-    """What a header holds, by address where it is missing. Only for a header that a proxy sets: clients invent any."""
+    """The value of a header; where it is missing, the address. Only for a header that a proxy sets."""
 
     def subject(_principal: Principal | None) -> str:
         value = request.headers.get(name)

@@ -1,1 +1,1 @@
-"""What every request passes, before and after its view."""
+"""Steps of every request, before and after its view."""

@@ -1,4 +1,4 @@
-"""Unsafe requests that a browser sends on its own come from our own pages."""
+"""Cross-site request forgery: an unsafe request of a browser must come from this site's own pages."""
 
 from quart import Quart, current_app, request
 
@@ -21,18 +21,18 @@ async def check_same_origin() -> None:
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None:
-        # Fetch Metadata: browsers set it, pages cannot. "none" is the user's own doing, such as a bookmark.
+        # Fetch Metadata: browsers set it, pages cannot. "none" is an action of the user, such as a bookmark.
         allowed = site in ("same-origin", "none")
     elif origin is not None:
         allowed = _is_own(origin)
     else:
-        # No browser of today; what it sends may still be a session that a browser gave away.
+        # No current browser; but an old one, which sends neither header, may have sent the cookie.
         allowed = current_app.config["SESSION_COOKIE_NAME"] not in request.cookies
     if not allowed:
         raise Forbidden("The request does not come from this site's own pages.")
 
 
 def _is_own(origin: str) -> bool:
-    """By host and port alone: behind a proxy that ends TLS, the scheme is not known here."""
+    # By host and port only: behind a proxy that ends TLS the scheme is not known here.
     own = request.host.lower()
     return bool(own) and origin.partition("://")[2].lower() == own

@@ -1,4 +1,4 @@
-"""Gives each request its budget of waiting for a Redis that does not answer."""
+"""Gives each request a budget of time to wait for a Redis that does not answer."""
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Quart
@@ -7,7 +7,7 @@ from app.kit.client.deadline import start_budget
 
 
 def register(app: Quart, *, seconds: float) -> None:
-    """Around the whole application: Quart reads the session before any hook. The request's task ends the budget."""
+    """Wrap the whole application, because Quart reads the session before any hook. A budget ends with its request."""
     inner = app.asgi_app
 
     async def with_budget(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

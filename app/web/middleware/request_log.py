@@ -1,4 +1,4 @@
-"""The id of each request, and one log line when it has been answered. Neither ever holds a credential."""
+"""The id of each request, and one log line and metrics at its end. None of them holds a credential."""
 
 import logging
 import re
@@ -32,19 +32,19 @@ def configure_logging(level: str) -> None:
 
 
 def register(app: Quart, telemetry: Telemetry) -> None:
-    """Give each request an id (a well-formed one that came along is kept) and record how it was answered."""
+    """Give each request an id (the client's, where it is well-formed) and record how it was answered."""
 
     async def begin() -> None:
-        came = request.headers.get(HEADER, "")
-        g.request_id = came if _VALID_ID.fullmatch(came) else secrets.token_hex(8)
+        given = request.headers.get(HEADER, "")
+        g.request_id = given if _VALID_ID.fullmatch(given) else secrets.token_hex(8)
         g.began = time.perf_counter()
 
     async def finish(response: Response) -> Response:
         response.headers[HEADER] = g.request_id
         seconds = time.perf_counter() - g.began
-        # The route's template, never the raw path: paths hold ids, and are without number.
+        # The route's template, not the path: paths hold ids, and clients make up any number of them.
         route = request.url_rule.rule if request.url_rule else "unmatched"
-        # Nor any method: a client may invent those too.
+        # Clients make up methods, too.
         method = request.method if request.method in METHODS else "other"
         labels = {"method": method, "route": route, "status": str(response.status_code)}
         telemetry.count("http_requests", **labels)

@@ -1,11 +1,11 @@
-"""The Host check and the headers that every answer carries."""
+"""The check of Host, and the security headers of every response."""
 
-import ipaddress
 import re
 
 from quart import Quart, Response, request
 
 from app.errors import BadRequest
+from app.web.client_address import is_loopback
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::\d{1,5})?")
 CONTENT_SECURITY_POLICY = (
@@ -15,12 +15,12 @@ CONTENT_SECURITY_POLICY = (
 
 
 def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool) -> None:
-    """Refuse foreign Host values with 400, and add the security headers to every answer."""
+    """Refuse other values of Host with 400, and add the security headers to every response."""
 
     async def check_host() -> None:
         name = _host_name(request.headers.get("Host", ""))
-        # A loopback name is always allowed: health checks use it, and no link is ever made from Host.
-        if not _is_loopback(name) and name not in allowed_hosts:
+        # A loopback name is always allowed: health checks use it, and no link is made from Host.
+        if not _is_own_machine(name) and name not in allowed_hosts:
             raise BadRequest("This server does not answer for that Host.")
 
     async def add_headers(response: Response) -> Response:
@@ -38,15 +38,10 @@ def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool)
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header, lower case, without its port (RFC 9110, 7.2); "" for what is none."""
+    """The name in a Host header, in lower case, without its port (RFC 9110, 7.2); "" where it is malformed."""
     found = _HOST.fullmatch(host)
     return (found[1] or found[2]).lower() if found else ""
 
 
-def _is_loopback(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+def _is_own_machine(name: str) -> bool:
+    return name == "localhost" or name.endswith(".localhost") or is_loopback(name)

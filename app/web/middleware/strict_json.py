@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it: no NaN, no lone surrogates, no nesting that exhausts the stack."""
+"""JSON of RFC 8259: no NaN, no lone surrogates, no nesting that exhausts the stack."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from app.errors import BadRequest
 
 
 class StrictJSONProvider(DefaultJSONProvider):
-    """Reads by msgspec; every malformed text is a ValueError, which the request turns into 400."""
+    """Decodes and encodes by msgspec; any malformed text is a ValueError, which becomes a 400."""
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         try:
             return msgspec.json.decode(s)
         except (RecursionError, UnicodeError) as error:
-            raise ValueError("not JSON that this server reads") from error
+            raise ValueError("not JSON that this server accepts") from error
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
         encoded = msgspec.json.encode(obj, enc_hook=self.default)
@@ -24,7 +24,7 @@ class StrictJSONProvider(DefaultJSONProvider):
 
 
 class StrictRequest(Request):
-    """Answers a body that is not UTF-8 as any other malformed JSON; Quart's own would let the error out."""
+    """A body that is not UTF-8 is malformed JSON: 400, where Quart's own class raises UnicodeDecodeError."""
 
     def on_json_loading_failed(self, error: Exception | None = None) -> Any:
         raise BadRequest("The body is not JSON (RFC 8259).")

@@ -2,7 +2,6 @@
 
 import gc
 import hmac
-import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
@@ -15,6 +14,7 @@ from quart import Blueprint, Response, current_app, request
 
 from app.errors import Forbidden
 from app.kit.client.connect import client_stats
+from app.web.client_address import is_loopback
 from app.web.context import resources
 from app.web.limits.declare import exempt
 
@@ -117,10 +117,12 @@ def _check_reader(token: str) -> None:
         if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             raise Forbidden("The metrics need their token.")
         return
-    try:
-        loopback = ipaddress.ip_address(request.remote_addr or "").is_loopback
-    except ValueError:
-        loopback = request.remote_addr == "<local>"
-    # A forwarded request came through a proxy, whatever its socket says.
-    if not loopback or "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+    peer = request.remote_addr or ""
+    # A forwarded request has come through a proxy, even where the peer is a loopback address. Quart's test client is
+    # "<local>".
+    if (
+        not (is_loopback(peer) or peer == "<local>")
+        or "X-Forwarded-For" in request.headers
+        or "Forwarded" in request.headers
+    ):
         raise Forbidden("The metrics are read from loopback, or with METRICS_TOKEN.")

@@ -23,10 +23,14 @@ class Counted(NoTelemetry):
 
     def __init__(self) -> None:
         self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.failures: Counter[str] = Counter()
 
     def count(self, name: str, amount: float = 1, /, **labels: str) -> None:
-        assert name == "rate_limit"
-        self.outcomes[labels["policy"], labels["outcome"]] += int(amount)
+        if name == "rate_limit":
+            self.outcomes[labels["policy"], labels["outcome"]] += int(amount)
+        else:
+            assert labels == {"block": "limits"}
+            self.failures[name] += int(amount)
 
 
 class Clock:
@@ -67,6 +71,7 @@ async def test_open_admits(limiter: RateLimiter, counted: Counted) -> None:
     decisions = [await limiter.check([(limit("1/minute", "open"), "ann")]) for _ in range(3)]
     assert [(d.allowed, d.statuses) for d in decisions] == [(True, ())] * 3
     assert counted.outcomes == {("open", "failed_open"): 3}
+    assert counted.failures == {"redis_outages": 3}
 
 
 async def test_closed_refuses_and_takes_nothing_elsewhere(limiter: RateLimiter, counted: Counted) -> None:
@@ -152,6 +157,7 @@ async def test_limits_are_back_by_themselves(tmp_path: Path, keys: Keys, counted
         # A refund that does not arrive is lost, and counted: the unit stays taken.
         assert (await limiter.settle(held, succeeded=True)).statuses[1].remaining == 4
         assert counted.outcomes["reserved", "refund_lost"] == 1
+        assert counted.failures == {"redis_outages": 2}
         server.start()
 
         async def back() -> bool:

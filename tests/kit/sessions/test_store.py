@@ -15,7 +15,8 @@ from app.kit.client.connect import connect
 from app.kit.client.errors import UNAVAILABLE
 from app.kit.client.standalone import PipelinedRedis
 from app.kit.keys import Keys, digest
-from app.kit.sessions.record import SessionRecord, Unstorable, bucket_for
+from app.kit.sessions.codec import Unstorable, changed_fields
+from app.kit.sessions.record import SessionRecord, bucket_for
 from app.kit.sessions.store import SessionsEnded, SessionStore
 from tests.deployments import RedisCluster
 from tests.services import free_port
@@ -166,14 +167,14 @@ async def test_parallel_writers_of_different_fields_both_survive(store: SessionS
 
 async def test_nested_changes_are_changes(store: SessionStore) -> None:
     record = await again(store, await store.create({"cart": {"1": 2}, "same": [1], "old": 1}, channel="cookie"))
-    assert record.changes() == ({}, set())
+    assert changed_fields(record) == ({}, set())
     record.data["cart"]["1"] = 3
     record.data["new"] = None
     del record.data["old"]
-    changed, removed = record.changes()
+    changed, removed = changed_fields(record)
     assert (changed, removed) == ({"cart": {"1": 3}, "new": None}, {"old"})
     assert await store.save(record, changed=changed, removed=removed)
-    assert record.changes() == ({}, set())
+    assert changed_fields(record) == ({}, set())
     assert (await again(store, record)).data == {"cart": {"1": 3}, "same": [1], "new": None}
 
 
@@ -207,7 +208,7 @@ async def test_a_new_id_keeps_the_session(store: SessionStore) -> None:
     assert await store.save(slow, changed={"a": 2}, removed=()) is False
     found = await again(store, record)
     assert (found.data, found.created_at, found.expires_at) == ({"a": 1}, slow.created_at, slow.expires_at)
-    assert [info.handle for info in await store.list(4)] == [record.handle]
+    assert [info.public_id for info in await store.list(4)] == [record.public_id]
     assert await store.end_all(4) == 1
     assert not await is_live(store, record)
 
@@ -250,7 +251,7 @@ async def test_idle_sessions_end_and_active_ones_go_on(redis: Redis, keys: Keys)
     await eventually(ended, seconds=2)
     assert time.time() - idle.created_at >= 0.29
     assert await is_live(store, active)
-    assert [info.handle for info in await store.list(1)] == [active.handle]
+    assert [info.public_id for info in await store.list(1)] == [active.public_id]
 
 
 async def test_no_activity_outlives_the_absolute_deadline(redis: Redis, keys: Keys) -> None:
@@ -301,28 +302,30 @@ async def test_a_user_sees_and_ends_their_sessions(store: SessionStore) -> None:
     other = await store.create({}, channel="cookie", user_id=2)
     await store.save(phone, changed={}, removed=())
     infos = await store.list(1)
-    assert {info.handle for info in infos} == {phone.handle, desk.handle}
-    assert [(info.ip, info.user_agent) for info in infos if info.handle == phone.handle] == [("192.0.2.1", "phone")]
+    assert {info.public_id for info in infos} == {phone.public_id, desk.public_id}
+    assert [(info.ip, info.user_agent) for info in infos if info.public_id == phone.public_id] == [
+        ("192.0.2.1", "phone")
+    ]
     assert not any(record.id in repr(infos) for record in (phone, desk))
-    assert await store.end(1, other.handle) is False
-    assert await store.end(1, phone.handle) is True
-    assert await store.end(1, phone.handle) is False
-    assert [info.handle for info in await store.list(1)] == [desk.handle]
+    assert await store.end(1, other.public_id) is False
+    assert await store.end(1, phone.public_id) is True
+    assert await store.end(1, phone.public_id) is False
+    assert [info.public_id for info in await store.list(1)] == [desk.public_id]
     assert await is_live(store, other)
 
 
 async def test_nobody_ends_the_session_of_another_user_in_the_same_bucket(store: SessionStore) -> None:
     neighbour = next(user_id for user_id in itertools.count(2) if bucket_for(user_id) == bucket_for(1))
     record = await store.create({}, channel="cookie", user_id=neighbour)
-    assert await store.end(1, record.handle) is False
+    assert await store.end(1, record.public_id) is False
     assert await is_live(store, record)
-    assert await store.end(neighbour, record.handle) is True
+    assert await store.end(neighbour, record.public_id) is True
 
 
 async def test_a_rotated_id_leaves_nothing_in_the_index(store: SessionStore, redis: Redis, keys: Keys) -> None:
     record = await store.create({}, channel="cookie", user_id=1)
     await store.rotate(record)
-    assert await redis.zrange(keys.session_index(key_bucket(record), 1), 0, -1) == [record.handle.encode()]
+    assert await redis.zrange(keys.session_index(key_bucket(record), 1), 0, -1) == [record.public_id.encode()]
 
 
 async def test_a_lost_index_is_not_made_again_without_an_end(store: SessionStore, redis: Redis, keys: Keys) -> None:
@@ -343,7 +346,7 @@ async def test_the_last_active_session_is_listed_first(redis: Redis, keys: Keys)
         return first.last_activity > second.last_activity
 
     await eventually(first_is_newer)
-    assert [info.handle for info in await store.list(1)] == [first.handle, second.handle]
+    assert [info.public_id for info in await store.list(1)] == [first.public_id, second.public_id]
 
 
 async def test_beyond_the_cap_the_oldest_ends(redis: Redis, keys: Keys) -> None:
@@ -512,7 +515,7 @@ async def test_running_a_script_twice_changes_nothing_more(redis: Redis, keys: K
     assert (await again(plain, record)).data == {"a": 2}
     assert len(await store.list(1)) == 2
     assert await store.end_all(1, keep=kept.id) == 1
-    assert [info.handle for info in await plain.list(1)] == [kept.handle]
+    assert [info.public_id for info in await plain.list(1)] == [kept.public_id]
     assert await store.delete(kept.id)
     assert await plain.list(1) == []
 
@@ -537,8 +540,9 @@ async def test_a_redis_that_is_down_is_said_and_counted(keys: Keys) -> None:
         await store.create({}, channel="cookie", replaces=f"abc.{'a' * 43}")
     record = SessionRecord(f"abc.{'a' * 43}", "cookie", None, 0, 0, 0, {}, {}, {})
     await store.touch(record)
-    operations = {labels[1] for labels in counts.values}
-    assert operations == {"get", "create", "delete", "save"}
+    # The touch fails open, so that it is counted as an outage that its caller does not see.
+    operations = [("session_unreachable", name) for name in ("get", "create", "delete", "save")]
+    assert counts.values.keys() == {*operations, ("redis_outages", "sessions")}
     await redis.aclose()
 
 
@@ -589,5 +593,5 @@ async def test_sessions_live_on_a_cluster(cluster: Redis, keys: Keys) -> None:
         assert await store.rotate(record)
         assert (await again(store, record)).data == {"a": 2}
         assert await store.end_all(user_id, keep=record.id) == 2
-        assert await store.end(user_id, record.handle)
+        assert await store.end(user_id, record.public_id)
         assert await store.list(user_id) == []

@@ -62,12 +62,12 @@ async def needed() -> Any:
 
 
 async def handle() -> Any:
-    return {"handle": auth.current_session().handle}
+    return {"handle": auth.current_session().public_id}
 
 
 async def log_in() -> Any:
     record = await auth.sign_in(1, ip="192.0.2.1")
-    return {"handle": record.handle}
+    return {"handle": record.public_id}
 
 
 async def rotate() -> Any:
@@ -254,7 +254,7 @@ async def test_signing_in_again_ends_the_session_before(app: Quart, store: Sessi
     cookie = sent_cookie(await ask(app, "/log_in", cookie=other))
     assert await store.get(other, channel="cookie") is None
     assert await store.list(2) == []
-    assert [info.handle for info in await store.list(1)] == [
+    assert [info.public_id for info in await store.list(1)] == [
         (await (await ask(app, "/handle", cookie=cookie)).get_json())["handle"]
     ]
 
@@ -325,7 +325,7 @@ async def test_an_api_key_has_no_session(app: Quart) -> None:
 async def test_the_current_session_is_the_one_that_was_sent(app: Quart, store: SessionStore) -> None:
     record = await store.create({}, channel="header", user_id=1)
     response = await ask(app, "/handle", ("X-Session-ID", record.id))
-    assert (await response.get_json())["handle"] == record.handle
+    assert (await response.get_json())["handle"] == record.public_id
 
 
 async def test_an_old_header_sessions_expiry_slides(redis: Redis, keys: Keys) -> None:

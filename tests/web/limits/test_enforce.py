@@ -37,7 +37,7 @@ class Counted(NoTelemetry):
         self.outcomes: Counter[tuple[str, str]] = Counter()
 
     def count(self, name: str, amount: float = 1, /, **labels: str) -> None:
-        self.outcomes[labels["policy"], labels["outcome"]] += int(amount)
+        self.outcomes[labels.get("policy", name), labels.get("outcome", labels.get("block", ""))] += int(amount)
 
 
 @pytest.fixture
@@ -430,6 +430,7 @@ async def test_open_closed_and_local_without_redis(without_redis: Quart, counted
     assert counted.outcomes["open:address:minute", "failed_open"] == 2
     assert counted.outcomes["closed:address:minute", "failed_closed"] == 2
     assert counted.outcomes["local:address:minute", "local"] == 2
+    assert counted.outcomes["redis_outages", "limits"] == 6
 
 
 async def test_login_is_limited_without_redis(without_redis: Quart) -> None:

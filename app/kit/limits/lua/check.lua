@@ -7,7 +7,7 @@
 -- ARGV[3..]  for each limit: algorithm, window in µs, amount, burst, units needed, units taken, shadow (0 or 1)
 -- reply      {admitted (0 or 1), time in µs, then for each limit:
 --             admits (0 or 1), units left, µs until there is room (for what was refused, or for one unit more),
---             stamp (what a refund needs; 0: nothing was taken)}
+--             stamp (identifies the units taken: LimitStatus.stamp in decision.py; 0: nothing was taken)}
 
 local now = tonumber(ARGV[2])
 if not now then
@@ -20,8 +20,8 @@ local function milliseconds(us)
   return string.format('%.0f', math.ceil(us / 1000) + 1000)
 end
 
--- For each algorithm: read a key's state. `room` is the units free now, wait(units) the µs until so many are free
--- (asked only when they are not), take(units) takes them and returns their stamp.
+-- For each algorithm: read a key's state. `room` is the units free now, wait(units) the µs until that many are free
+-- (called only when they are not), take(units) takes them and returns their stamp.
 local read = {}
 
 -- A list of the times of each unit taken, newest first, all different.
@@ -65,7 +65,7 @@ function read.counter(key, window, amount)
   -- More than 1 where the clock has stepped back: then that much longer is to be waited.
   local ahead = ((index + 1) * window - now) / window
   local overlap = math.min(1, ahead)
-  -- A millionth of a unit makes up for rounding, so that waiting as long as told is enough.
+  -- A millionth of a unit offsets rounding, so that the stated wait is always enough.
   local state = {room = math.floor(amount - previous * overlap - current + 0.000001)}
   function state.wait(units)
     local bearable = amount - current - units
@@ -108,7 +108,7 @@ end
 
 local remembered_ms = tonumber(ARGV[1])
 local earlier = remembered_ms > 0 and redis.call('GET', KEYS[1])
--- What was given back is as if it had never been.
+-- A check that was given back may be made anew.
 if earlier == 'refunded' then earlier = false end
 local admitted = 1
 local limits = {}

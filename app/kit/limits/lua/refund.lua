@@ -1,10 +1,10 @@
--- Give back what one check took: each limit gets back its very units, once.
+-- Give back the units that one check took, once.
 --
 -- KEYS[1]    remembers the check (see limits/lua/check.lua), and from here on that it was given back
 -- KEYS[2..]  one key a limit
 -- ARGV[1]    how many ms KEYS[1] lives from now on: within them a repeat gives nothing back again
 -- ARGV[2]    empty: Redis' own time counts. Only tests pass a time, in µs
--- ARGV[3..]  for each limit: algorithm, window in µs, amount, units taken, stamp
+-- ARGV[3..]  for each limit: algorithm, window in µs, amount, units taken, stamp (LimitStatus.stamp in decision.py)
 -- reply      1, or 0: it had been given back before
 
 if redis.call('GET', KEYS[1]) == 'refunded' then
@@ -20,7 +20,7 @@ end
 
 local refund = {}
 
--- The units of one check stand together, newest first: what is newer is put back upon what is older.
+-- The units of one check are adjacent in the list, newest first: newer ones are removed with them and pushed again.
 function refund.log(key, units, stamp)
   local newer = redis.call('LPOS', key, string.format('%.0f', stamp + units - 1))
   if not newer then
@@ -51,7 +51,7 @@ function refund.counter(key, units, stamp)
   redis.call('SET', key, string.format('%.0f %.0f %.0f', index, previous, current), 'KEEPTTL')
 end
 
--- Time has given back already what has drained since: the units' own part of the queue ends at their stamp.
+-- Units that have drained since are free already: only the part of them before the stamp is still to be given back.
 function refund.gcra(key, units, stamp, window, amount)
   local drained = tonumber(redis.call('GET', key) or 0)
   local owed = math.min(units * math.ceil(window / amount), stamp - now)
