@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from app.db.database import Database
 from app.db.outbox import OutboxRow, create_row
 from app.kit.cache.cache import Cache
-from app.kit.cache.model import MISS
+from app.kit.cache.entry import MISS
 from app.kit.client.connect import connect
 from app.kit.events.publisher import MAX_PAYLOAD_BYTES, Publisher
 from app.kit.keys import Keys

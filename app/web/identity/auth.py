@@ -4,14 +4,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from quart import Quart, current_app, g, request, session
+from quart import Quart, current_app, g, request
 from redis.exceptions import RedisError
 
 from app.errors import AppError, BadRequest, Forbidden, Unauthorized, Unavailable
 from app.kit.sessions.record import SessionRecord
 from app.principal import Credential, Principal
 from app.web.context import resources
-from app.web.identity.browser_session import CREDENTIAL_HEADERS, BrowserSession
+from app.web.identity.browser_session import CREDENTIAL_HEADERS, current_browser_session
 from app.web.route_policy import View, ViewT, attach, policy_of
 
 LOOKUPS = "quartet_lookups"
@@ -123,7 +123,7 @@ async def sign_in(user_id: int, *, ip: str, epoch: str | None = None) -> Session
 
     The principal is known from the next request on. SessionsEnded: see SessionStore.create.
     """
-    browser = _browser_session()
+    browser = current_browser_session()
     if browser is None:
         raise BadRequest("This request has no browser session.")
     metadata = session_metadata(ip)
@@ -143,7 +143,7 @@ async def rotate_session() -> SessionRecord:
 
 async def end_session() -> None:
     """Log out: end the current session."""
-    record, browser = current_session(), _browser_session()
+    record, browser = current_session(), current_browser_session()
     if record.channel == "cookie" and browser is not None:
         browser.clear()
     else:
@@ -173,7 +173,7 @@ async def _from_headers(given: list[tuple[str, str]]) -> Identity:
 
 async def _from_cookie() -> Identity:
     """No cookie, an old one and junk are the same: a visitor."""
-    browser = _browser_session()
+    browser = current_browser_session()
     if browser is None:
         return Identity()
     if browser.state == "down":
@@ -215,13 +215,8 @@ def _identity() -> Identity:
     return found or Identity()
 
 
-def _browser_session() -> BrowserSession | None:
-    found = session._get_current_object()  # type: ignore[attr-defined]
-    return found if isinstance(found, BrowserSession) else None
-
-
 def _depend_on_cookie() -> None:
     """Where no header says who asks, the cookie does, and its absence too: the answer varies with it."""
-    browser = _browser_session()
+    browser = current_browser_session()
     if browser is not None:
         browser.used = True

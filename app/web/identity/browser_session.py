@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from quart import session
 from quart.sessions import SessionMixin
 from werkzeug.datastructures import Headers
 
@@ -125,3 +126,9 @@ class BrowserSession(SessionMixin):
         if self.record is not None:
             self._ended_id = self.record.id
         self.record, self._data = None, {}
+
+
+def current_browser_session() -> BrowserSession | None:
+    """The running request's, where it has one; looking at it does not count as a use."""
+    found = session._get_current_object()  # type: ignore[attr-defined]
+    return found if isinstance(found, BrowserSession) else None
