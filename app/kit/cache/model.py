@@ -11,7 +11,7 @@ T = TypeVar("T")
 # The block's name in the metrics of failures.
 BLOCK = "cache"
 
-# After Cache-Status (RFC 9211): stored, stored but past its time, computed, or computed without the cache.
+# Stored, stored but stale, computed and stored, or computed without storing (the terms of RFC 9211 and nginx).
 CacheStatus = Literal["hit", "stale", "miss", "bypass"]
 
 

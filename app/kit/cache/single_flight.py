@@ -55,8 +55,8 @@ class SingleFlight:
     async def run(self, key: str, work: Callable[[Flight[T]], Awaitable[T]], *, since: int) -> T:
         """The result of a run of `work` that read nothing before the logical time `since`.
 
-        `work` tells its flight when it begins to read. RecursionError where the run would wait for itself. A caller
-        that is cancelled leaves the run, which goes on for the others.
+        `work` calls begin_reading() on its flight. RecursionError if the run would wait for itself. A caller that is
+        cancelled leaves the run, which goes on for the others.
         """
         flight = self._flights.get(key)
         if flight in _computing.get():

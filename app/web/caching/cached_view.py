@@ -130,7 +130,7 @@ async def _cached(policy: ViewCache, view: View, arguments: Mapping[str, Any]) -
 async def _load(policy: ViewCache, key: str, compute: Compute, arguments: Mapping[str, Any]) -> CacheResult:
     parameters = {name: request.args.get(name) for name in policy.query}
     cache = resources().cache
-    wanted = cache.request(
+    load_request = cache.request(
         key,
         compute,
         ttl_seconds=policy.ttl_seconds,
@@ -140,9 +140,9 @@ async def _load(policy: ViewCache, key: str, compute: Compute, arguments: Mappin
         name=request.endpoint or "unnamed",
     )
     if request.method == "GET":
-        return await cache.load(wanted)
+        return await cache.load(load_request)
     # A view may leave out the body of a response to HEAD, so that only GET stores; but HEAD reads what GET stored.
-    found = await cache.look(wanted)
+    found = await cache.look(load_request)
     if found.value is not MISS:
         return found
     computed = await compute()

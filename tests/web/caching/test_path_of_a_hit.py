@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections import Counter
 from pathlib import Path
 from types import FrameType
 
@@ -20,10 +19,10 @@ ROUTE = "/api/v1/articles"
 
 
 class Trace:
-    """Counts the calls of functions in each file of app/ while it is entered."""
+    """The files of app/ whose functions are called inside the block."""
 
     def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
+        self.files: set[str] = set()
 
     def __enter__(self) -> "Trace":
         self._before = sys.getprofile()
@@ -36,7 +35,7 @@ class Trace:
     def _profile(self, frame: FrameType, event: str, argument: object) -> None:
         path = Path(frame.f_code.co_filename)
         if event == "call" and path.is_relative_to(APP):
-            self.calls[str(path.relative_to(APP))] += 1
+            self.files.add(str(path.relative_to(APP)))
 
 
 @pytest.fixture
@@ -57,9 +56,14 @@ async def test_a_hit_enters_few_files(app: Quart) -> None:
         client = app.test_client(use_cookies=False)
         for _ in range(2):
             assert (await client.get(ROUTE)).status_code == 200
-        with Trace() as trace:
-            response = await client.get(ROUTE)
-    assert response.headers["Age"] == "0"
-    assert "RateLimit" in response.headers
-    files = sorted(trace.calls)
+        traces = []
+        for _ in range(5):
+            with Trace() as trace:
+                response = await client.get(ROUTE)
+            traces.append(trace.files)
+            assert "Age" in response.headers
+            assert "RateLimit" in response.headers
+    # What runs beside the requests (the outbox's relay, the pipeline's watcher) is not in each of them.
+    files = sorted(set.intersection(*traces))
+    assert "kit/cache/loader.py" in files
     assert len(files) <= MOST_FILES, f"{len(files)} files: {files}"
