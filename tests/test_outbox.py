@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from app.db.database import Database
 from app.db.outbox import OutboxRow, create_row
 from app.kit.cache.cache import Cache
-from app.kit.cache.model import MISS
+from app.kit.cache.entry import MISS
 from app.kit.client.connect import connect
 from app.kit.events.event import MAX_PAYLOAD_BYTES, EventTooLarge, encode_event
 from app.kit.events.publisher import Publisher

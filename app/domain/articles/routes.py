@@ -10,7 +10,7 @@ from app.domain.articles.tags import LIST_TAGS
 from app.domain.fields import Page
 from app.domain.users.service import user_tag
 from app.web.caching.cached_view import cached_view
-from app.web.caching.conditional import headers_of_304, is_unchanged
+from app.web.caching.stored_response import is_unchanged, not_modified
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.links import link_to
@@ -57,7 +57,7 @@ async def get_article(article_id: int) -> Response:
     response = _answer(found)
     response.headers.update(PUBLIC)
     if is_unchanged(request, response.headers):
-        return Response(status=304, headers=headers_of_304(response.headers))
+        return not_modified(response.headers)
     return response
 
 

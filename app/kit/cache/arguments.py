@@ -1,7 +1,8 @@
-"""The canonical encoding of a function's arguments: equal arguments give equal bytes, in every process."""
+"""What a call's arguments give the cache: canonical bytes for the key, the same in every process, and the tags."""
 
 import datetime
 import decimal
+import inspect
 import uuid
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
@@ -13,11 +14,11 @@ import msgspec
 
 
 def encode_arguments(value: object) -> bytes:
-    """Encode so that different values never share an encoding: each part has its type, its length, its content.
+    """Encode so that different values never share an encoding: each part has its type, its length and its content.
 
     `1`, `"1"`, `True` and `1.0` differ. Dicts and sets have no order. Dataclasses, msgspec Structs and enums count
-    with the name of their class. TypeError for anything else: a key that leaves out what it cannot express would
-    serve one caller's value to another.
+    with the name of their class. TypeError for anything else: with a key that left a part out, callers would get
+    each other's values.
     """
     kind, content = _parts(value)
     return b"%b%d:%b" % (kind, len(content), content)
@@ -34,7 +35,7 @@ def _parts(value: Any) -> tuple[bytes, bytes]:
         return b"O", _sequence([_class_name(value), {n: getattr(value, n) for n in value.__struct_fields__}])
     if is_dataclass(value) and not isinstance(value, type):
         return b"O", _sequence([_class_name(value), {f.name: getattr(value, f.name) for f in fields(value)}])
-    # Subclasses of the types below end here too: they may hold more than their base shows.
+    # Subclasses of the types in _ENCODERS end here too: they may hold more than their base shows.
     raise TypeError(f"{type(value).__qualname__} cannot be part of a cache key")
 
 
@@ -55,8 +56,8 @@ def _text(value: str) -> bytes:
 
 
 def _time(value: datetime.time | datetime.datetime) -> bytes:
-    # isoformat() leaves out `fold`, which tells the two hours apart that a change to winter time gives one name, and
-    # the name of the zone.
+    # isoformat() leaves out the zone's name, and `fold`, which differs between the two hours that share a name when
+    # summer time ends.
     return f"{value.isoformat()}/{value.fold}/{_zone(value.tzinfo)}".encode()
 
 
@@ -94,3 +95,46 @@ _ENCODERS: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
     frozenset: lambda value: (b"z", _unordered(value)),
     dict: lambda value: (b"d", _mapping(value)),
 }
+
+
+TagNames = str | Iterable[str]
+Tags = TagNames | Callable[..., TagNames]
+
+RESULT = "result"
+
+
+def tag_names(tags: TagNames) -> tuple[str, ...]:
+    """Each tag once. A single string is one tag."""
+    return (tags,) if isinstance(tags, str) else tuple(dict.fromkeys(tags))
+
+
+class ByName:
+    """A function that is called with those of a call's arguments that its parameters name."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.wants = frozenset(inspect.signature(function).parameters)
+
+    def __call__(self, arguments: Mapping[str, Any]) -> Any:
+        return self._function(**{name: arguments[name] for name in self.wants & arguments.keys()})
+
+
+class TagRule:
+    """A decorator's tags: fixed ones, or a function of parameters that it names, or of `result`.
+
+    With `result` the tags are known only after the compute, so a hit takes two round trips in place of one.
+    """
+
+    def __init__(self, tags: Tags) -> None:
+        self._fixed = () if callable(tags) else tag_names(tags)
+        self._function = ByName(tags) if callable(tags) else None
+
+    def tags(self, arguments: Mapping[str, Any]) -> TagNames | Callable[[Any], TagNames]:
+        """The tags of a call, or the function that gives them for its result."""
+        function = self._function
+        if function is None:
+            return self._fixed
+        if RESULT not in function.wants:
+            found: TagNames = function(arguments)
+            return found
+        return lambda result: function({**arguments, RESULT: result})

@@ -1,4 +1,4 @@
-"""Cache: values with a time to live and tags, computed once however many callers and processes ask."""
+"""Cache: values with a time to live and tags; many callers, in many processes, share one computation."""
 
 import asyncio
 import math
@@ -11,31 +11,27 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.kit.cache.arguments import encode_arguments
+from app.kit.cache.arguments import TagNames, encode_arguments, tag_names
 from app.kit.cache.entries import Entries
-from app.kit.cache.entry import TOKEN_BYTES
-from app.kit.cache.filler import Filler
+from app.kit.cache.entry import MISS, TOKEN_BYTES, Codec, json_codec
 from app.kit.cache.loader import Loader
-from app.kit.cache.model import MISS, CacheResult, Codec, LoadRequest, json_codec
-from app.kit.cache.single_flight import SingleFlight
-from app.kit.cache.tags import TagNames, tag_names
+from app.kit.cache.model import BLOCK, CacheResult, DoNotStore, LoadRequest
+from app.kit.client.errors import record_failure
 from app.kit.keys import Keys, digest
 from app.kit.telemetry import NoTelemetry, Telemetry
 
 T = TypeVar("T")
 
 MAX_VALUE_BYTES = 4 << 20
-# How many leases a caller waits for others before it computes for itself.
-MAX_WAIT_LEASES = 3
 UNNAMED = "unnamed"
 TAG_DIGITS = 32
 
 
 class Cache:
-    """Values under keys, with tags. Keys and tags are any strings; Redis sees them hashed.
+    """Values under keys, with tags. Keys and tags are any strings; Redis sees their digests.
 
-    A Redis that is down, full or read-only is passed by: values are computed, one run at a time in each process.
-    Only delete() and invalidate_tags() raise then.
+    While Redis is down, full or read-only, values are computed, one run at a time in each process. Only delete() and
+    invalidate_tags() raise then.
     """
 
     def __init__(
@@ -48,22 +44,14 @@ class Cache:
         max_bytes: int = MAX_VALUE_BYTES,
     ) -> None:
         """A process that dies while it computes is replaced after `lease_seconds`. Larger values are not stored."""
-        max_wait_seconds = MAX_WAIT_LEASES * lease_seconds
         self._telemetry = telemetry or NoTelemetry()
         self._entries = Entries(redis, keys, max_bytes=max_bytes, margin_ms=_ms(lease_seconds))
-        filler = Filler(
-            self._entries,
-            telemetry=self._telemetry,
-            lease_seconds=lease_seconds,
-            max_wait_seconds=max_wait_seconds,
-        )
-        flights = SingleFlight(max_wait_seconds=max_wait_seconds)
-        self._loader = Loader(self._entries, filler, flights, telemetry=self._telemetry)
+        self._loader = Loader(self._entries, telemetry=self._telemetry, lease_seconds=lease_seconds)
         self._names: tuple[str, ...] = ()
         self._namespace = encode_arguments(self._names)
 
     def in_namespace(self, *names: str) -> "Cache":
-        """The same cache with keys and tags of its own, such as one tenant's; within a namespace, one inside it."""
+        """This cache with separate keys and tags, such as one tenant's. Namespaces nest."""
         inner = copy(self)
         inner._names = (*self._names, *names)
         inner._namespace = encode_arguments(inner._names)
@@ -74,16 +62,17 @@ class Cache:
         return (await self.get_many([key], tags=tags, type=type)).get(key, MISS)
 
     async def get_many(self, keys: Iterable[str], *, tags: TagNames = (), type: Any = Any) -> dict[str, Any]:
-        """The values that are there. One round trip where `tags` are all that they were stored with, else two.
+        """The stored values. One round trip if they were stored with no other tags than `tags`, else two.
 
-        A value that was stored without one of `tags` is not there.
+        A value that was stored without one of `tags` is left out.
         """
         entries = {key: self._entry(key) for key in keys}
         codec = json_codec(type)
         try:
             found = await self._entries.read(list(entries.values()), tags=self._tags(tags), graced=False)
-        except RedisError:
+        except RedisError as error:
             # Fails open: nothing is found.
+            record_failure(error, block=BLOCK, telemetry=self._telemetry)
             self._count("bypassed", len(entries))
             return {}
         opened = {key: codec.open(stored) for key, stored in zip(entries, found, strict=True)}
@@ -98,10 +87,10 @@ class Cache:
         return await self.set_many({key: value}, ttl_seconds=ttl_seconds, tags=tags)
 
     async def set_many(self, values: Mapping[str, object], *, ttl_seconds: float, tags: TagNames = ()) -> bool:
-        """Store values, all with the same tags; what is being computed under their keys now is not stored over them.
+        """Store values, all with the same tags. Runs under way for their keys cannot overwrite them.
 
-        False where Redis does not take them, or one is too large. An invalidation between the reading of what a
-        value rests on and this call goes unnoticed: get_or_compute() has no such gap.
+        False if Redis fails or a value is too large. An invalidation between the reading of the data and this call
+        is missed; get_or_compute() has no such gap.
         """
         encode = json_codec(Any).encode
         encoded = {self._entry(key): encode(value) for key, value in values.items()}
@@ -113,30 +102,31 @@ class Cache:
             store = partial(self._entries.store, token=token, held=False, life_ms=life_ms, grace_ms=0, versions=texts)
             await asyncio.gather(*(store(entry, value) for entry, value in small.items()))
             self._count("stored_bytes", sum(map(len, small.values())))
-        except RedisError:
-            # Fails open: who asks for the value computes it.
+        except RedisError as error:
+            # Fails open: the next caller computes the value.
+            record_failure(error, block=BLOCK, telemetry=self._telemetry)
             self._count("bypassed", len(encoded))
             return False
         return len(small) == len(encoded)
 
     async def delete(self, *keys: str) -> None:
-        """Delete values. What is being computed under their keys now goes to its callers, but is not stored.
+        """Delete values. Runs under way for their keys answer their callers, but do not store.
 
-        Fails closed: raises where Redis does not answer, because the old values may be served on.
+        Fails closed: raises RedisError, because the old values may still be served.
         """
         await self._entries.delete([self._entry(key) for key in keys])
 
     async def invalidate_tags(self, *tags: str) -> None:
-        """Once this has returned, nothing computed before is served under these tags to anyone who comes later.
+        """Invalidate all values with these tags: no later caller gets a value that was computed before this returned.
 
-        To be called after the commit that it announces. Fails closed: raises where Redis does not answer.
+        To be called after the commit of the change. Fails closed: raises RedisError.
         """
         await self._entries.invalidate(self._tags(tags))
 
     async def get_or_compute(
         self,
         key: str,
-        compute: Callable[[], Awaitable[T]],
+        compute: Callable[[], Awaitable[T | DoNotStore[T]]],
         *,
         ttl_seconds: float,
         tags: TagNames | Callable[[T], TagNames] = (),
@@ -144,8 +134,12 @@ class Cache:
         type: Any = Any,
         name: str = UNNAMED,
     ) -> T:
-        """fetch() of a value that is kept as JSON; it is decoded as `type`, also for who has computed it."""
-        request = self._request(
+        """load() of a value that is stored as JSON.
+
+        Every caller gets its own copy, decoded from JSON as `type`. The caller that computes is no exception, so that
+        the first call returns what later ones do. Only the value of DoNotStore is returned as it is.
+        """
+        request = self.request(
             key,
             compute,
             ttl_seconds=ttl_seconds,
@@ -154,51 +148,26 @@ class Cache:
             codec=json_codec(type),
             name=name,
         )
-        value: T = (await self._loader.fetch(request)).value
+        value: T = (await self.load(request)).value
         return value
 
-    async def fetch(
+    def request(
         self,
         key: str,
-        compute: Callable[[], Awaitable[T]],
+        compute: Callable[[], Awaitable[T | DoNotStore[T]]],
         *,
         ttl_seconds: float,
         tags: TagNames | Callable[[T], TagNames],
         grace_seconds: float,
         codec: Codec,
         name: str,
-        fills: bool = True,
-    ) -> CacheResult:
-        """The stored value, or that of `compute`, which must read primary databases only: a replica may lag.
-
-        `tags` may be found from the result. For `grace_seconds` after `ttl_seconds` a value still serves while
-        another caller computes, unless one of its tags was invalidated. `name` labels the metrics. Where `fills` is
-        off and nothing is stored, Uncacheable is raised, and nobody computes.
-        """
-        request = self._request(
-            key,
-            compute,
-            ttl_seconds=ttl_seconds,
-            tags=tags,
-            grace_seconds=grace_seconds,
-            codec=codec,
-            name=name,
-            fills=fills,
-        )
-        return await self._loader.fetch(request)
-
-    def _request(
-        self,
-        key: str,
-        compute: Callable[[], Awaitable[T]],
-        *,
-        ttl_seconds: float,
-        tags: TagNames | Callable[[T], TagNames],
-        grace_seconds: float,
-        codec: Codec,
-        name: str,
-        fills: bool = True,
     ) -> LoadRequest:
+        """One caller's request, for one call of load() or look().
+
+        `compute` must read primary databases only, because a replica may lag. `tags` may be a function of its result.
+        For `grace_seconds` after `ttl_seconds` the old value is served while one caller computes, unless one of its
+        tags was invalidated. `name` labels the metrics.
+        """
         late = tags if callable(tags) else None
         return LoadRequest(
             name=name,
@@ -209,14 +178,25 @@ class Cache:
             grace_ms=_ms(grace_seconds) if grace_seconds else 0,
             tags=() if callable(tags) else self._tags(tags),
             late_tags=None if late is None else lambda result: self._tags(late(result)),
-            fills=fills,
         )
+
+    async def load(self, request: LoadRequest) -> CacheResult:
+        """The stored value, or the one that a run of `compute` gives; what that raises, each caller of the run gets.
+
+        No two callers get the same object: each decodes its own. With an exact codec the caller that computes gets
+        the computed object. A DoNotStore goes to the caller that computes; each other caller computes its own.
+        """
+        return await self._loader.load(request)
+
+    async def look(self, request: LoadRequest) -> CacheResult:
+        """The stored value while it is fresh, else MISS. Nothing is computed."""
+        return await self._loader.look(request)
 
     def _entry(self, key: str) -> str:
         return digest(self._namespace + key.encode("utf-8", "surrogatepass"))
 
     def _tags(self, tags: TagNames) -> tuple[str, ...]:
-        """Half a digest each: two tags that shared one would only be invalidated together."""
+        # Half a digest is enough: two tags that shared one would be invalidated together, which does no harm.
         names = (self._namespace + tag.encode("utf-8", "surrogatepass") for tag in tag_names(tags))
         return tuple(digest(name)[:TAG_DIGITS] for name in names)
 

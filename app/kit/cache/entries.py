@@ -1,7 +1,7 @@
-"""Cache entries, their leases and the versions of tags, as they stand in Redis.
+"""Cache entries, their leases and the versions of tags in Redis.
 
-An entry counts only while each of its tags has the version that it had before the entry's value was computed. So
-one UNLINK of a tag ends all its entries, however many, and a tag that is lost ends them too.
+An entry is valid only while each of its tags has the version that it had before the entry's value was computed. So
+one UNLINK of a tag invalidates all its entries, however many, and so does the eviction of a tag.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeaseAttempt:
-    """What came of asking for a lease. Neither granted nor a new entry found: another holds it."""
+    """The reply to a request for a lease. Where it is neither granted nor a new entry found, another holds it."""
 
     granted: bool
     found: LookupResult | None
@@ -37,7 +37,7 @@ class Entries:
     """Reads and writes entries. Entries and tags are named by digests; values are bytes; times are in ms."""
 
     def __init__(self, redis: Redis, keys: Keys, *, max_bytes: int, margin_ms: int) -> None:
-        """An entry of more than `max_bytes` is taken for corrupt. A tag outlives its entries by `margin_ms`."""
+        """A value of more than `max_bytes` counts as corrupt. A tag outlives its entries by `margin_ms`."""
         self._redis = redis
         self._keys = keys
         self._max_bytes = max_bytes
@@ -48,10 +48,10 @@ class Entries:
         return len(value) <= self._max_bytes
 
     async def read(self, entries: Sequence[str], *, tags: Sequence[str], graced: bool) -> list[LookupResult]:
-        """What stands under each entry's key. One round trip where `tags` are all that the entries have, else two.
+        """Look entries up: one round trip if they have no other tags than `tags`, else two.
 
-        An entry that lacks one of `tags` is invalid. `graced` says that entries may be in their grace: then their
-        time left is asked for at once.
+        An entry that lacks one of `tags` is invalid. `graced`: entries may be in their grace, so their remaining
+        time is requested in the first round trip.
         """
         names = [self._keys.cache_entry(entry) for entry in entries]
         asked = names + [self._keys.cache_tag(tag) for tag in tags]
@@ -63,7 +63,7 @@ class Entries:
             values = await self._values(asked)
         stored_entries = [self._open(raw) for raw in values[: len(names)]]
         versions: Versions = dict(zip(tags, values[len(names) :], strict=True))
-        heads = [stored_entry.head for stored_entry in stored_entries if stored_entry and stored_entry.head]
+        heads = [entry.head for entry in stored_entries if entry and entry.head]
         if not all(versions.keys() >= head.versions.keys() for head in heads):
             versions = await self._complete(dict(versions), stored_entries)
         if left is None and any(head.grace_ms for head in heads):
@@ -76,15 +76,15 @@ class Entries:
         ]
 
     async def attempt(
-        self, entry: str, *, token: str, lease_ms: int, seen: bytes, tags: Sequence[str], life_ms: int
+        self, entry: str, *, token: str, lease_ms: int, mark: bytes, tags: Sequence[str], life_ms: int
     ) -> LeaseAttempt:
-        """Ask for the entry's lease, and for the versions of `tags` as they are before anything is computed.
+        """Ask for the entry's lease, and for the versions that `tags` have before anything is computed.
 
-        `seen` is the mark of what was found to be of no use; an entry with another mark is handed back instead.
+        `mark` is that of the entry that the caller cannot use; an entry with another mark is returned instead.
         """
         names = [self._keys.cache_entry(entry), self._keys.cache_lease(entry)]
         reply, *replies = await asyncio.gather(
-            run_script(self._redis, "cache/lease", keys=names, args=[token, lease_ms, seen], repeatable=True),
+            run_script(self._redis, "cache/lease", keys=names, args=[token, lease_ms, mark], repeatable=True),
             *self._tag_scripts(tags, token=token, life_ms=life_ms),
         )
         versions = dict(zip(tags, map(_version, replies), strict=True))
@@ -96,7 +96,7 @@ class Entries:
         return LeaseAttempt(False, stored_entry.validate(versions=known, required=tags, left_ms=left_ms), versions)
 
     async def versions(self, tags: Sequence[str], *, token: str, life_ms: int) -> dict[str, Version]:
-        """The version of each tag, asked in one tick. A tag that has none gets one, to live as long as `life_ms`."""
+        """The version of each tag, in one batch. A tag that has none gets one, which outlives `life_ms`."""
         replies = await asyncio.gather(*self._tag_scripts(tags, token=token, life_ms=life_ms))
         return dict(zip(tags, map(_version, replies), strict=True))
 
@@ -105,39 +105,39 @@ class Entries:
     ) -> bool:
         """Write an entry that lives for `life_ms`, its grace included.
 
-        With `held` it is written only while the token has the lease: False says that a late writer was fenced out.
-        Without, whoever holds the lease loses it, and so cannot write over this.
+        With `held` it is written only while the token holds the lease; False: it does not. Without `held` it is
+        always written, and the holder of the lease loses it, so that it cannot overwrite this entry.
         """
         names = [self._keys.cache_entry(entry), self._keys.cache_lease(entry)]
-        sealed = encode_entry(value, token=token, grace_ms=grace_ms, versions=versions)
+        encoded = encode_entry(value, token=token, grace_ms=grace_ms, versions=versions)
         written, *_ = await asyncio.gather(
-            run_script(self._redis, "cache/store", keys=names, args=[token if held else "", sealed, life_ms]),
+            run_script(self._redis, "cache/store", keys=names, args=[token if held else "", encoded, life_ms]),
             *(self._redis.pexpire(self._keys.cache_tag(tag), life_ms + self._margin_ms, gt=True) for tag in versions),
         )
         return bool(written)
 
     async def renew(self, entry: str, *, token: str, lease_ms: int) -> bool:
-        """Hold the lease for `lease_ms` from now; 0 gives it up. False: it is no longer the token's."""
+        """Hold the lease for `lease_ms` from now; 0 releases it. False: the token does not hold it any more."""
         names = [self._keys.cache_lease(entry)]
         return bool(await run_script(self._redis, "cache/renew", keys=names, args=[token, lease_ms], repeatable=True))
 
     async def delete(self, entries: Iterable[str]) -> None:
-        """Delete entries, and the leases of those who compute them now: what they write is fenced out."""
+        """Delete entries and their leases, so that runs under way cannot store."""
         pairs = [(self._keys.cache_entry(entry), self._keys.cache_lease(entry)) for entry in entries]
         await asyncio.gather(*(self._unlink(*pair) for pair in pairs))
 
     async def invalidate(self, tags: Iterable[str]) -> None:
-        """End every entry of these tags: one UNLINK a tag, all in one tick, because each lives in a slot of its own."""
+        """Invalidate all entries of these tags: one UNLINK a tag, in one batch, because each has its own hash slot."""
         await asyncio.gather(*(self._unlink(self._keys.cache_tag(tag)) for tag in tags))
 
     def _values(self, names: Sequence[str]) -> Coroutine[Any, Any, list[bytes | None]]:
-        """The strings under these names, in one round trip; None for a key that is missing or of another type."""
+        """The strings under these keys, in one round trip; None for a key that is missing or of another type."""
         if names and (not self._clustered or len(names) == 1):
             return self._redis.execute_command("MGET", *names)
         return self._one_by_one(names)
 
     async def _one_by_one(self, names: Sequence[str]) -> list[bytes | None]:
-        # The names live in many slots: one command each, in one tick, which is one batch a node.
+        # The keys are in many slots: one command each, in one tick of the loop, which is one batch a node.
         found = await asyncio.gather(*(self._redis.execute_command("MGET", name) for name in names))
         return [cast(bytes | None, value) for [value] in found]
 
@@ -147,14 +147,12 @@ class Entries:
         return [run_script(self._redis, "cache/tag", keys=[name], args=args, repeatable=True) for name in names]
 
     async def _unlink(self, *names: str) -> None:
-        """Keys of one slot. The cluster client's own unlink() goes past the automatic pipeline, slot by slot."""
+        # Keys of one slot. The cluster client's own unlink() bypasses the automatic pipeline.
         await self._redis.execute_command("UNLINK", *names)
 
     async def _complete(self, known: dict[str, bytes | None], stored_entries: Sequence[StoredEntry | None]) -> Versions:
-        """`known`, and the versions of those tags that only the entries name."""
-        if missing := [
-            *{tag for stored_entry in stored_entries if stored_entry for tag in stored_entry.tags if tag not in known}
-        ]:
+        """Add the versions of those tags that only the entries name."""
+        if missing := list({tag for entry in stored_entries if entry for tag in entry.tags if tag not in known}):
             values = await self._values([self._keys.cache_tag(tag) for tag in missing])
             known.update(zip(missing, values, strict=True))
         return known

@@ -1,19 +1,21 @@
-"""What a cache entry is made of: one line of JSON that says under which tags it counts, then the value's bytes."""
+"""What a cache entry consists of: one line of JSON with its tags and their versions, then the encoded value."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from enum import Enum
+from functools import cache
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-# What bytes that were not written here, or not in this format, raise when they are decoded.
+# Raised when bytes are decoded that are no entry, or one of another format or type.
 DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 TOKEN_BYTES = 8
-# How much of an entry tells one write from every other: `[1,"TOKEN"`, as in cache/lua/lease.lua.
+# The first bytes of an entry, which differ for each write: `[1,"TOKEN"`, as in cache/lua/lease.lua.
 MARK_BYTES = 21
 
 EntryState = Literal["absent", "fresh", "stale", "invalid", "corrupt", "unreachable"]
-# The version of each tag; None where the tag has none, and nothing counts under it.
+# The version of each tag; None for a tag without one, whose entries are all invalid.
 Versions = Mapping[str, bytes | None]
 
 
@@ -28,7 +30,7 @@ class EntryHeader(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
 
 
 class LookupResult(NamedTuple):
-    """What stands under an entry's key, judged. `mark` tells this write from every other."""
+    """What is stored under an entry's key, validated. `mark` differs for each write."""
 
     state: EntryState
     value: bytes = b""
@@ -37,7 +39,7 @@ class LookupResult(NamedTuple):
 
 @dataclass(slots=True)
 class StoredEntry:
-    """An entry's bytes, opened. `head` is None where they are not an entry of this format."""
+    """An entry, decoded. `head` is None for bytes that are no entry of this format."""
 
     raw: bytes
     head: EntryHeader | None
@@ -52,7 +54,7 @@ class StoredEntry:
         return self.head.grace_ms if self.head else 0
 
     def validate(self, *, versions: Versions, required: Collection[str], left_ms: int) -> LookupResult:
-        """Whether the entry counts. It does not if one of its tags has changed, or if one of `required` is not its."""
+        """Invalid if a version of one of its tags has changed, or if it lacks one of the `required` tags."""
         mark = self.raw[:MARK_BYTES]
         if self.head is None:
             return LookupResult("corrupt", mark=mark)
@@ -76,7 +78,7 @@ def encode_entry(value: bytes, *, token: str, grace_ms: int, versions: Versions)
 
 
 def decode_entry(raw: bytes, *, max_bytes: int) -> StoredEntry:
-    """Never raises: foreign, outdated or cut off bytes, and values of more than `max_bytes`, open to nothing."""
+    """Never raises: other bytes than encode_entry() makes, and values above `max_bytes`, give an entry without head."""
     end = raw.find(b"\n")
     try:
         head = _decoder.decode(raw[: max(end, 0)])
@@ -86,3 +88,43 @@ def decode_entry(raw: bytes, *, max_bytes: int) -> StoredEntry:
     if len(value) != head.size or head.size > max_bytes:
         return StoredEntry(raw, None)
     return StoredEntry(raw, head, value)
+
+
+class Miss(Enum):
+    """The type of MISS, which is returned for no value, because None is one."""
+
+    MISS = "miss"
+
+
+MISS: Final = Miss.MISS
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How values become bytes. `decode` raises one of DECODE_ERRORS for bytes that `encode` did not make.
+
+    `is_exact`: decoding what was encoded gives an equal value of the same type, so that a caller that computes a
+    value may have it as it is.
+    """
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+    is_exact: bool = False
+
+    def open(self, stored: LookupResult) -> tuple[EntryState, Any]:
+        """The value of a fresh or stale entry, else MISS. A value of another type is corrupt."""
+        if stored.state not in ("fresh", "stale"):
+            return stored.state, MISS
+        try:
+            return stored.state, self.decode(stored.value)
+        except DECODE_ERRORS:
+            return "corrupt", MISS
+
+
+@cache
+def json_codec(type: Any) -> Codec:
+    """JSON by msgspec. Values come back as `type`: a Struct, a dataclass, datetime, Decimal, UUID, lists of these...
+
+    With `Any` they come back as JSON knows them: a tuple is a list, a datetime a string. NaN is always null.
+    """
+    return Codec(msgspec.json.encode, msgspec.json.Decoder(type).decode)

@@ -1,44 +1,47 @@
 """A lease: the right to compute one cache entry, for one process at a time.
 
 After Nishtala et al., "Scaling Memcache at Facebook" (NSDI 2013), section 3.2.1. Here the lease is renewed for as
-long as its holder lives, and its token fences out whoever writes after having lost it.
+long as its holder lives, and its token is a fencing token: a holder that has lost the lease cannot write any more.
 """
 
 import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from redis.exceptions import RedisError
 
 from app.kit.cache.entries import Entries, LeaseAttempt, Version
 from app.kit.cache.entry import TOKEN_BYTES
-from app.kit.cache.model import LoadRequest
+from app.kit.cache.model import BLOCK, LoadRequest
+from app.kit.client.errors import record_failure
+from app.kit.telemetry import Telemetry
 
 RENEWALS_PER_LEASE = 3
 
 
 class Lease:
-    """One caller's lease on one entry, asked for as often as it takes."""
+    """One run's lease on one entry."""
 
-    def __init__(self, entries: Entries, request: LoadRequest, *, seconds: float) -> None:
+    def __init__(self, entries: Entries, request: LoadRequest, *, seconds: float, telemetry: Telemetry) -> None:
         self._entries = entries
         self._request = request
         self._seconds = seconds
+        self._telemetry = telemetry
         self._token = secrets.token_hex(TOKEN_BYTES)
         self._asked_at = 0.0
         self._versions: Mapping[str, Version] = {}
-        self._over = False
+        self._ended = False
 
-    async def ask(self, *, seen: bytes) -> LeaseAttempt:
-        """Ask for the lease. `seen` is the mark of the entry that was found to be of no use."""
+    async def ask(self, *, mark: bytes) -> LeaseAttempt:
+        """Ask for the lease, as often as necessary. `mark`: see Entries.attempt."""
         self._asked_at = time.monotonic()
         attempt = await self._entries.attempt(
             self._request.entry,
             token=self._token,
             lease_ms=round(self._seconds * 1000),
-            seen=seen,
+            mark=mark,
             tags=self._request.tags,
             life_ms=self._request.life_ms,
         )
@@ -47,25 +50,25 @@ class Lease:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Renews the lease that was granted until the block ends, and then gives it up, if store() has not.
+        """Renews the granted lease until the block ends, then releases it, if store() has not.
 
-        A block that is cancelled, which happens when the event loop ends, leaves it to expire.
+        A block that is cancelled, which happens when the event loop ends, leaves the lease to expire.
         """
         renewal = asyncio.create_task(self._renew())
         try:
             yield
         except Exception:
-            await self._give_up()
+            await self._release()
             raise
         else:
-            await self._give_up()
+            await self._release()
         finally:
             renewal.cancel()
 
     async def late_versions(self, tags: tuple[str, ...]) -> Mapping[str, Version] | None:
-        """The versions of tags that only the result told; None where one of them is younger than the compute.
+        """The versions of tags that depend on the result; None where one of them is younger than the compute.
 
-        Such a tag may have been invalidated while the value was computed, which then may be older than that.
+        Such a tag may have been invalidated during the compute, after the compute had read the old data.
         """
         found = await self._entries.versions(tags, token=self._token, life_ms=self._request.life_ms)
         elapsed_seconds = time.monotonic() - self._asked_at
@@ -83,21 +86,25 @@ class Lease:
             grace_ms=self._request.grace_ms,
             versions={tag: version.text for tag, version in {**self._versions, **late}.items()},
         )
-        self._over = True
+        self._ended = True
         return written
 
-    async def _give_up(self) -> None:
-        if not self._over:
-            # Fails open: a lease that cannot be given up expires.
-            with suppress(RedisError):
-                await self._entries.renew(self._request.entry, token=self._token, lease_ms=0)
+    async def _release(self) -> None:
+        if not self._ended:
+            # Fails open: a lease that cannot be released expires.
+            await self._extend(lease_ms=0)
 
     async def _renew(self) -> None:
-        while True:
+        is_held = True
+        while is_held:
             await asyncio.sleep(self._seconds / RENEWALS_PER_LEASE)
-            # Fails open: a lease that expires lets another compute, and fences this one out.
-            with suppress(RedisError):
-                if not await self._entries.renew(
-                    self._request.entry, token=self._token, lease_ms=round(self._seconds * 1000)
-                ):
-                    return
+            # Fails open: a lease that expires lets another process compute, and this one can no longer store.
+            is_held = await self._extend(lease_ms=round(self._seconds * 1000))
+
+    async def _extend(self, *, lease_ms: int) -> bool:
+        """False: the lease is lost. An error says nothing of that."""
+        try:
+            return await self._entries.renew(self._request.entry, token=self._token, lease_ms=lease_ms)
+        except RedisError as error:
+            record_failure(error, block=BLOCK, telemetry=self._telemetry)
+            return True

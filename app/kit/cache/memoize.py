@@ -1,20 +1,19 @@
-"""@memoize: an async function whose results are kept in the cache of the resources that it is given."""
+"""@memoize: an async function whose results are stored in the cache of its first argument."""
 
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
-from app.kit.cache.arguments import encode_arguments
+from app.kit.cache.arguments import ByName, TagRule, Tags, encode_arguments
 from app.kit.cache.cache import Cache
-from app.kit.cache.tags import ByName, TagRule, Tags
 from app.kit.keys import digest
 
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class HasCache(Protocol):
-    """What a memoized function takes first, such as app.resources.Resources. It is no part of the key."""
+    """The first argument of a memoized function, such as app.resources.Resources. It is not part of the key."""
 
     @property
     def cache(self) -> Cache: ...
@@ -27,7 +26,7 @@ Function = Callable[Concatenate[R, P], Awaitable[T]]
 
 
 class Memoized(Generic[R, P, T]):
-    """A function with its cache. `uncached` is the function alone, which neither reads the cache nor fills it."""
+    """A function with its cache. `uncached` is the function itself, which neither reads the cache nor writes to it."""
 
     def __init__(
         self,
@@ -44,7 +43,7 @@ class Memoized(Generic[R, P, T]):
             raise TypeError(f"{function!r} is not an async function")
         first = next(iter(inspect.signature(function).parameters.values()), None)
         if first is None or first.kind not in _BY_POSITION:
-            raise TypeError(f"{function!r} has no first parameter that brings the cache")
+            raise TypeError(f"{function!r} has no first parameter for the cache")
         update_wrapper(self, function)
         self.uncached = function
         self.name = f"{function.__module__}.{function.__qualname__}"
@@ -55,7 +54,7 @@ class Memoized(Generic[R, P, T]):
         self._tags = TagRule(tags)
         self._key = ByName(key) if key else None
         self._type = type
-        # The names of the parameters too: after a change of their order an old value must not be taken for a new one.
+        # With the names of the parameters: after a change of their order old entries must not be found.
         self._prefix = encode_arguments((self.name, version, tuple(self._signature.parameters)))
 
     async def __call__(self, resources: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,13 +70,13 @@ class Memoized(Generic[R, P, T]):
         )
 
     async def delete(self, resources: R, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Delete what is kept for these arguments."""
+        """Delete the result for these arguments. RedisError: see Cache.delete."""
         await resources.cache.delete(self._key_of(self._bind(resources, *args, **kwargs)))
 
     def _bind(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The arguments by name, defaults included, without the resources."""
         if not kwargs and len(args) == len(self._names):
-            # What the lines below come to, in a tenth of their time.
+            # The same as the lines below, in a tenth of their time.
             return dict(zip(self._names[1:], args[1:], strict=True))
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
@@ -90,7 +89,7 @@ class Memoized(Generic[R, P, T]):
 
 
 def _positional(signature: inspect.Signature) -> tuple[str, ...]:
-    """The names of all parameters, where all may be given by position; else none."""
+    """The names of all parameters if all may be given by position, else none."""
     plain = all(parameter.kind in _BY_POSITION for parameter in signature.parameters.values())
     return tuple(signature.parameters) if plain else ()
 
@@ -104,11 +103,12 @@ def memoize(
     type: Any = Any,
     version: int = 1,
 ) -> Callable[[Function[R, P, T]], Memoized[R, P, T]]:
-    """Keep an async function's results, for each set of arguments apart. Its first parameter brings the cache.
+    """Cache an async function's results by its arguments. Its first parameter holds the cache.
 
-    Results come back as `type`, from the first call on; a result that JSON cannot express raises TypeError. `tags`
-    and `key` may be functions of those parameters that they name, `tags` also of `result`. What `key` returns stands
-    for all arguments, where some do not matter or cannot be encoded. A new `version` forgets what the old one kept.
+    Results are decoded as `type`, also for the caller that computes; one that JSON cannot express raises TypeError.
+    `tags` and `key` may be functions of the parameters that they name, `tags` also of `result`. The value of `key`
+    replaces all arguments in the key, if some do not matter or cannot be encoded. A new `version` starts with no
+    stored results.
     """
     return lambda function: Memoized(
         function,
@@ -122,5 +122,5 @@ def memoize(
 
 
 async def delete_memoized(function: Memoized[R, P, T], resources: R, /, *args: P.args, **kwargs: P.kwargs) -> None:
-    """Delete what `function` keeps for these arguments. To delete all that it keeps, give it a tag."""
+    """Delete the result of `function` for these arguments. To delete all its results, give it a tag."""
     await function.delete(resources, *args, **kwargs)

@@ -1,69 +1,39 @@
-"""What a caller wants of the cache, and what it gets."""
+"""What a caller asks of the cache, and what it gets."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import Enum
-from functools import cache
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-import msgspec
+from app.kit.cache.entry import Codec
 
-from app.kit.cache.entry import DECODE_ERRORS, EntryState, LookupResult
+T = TypeVar("T")
 
+# The block's name in the metrics of failures.
+BLOCK = "cache"
+
+# Stored, stored but stale, computed and stored, or computed without storing (the terms of RFC 9211 and nginx).
 CacheStatus = Literal["hit", "stale", "miss", "bypass"]
 
 
-class Miss(Enum):
-    """The type of MISS, which stands for no value, because None is one."""
-
-    MISS = "miss"
-
-
-MISS: Final = Miss.MISS
-
-
-class Uncacheable(Exception):
-    """Raised by a compute whose result is for its own caller alone: nothing is stored, and nobody shares it."""
-
-
 class CacheResult(NamedTuple):
-    """A value, and where it came from: stored, stored but past its time, computed, or computed without Redis."""
+    """A value, and where it came from."""
 
     value: Any
     status: CacheStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
-    """`decode` raises one of app.kit.cache.entry.DECODE_ERRORS for bytes that `encode` did not make."""
+class DoNotStore(Generic[T]):
+    """Returned by a compute whose value is for its own caller only: it is not stored, and no other caller gets it."""
 
-    encode: Callable[[Any], bytes]
-    decode: Callable[[bytes], Any]
-
-    def open(self, stored: LookupResult) -> tuple[EntryState, Any]:
-        """The value of an entry that counts, be it stale; otherwise MISS. One of another type is corrupt."""
-        if stored.state not in ("fresh", "stale"):
-            return stored.state, MISS
-        try:
-            return stored.state, self.decode(stored.value)
-        except DECODE_ERRORS:
-            return "corrupt", MISS
+    value: T
 
 
-@cache
-def json_codec(type: Any) -> Codec:
-    """JSON by msgspec. Values come back as `type`: a Struct, a dataclass, datetime, Decimal, UUID, lists of these...
-
-    With `Any` they come back as JSON knows them: a tuple is a list, a datetime a string. NaN is always null.
-    """
-    return Codec(msgspec.json.encode, msgspec.json.Decoder(type).decode)
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LoadRequest:
-    """A value, how to compute it and how long to keep it. Entry and tags are digests; `name` is for the metrics.
+    """One caller's request for an entry: how it is computed, and for how long it is stored. See Cache.request().
 
-    `late_tags` finds the tags that only the result tells. Without `fills` a stored value is wanted, or none.
+    `entry` and `tags` are digests; `late_tags` gives those tags that depend on the result.
     """
 
     name: str
@@ -74,7 +44,6 @@ class LoadRequest:
     grace_ms: int
     tags: tuple[str, ...]
     late_tags: Callable[[Any], tuple[str, ...]] | None
-    fills: bool = True
 
     @property
     def life_ms(self) -> int:

@@ -1,20 +1,21 @@
-"""A view's answer as the cache keeps it: status, headers and body."""
+"""A view's response as the cache stores it (RFC 9111), and the conditional requests that it answers (RFC 9110, 13)."""
 
+import hashlib
 import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
-from quart import Response
+from quart import Request, Response
 from quart.wrappers.response import DataBody
 from werkzeug.datastructures import Headers
+from werkzeug.http import parse_date, parse_dict_header, parse_list_header, unquote_etag
 
-from app.kit.cache.model import Codec
-from app.web.caching.conditional import body_etag
+from app.kit.cache.entry import Codec
 
-# What belongs to one request or one connection (RFC 9110, 7.6.1), and what is computed anew for each answer.
-_NOT_KEPT = frozenset(
+# Headers that belong to one request or one connection (RFC 9110, 7.6.1), or are computed for each response.
+_NOT_STORED = frozenset(
     {
         "age",
         "connection",
@@ -34,14 +35,16 @@ _NOT_KEPT = frozenset(
         "x-request-id",
     }
 )
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110, 5.6.2)
+_PREFIXES_NOT_STORED = ("ratelimit", "x-ratelimit-")
+# The headers of a 304 (RFC 9110, 15.4.5), and the age of the response that it confirms.
+_SENT_WITH_304 = frozenset({"age", "cache-control", "content-location", "etag", "expires", "vary"})
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_PREFIXES_NOT_KEPT = ("ratelimit", "x-ratelimit-")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What the cache keeps. `made_at` is in epoch seconds, for Age."""
+    """What the cache stores. `made_at` is in epoch seconds, for Age."""
 
     status: int
     made_at: float
@@ -50,7 +53,7 @@ class StoredResponse:
 
 
 class _Head(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """The first line of the bytes that are stored; the body follows."""
+    """The first line of the encoded response; the body follows."""
 
     status: int
     made_at: float
@@ -60,56 +63,73 @@ class _Head(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(_Head)
 
 
-def _encode(answer: StoredResponse) -> bytes:
-    return b"%b\n%b" % (msgspec.json.encode(_Head(answer.status, answer.made_at, answer.headers)), answer.body)
+def _encode(response: StoredResponse) -> bytes:
+    return b"%b\n%b" % (msgspec.json.encode(_Head(response.status, response.made_at, response.headers)), response.body)
 
 
-def _decode(stored: bytes) -> StoredResponse:
-    head_bytes, _, body = stored.partition(b"\n")
+def _decode(data: bytes) -> StoredResponse:
+    head_bytes, _, body = data.partition(b"\n")
     head = _decoder.decode(head_bytes)
-    if not 200 <= head.status <= 599 or not all(_may_stand(name, value) for name, value in head.headers):
-        raise ValueError("no answer of ours")
+    if not 200 <= head.status <= 599 or not all(_is_sound(name, value) for name, value in head.headers):
+        raise ValueError("not a response that this module has encoded")
     return StoredResponse(head.status, head.made_at, head.headers, body)
 
 
-def _may_stand(name: str, value: str) -> bool:
-    """False for what keep() would not have kept, and what is no header at all."""
-    return bool(_NAME.fullmatch(name)) and _is_kept(name) and not _CONTROLS.search(value)
+def _is_sound(name: str, value: str) -> bool:
+    return bool(_TOKEN.fullmatch(name)) and _is_stored(name) and not _CONTROLS.search(value)
 
 
-RESPONSE_CODEC = Codec(_encode, _decode)
+RESPONSE_CODEC = Codec(_encode, _decode, is_exact=True)
 
 
 async def to_stored_response(response: Response, *, cache_control: str, vary: tuple[str, ...]) -> StoredResponse | None:
-    """The answer with its validators; None where it must not be kept (RFC 9111, 3).
+    """The response with its validators; None if it must not be stored (RFC 9111, 3).
 
-    That is a stream, an answer that sets a cookie, one that says private or no-store, and one that varies with
-    headers other than `vary`. `cache_control` is sent with it unless it has one.
+    Not stored are streams, responses that set a cookie, that are private or no-store, or that vary with other headers
+    than `vary`. `cache_control` is added unless the response has one.
     """
     if not isinstance(response, Response) or not isinstance(response.response, DataBody):
         return None
     headers = response.headers
     if "Set-Cookie" in headers or cache_directives(headers) & {"private", "no-store"}:
         return None
-    if not _words(headers.getlist("Vary")) <= _words(vary):
+    if not _lower(parse_list_header(", ".join(headers.getlist("Vary")))) <= _lower(vary):
         return None
     body = await response.get_data(as_text=False)
-    kept = Headers([(name, value) for name, value in headers if _is_kept(name)])
-    kept.setdefault("Cache-Control", cache_control)
-    kept.setdefault("ETag", body_etag(body))
+    stored = Headers([(name, value) for name, value in headers if _is_stored(name)])
+    stored.setdefault("Cache-Control", cache_control)
+    stored.setdefault("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
     if vary:
-        kept["Vary"] = ", ".join(vary)
-    return StoredResponse(response.status_code, time.time(), list(kept), body)
+        stored["Vary"] = ", ".join(vary)
+    return StoredResponse(response.status_code, time.time(), list(stored), body)
 
 
 def cache_directives(headers: Headers) -> frozenset[str]:
     """The names of the directives in Cache-Control, in lower case, without their arguments."""
-    return frozenset(word.partition("=")[0].strip() for word in _words(headers.getlist("Cache-Control")))
+    return _lower(parse_dict_header(", ".join(headers.getlist("Cache-Control"))))
 
 
-def _words(lines: Iterable[str]) -> frozenset[str]:
-    return frozenset(word.strip().lower() for line in lines for word in line.split(","))
+def _lower(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(word.lower() for word in words)
 
 
-def _is_kept(name: str) -> bool:
-    return name.lower() not in _NOT_KEPT and not name.lower().startswith(_PREFIXES_NOT_KEPT)
+def _is_stored(name: str) -> bool:
+    return name.lower() not in _NOT_STORED and not name.lower().startswith(_PREFIXES_NOT_STORED)
+
+
+def is_unchanged(request: Request, headers: Headers) -> bool:
+    """Whether the client already has the response with these headers. If-None-Match comes first (13.2.2)."""
+    if "If-None-Match" in request.headers:
+        etag, _ = unquote_etag(headers.get("ETag"))
+        return etag is not None and request.if_none_match.contains_weak(etag)
+    since, modified = request.if_modified_since, parse_date(headers.get("Last-Modified"))
+    return since is not None and modified is not None and modified <= since
+
+
+def not_modified(headers: Headers) -> Response:
+    """The 304 in place of a response with these headers."""
+    kept = Headers([(name, value) for name, value in headers if name.lower() in _SENT_WITH_304])
+    response = Response(status=304, headers=kept)
+    # There is no body that it could be the type of.
+    del response.headers["Content-Type"]
+    return response

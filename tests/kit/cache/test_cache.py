@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.kit.cache.cache import Cache
-from app.kit.cache.model import MISS
+from app.kit.cache.entry import MISS
 from app.kit.client.connect import connect
 from app.kit.keys import Keys
 from tests.kit.cache.cache_support import Counts, Source, cache_on_nothing

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.kit.cache.cache import Cache
-from app.kit.cache.model import MISS
+from app.kit.cache.entry import MISS
 from app.kit.keys import Keys
 from tests.kit.cache.cache_support import Counts, Source
 from tests.waiting import eventually

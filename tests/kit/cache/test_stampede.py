@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from app.kit.cache.cache import Cache
-from app.kit.cache.model import MISS, Uncacheable
+from app.kit.cache.entry import MISS, Codec
+from app.kit.cache.model import CacheResult, DoNotStore
 from app.kit.keys import Keys
 from tests.kit.cache.cache_process import GO, READY, RUNS
 from tests.kit.cache.cache_support import Counts, Source
@@ -201,15 +203,61 @@ async def test_what_is_not_to_be_shared_is_neither_stored_nor_given_to_others(re
     cache = Cache(redis, keys)
     runs = 0
 
-    async def compute() -> None:
+    async def compute() -> list[int] | DoNotStore[list[int]]:
         nonlocal runs
         runs += 1
-        raise Uncacheable
+        return DoNotStore([1])
 
-    for _ in range(2):
-        with pytest.raises(Uncacheable):
-            await cache.get_or_compute("key", compute, ttl_seconds=60)
+    values = [await cache.get_or_compute("key", compute, ttl_seconds=60) for _ in range(2)]
     assert runs == 2
+    assert values[0] is not values[1]
+    assert await cache.get("key") is MISS
+
+
+async def test_callers_of_a_run_whose_value_is_not_to_be_shared_compute_their_own_at_once(
+    redis: Redis, keys: Keys
+) -> None:
+    counts = Counts()
+    cache = Cache(redis, keys, telemetry=counts)
+    gates = [asyncio.Event(), asyncio.Event()]
+    values: list[list[int]] = []
+
+    async def compute() -> list[int] | DoNotStore[list[int]]:
+        value = [len(values)]
+        values.append(value)
+        # The others wait for the first; then each waits until all compute.
+        await gates[len(values) > 1].wait()
+        return DoNotStore(value)
+
+    calls = [asyncio.create_task(cache.get_or_compute("key", compute, ttl_seconds=60)) for _ in range(5)]
+    await eventually(lambda: counts.total["cache_waits"] == 4 and len(values) == 1)
+    gates[0].set()
+    await eventually(lambda: len(values) == 5)
+    gates[1].set()
+    found = await asyncio.gather(*calls)
+    assert {id(value) for value in found} == {id(value) for value in values}
+    assert counts.total["cache_bypassed"] == 5
+
+
+async def test_no_two_callers_get_the_same_object(redis: Redis, keys: Keys) -> None:
+    counts = Counts()
+    cache = Cache(redis, keys, telemetry=counts)
+    source = Source([1], waits=True)
+    exact = Codec(msgspec.json.encode, msgspec.json.Decoder(list[int]).decode, is_exact=True)
+
+    def ask() -> asyncio.Task[CacheResult]:
+        request = cache.request("key", source, ttl_seconds=60, tags=(), grace_seconds=0, codec=exact, name="test")
+        return asyncio.create_task(cache.load(request))
+
+    calls = [ask() for _ in range(3)]
+    await source.started.wait()
+    await eventually(lambda: counts.total["cache_misses"] == 3)
+    source.gate.set()
+    values = [result.value for result in [*await asyncio.gather(*calls), await ask()]]
+    assert values == [[1]] * 4
+    assert len({id(value) for value in values}) == 4
+    # The caller that computes has what was computed, without decoding it again.
+    assert sum(value is source.value for value in values) == 1
 
 
 @pytest.mark.parametrize("written", ["set", "delete"])
@@ -228,6 +276,29 @@ async def test_what_is_computed_does_not_overwrite_a_later_set_or_delete(
     assert await call == "old"
     assert await cache.get("key") == ("new" if written == "set" else MISS)
     assert counts.total["cache_fenced"] == 1
+
+
+async def test_a_redis_error_that_is_no_outage_costs_no_answer_but_is_counted_and_logged_once(
+    redis: Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lease of another type makes the scripts that store and release it fail."""
+    counts = Counts()
+    cache = Cache(redis, keys, telemetry=counts)
+
+    async def compute() -> str:
+        [lease] = [key async for key in redis.scan_iter(match=f"*{keys.namespace}:*:lease")]
+        await redis.delete(lease)
+        await redis.rpush(lease, "no lease")
+        return "value"
+
+    for number in range(2):
+        assert await cache.get_or_compute("key", compute, ttl_seconds=60) == "value"
+        assert await cache.get("key") is MISS
+        assert counts.total["cache_unstored"] == number + 1
+    # Twice to store and twice to release the lease.
+    assert counts.total["redis_defects"] == 4
+    assert counts.total["redis_outages"] == 0
+    assert len([record for record in caplog.records if record.exc_info]) <= 1
 
 
 async def test_a_caller_who_comes_after_a_delete_does_not_get_what_was_read_before(redis: Redis, keys: Keys) -> None:

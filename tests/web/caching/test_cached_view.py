@@ -17,7 +17,7 @@ from app.kit.cache.cache import Cache
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry
 from app.web.caching.cached_view import cached_view, respond
-from app.web.caching.conditional import not_modified
+from app.web.caching.stored_response import not_modified
 from app.web.context import EXTENSION
 from app.web.identity import auth
 from tests.kit.cache.cache_support import Counts, cache_on_nothing

@@ -2,14 +2,14 @@
 --
 -- KEYS[1]  the entry
 -- KEYS[2]  its lease
--- ARGV[1]  token, one for each who asks: asking again with the same one does no harm
+-- ARGV[1]  the caller's token: asking again with the same one does no harm
 -- ARGV[2]  how long the lease lasts, in ms
--- ARGV[3]  the first 21 bytes of the entry that the caller has judged already; empty: there was none
+-- ARGV[3]  the first 21 bytes of the entry that the caller cannot use; empty: it found none
 -- reply    {1}: the lease is the caller's
 --          {0}: another holds it
 --          {0, entry, ms until it expires}: the entry is a new one
 
--- MGET, because it takes a key of another type for a missing one, where GET raises an error.
+-- MGET replies nil for a key of another type, where GET raises an error.
 local found = redis.call('MGET', KEYS[1], KEYS[2])
 local entry, holder = found[1], found[2]
 

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  the entry
 -- KEYS[2]  its lease
--- ARGV[1]  the caller's token; empty: write whoever holds the lease, who thereby loses it
+-- ARGV[1]  the caller's token; empty: write in any case, and end the lease of another
 -- ARGV[2]  the entry
 -- ARGV[3]  how long it lives, in ms
 -- reply    1 written, 0 fenced out: the lease has passed to another or has expired

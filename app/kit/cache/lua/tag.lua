@@ -1,4 +1,4 @@
--- The version of a tag; where it has none, a new one.
+-- The version of a tag; a new one if it has none.
 --
 -- KEYS[1]  the tag
 -- ARGV[1]  a random part for a new version
@@ -10,10 +10,10 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- MGET, because it takes a key of another type for a missing one, where GET raises an error.
+-- MGET replies nil for a key of another type, where GET raises an error.
 local version = redis.call('MGET', KEYS[1])[1]
 local digits = version and string.match(version, '^(%d+)-%x+$')
--- What nobody of ours has written is no version: 16 digits of µs last until the year 2286.
+-- A value that this script cannot have written is replaced; 16 digits of µs last until the year 2286.
 local made = digits and #version <= 64 and #digits <= 16 and tonumber(digits)
 if not made then
   made = now

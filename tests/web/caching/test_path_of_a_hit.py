@@ -1,0 +1,69 @@
+"""How much code a reader goes through to follow a cached response from the route to Redis and back."""
+
+import shutil
+import sys
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from quart import Quart
+
+from app.factory import create_app
+from app.settings import load_settings
+from tests.services import RedisServer
+
+APP = Path(__file__).parents[3] / "app"
+# The blocks that a hit crosses: guard, identity, limits, cache and client. A change that adds a file says why here.
+MOST_FILES = 34
+ROUTE = "/api/v1/articles"
+
+
+class Trace:
+    """The files of app/ whose functions are called inside the block."""
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+
+    def __enter__(self) -> "Trace":
+        self._before = sys.getprofile()
+        sys.setprofile(self._profile)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(self._before)
+
+    def _profile(self, frame: FrameType, event: str, argument: object) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(APP):
+            self.files.add(str(path.relative_to(APP)))
+
+
+@pytest.fixture
+def app(redis_server: RedisServer, sqlite_template: Path, tmp_path: Path) -> Quart:
+    shutil.copy(sqlite_template, tmp_path / "app.db")
+    environ = {
+        "ENVIRONMENT": "testing",
+        "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}",
+        "REDIS_URL": redis_server.url,
+        "CONSUMER": "false",
+    }
+    return create_app(load_settings(environ))
+
+
+@pytest.mark.server
+async def test_a_hit_enters_few_files(app: Quart) -> None:
+    async with app.test_app():
+        client = app.test_client(use_cookies=False)
+        for _ in range(2):
+            assert (await client.get(ROUTE)).status_code == 200
+        traces = []
+        for _ in range(5):
+            with Trace() as trace:
+                response = await client.get(ROUTE)
+            traces.append(trace.files)
+            assert "Age" in response.headers
+            assert "RateLimit" in response.headers
+    # What runs beside the requests (the outbox's relay, the pipeline's watcher) is not in each of them.
+    files = sorted(set.intersection(*traces))
+    assert "kit/cache/loader.py" in files
+    assert len(files) <= MOST_FILES, f"{len(files)} files: {files}"
