@@ -64,9 +64,7 @@ def cron_fields(draw: st.DrawFn, low: int, high: int) -> CronField:
 
 def weekday_fields() -> st.SearchStrategy[CronField]:
     # 0 and 7 are Sunday, which is 7 for isoweekday().
-    return cron_fields(0, 7).map(
-        lambda found: field(found.text, (7 if value == 0 else value for value in found.values))
-    )
+    return cron_fields(0, 7).map(lambda found: field(found.text, (value or 7 for value in found.values)))
 
 
 @st.composite
