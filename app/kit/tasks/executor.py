@@ -11,7 +11,7 @@ from typing import Any
 from anyio import CapacityLimiter, to_process, to_thread
 
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.step import Claim, Report
+from app.kit.tasks.model import Claim, Report
 from app.kit.tasks.task import Task, Undecodable
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from anyio.from_thread import start_blocking_portal
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from app.kit.tasks.model import Claim
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.step import Claim
 from app.kit.telemetry import Telemetry
 
 BEAT_SECONDS = 0.25

@@ -6,7 +6,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from app.kit.tasks.step import Report
+from app.kit.tasks.model import Report
 from app.kit.telemetry import Telemetry
 
 # (task id, type, data): progress {"progress": 0..100}, done {}, failed {"error": text}, aborted {}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.executor import Executor
-from app.kit.tasks.step import Claim, Report
+from app.kit.tasks.model import Claim, Report
 from app.kit.telemetry import Telemetry
 
 PROGRESS_SECONDS = 0.1

@@ -14,11 +14,12 @@ from redis.exceptions import RedisError
 from app.kit.client.errors import UNAVAILABLE
 from app.kit.tasks.executor import Executor
 from app.kit.tasks.leases import Leases
+from app.kit.tasks.model import Report
 from app.kit.tasks.progress import Announce, Announcer
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.running import RunningTasks
 from app.kit.tasks.schedule import Entry, Scheduler
-from app.kit.tasks.step import Report, Stepper, StepReply
+from app.kit.tasks.step import Stepper, StepReply
 from app.kit.tasks.task import Task
 from app.kit.tasks.wakeup import Wakeup
 from app.kit.telemetry import NoTelemetry, Telemetry
@@ -149,7 +150,7 @@ class Worker:
 
     def _settle(self, reports: Iterable[Report], reply: StepReply) -> None:
         """The queue has decided on these reports."""
-        refused = set(reply.fenced)
+        refused = set(reply.refused)
         for report in reports:
             if report.kind != "progress":
                 self._leases.drop(report.token)
@@ -159,9 +160,9 @@ class Worker:
         for place, size in zip(("high", "normal", "low", "scheduled", "running", "dead"), reply.depth, strict=True):
             self.telemetry.gauge("task_queue_depth", size, place=place)
         for name, amount in (
-            ("task_reports_refused", len(reply.fenced)),
-            ("task_worker_deaths", reply.died),
-            ("task_poisoned", reply.buried),
+            ("task_reports_refused", len(reply.refused)),
+            ("task_worker_deaths", reply.expired),
+            ("task_poisoned", reply.poisoned),
         ):
             if amount:
                 self.telemetry.count(name, amount)

@@ -6,13 +6,28 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from app.kit.scripts import Argument
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.model import TaskInfo
+from app.kit.tasks.model import Claim, Report, ReportKind, TaskInfo
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.step import Claim, Report, ReportKind, Stepper
+from app.kit.tasks.step import Stepper
 from app.kit.tasks.task import Task, task
 from app.kit.tasks.worker import Worker
 from tests.waiting import eventually
+
+
+class UnreliableQueue(Queue):
+    """A queue whose replies are lost while `loses_replies` is true: the script has run all the same."""
+
+    loses_replies = False
+
+    async def run(self, script: str, *args: Argument, repeatable: bool = False) -> Any:
+        reply = await super().run(script, *args, repeatable=repeatable)
+        if self.loses_replies:
+            raise RedisConnectionError("the reply was lost")
+        return reply
 
 
 class Counted:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.kit.client.connect import connect
 from app.kit.keys import Keys, digest
-from app.kit.tasks.model import PRIORITIES, Call, Priority, TaskInfo
-from app.kit.tasks.queue import Queue
-from app.kit.tasks.step import Claim, Report, ReportKind, Stepper
+from app.kit.tasks.model import PRIORITIES, Call, Claim, Priority, Report, ReportKind, TaskInfo
+from app.kit.tasks.step import Stepper
+from tests.kit.tasks.task_worker import UnreliableQueue
 
 KEYS = Keys("model")
 NAMES = [f"t{number}" for number in range(4)]
@@ -29,7 +30,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.redis: Any = connect("memory://", name="model", timeout_seconds=5)
-        self.queue = Queue(self.redis, KEYS)
+        self.queue = UnreliableQueue(self.redis, KEYS)
         self.workers = [
             Stepper(self.queue, f"w{number}", lease_seconds=60, max_deaths=2, fair_every=3, idle_seconds=2)
             for number in range(2)
@@ -82,13 +83,15 @@ class Model(RuleBasedStateMachine):
             Report(claim.id, claim.token, kind, 3_600_000 if kind == "done" else delay_ms, "1")
             for claim, kind in chosen
         ]
-        token = worker.last_token
-        answer = self.runner.run(worker.step(reports, limit=limit))
-        assert len(answer.claims) <= limit
-        if lost:
-            worker.last_token, worker.missed_reply = token, True
+        self.queue.loses_replies = lost
+        try:
+            answer = self.runner.run(worker.step(reports, limit=limit))
+        except RedisConnectionError:
+            assert lost
         else:
+            assert len(answer.claims) <= limit
             known += answer.claims
+        self.queue.loses_replies = False
 
     @rule(
         number=workers, name=names, what=st.sampled_from(["abort", "abort", "renew", "requeue", "requeue all", "purge"])

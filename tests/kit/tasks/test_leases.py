@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from app.kit.client.connect import connect
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
+from app.kit.tasks.model import Claim
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.step import Claim
 from app.kit.tasks.task import task
 from tests.kit.tasks.task_worker import Counted, claim, ended, info_of, stepper, working
 from tests.services import RedisServer
