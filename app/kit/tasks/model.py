@@ -98,7 +98,7 @@ class Depth(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskInfo:
-    """The state of a task. Times are epoch seconds by Redis' clock; `progress` is 0 to 100; `result` is decoded JSON."""
+    """The state of a task. Times are epoch seconds by Redis' clock; `progress` is 0 to 100, `result` decoded JSON."""
 
     id: str
     name: str

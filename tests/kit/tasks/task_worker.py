@@ -22,10 +22,12 @@ class UnreliableQueue(Queue):
     """A queue whose replies are lost while `loses_replies` is true: the script has run all the same."""
 
     loses_replies = False
+    lost_reply: Any = None
 
     async def run(self, script: str, *args: Argument, repeatable: bool = False) -> Any:
         reply = await super().run(script, *args, repeatable=repeatable)
         if self.loses_replies:
+            self.lost_reply = reply
             raise RedisConnectionError("the reply was lost")
         return reply
 

@@ -88,6 +88,7 @@ class Model(RuleBasedStateMachine):
             answer = self.runner.run(worker.step(reports, limit=limit))
         except RedisConnectionError:
             assert lost
+            assert len(self.queue.lost_reply[6]) <= 6 * limit
         else:
             assert len(answer.claims) <= limit
             known += answer.claims
