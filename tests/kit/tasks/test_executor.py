@@ -7,6 +7,8 @@ from datetime import date
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
@@ -277,6 +279,25 @@ async def test_progress_and_end_of_a_task_with_events_are_published_in_order(que
         ("bad", "progress", {"progress": 50}),
         ("bad", "failed", failed),
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "counter"), [(RedisConnectionError("down"), "redis_outages"), (ResponseError("ERR odd"), "redis_defects")]
+)
+async def test_an_event_that_cannot_be_published_is_counted_and_its_task_ends(
+    queue: Queue, error: RedisError, counter: str
+) -> None:
+    async def publish_event(task_id: str, kind: str, data: dict[str, object]) -> None:
+        raise error
+
+    @task(events=True)
+    async def audible(context: TaskContext) -> None: ...
+
+    telemetry = Counted()
+    async with working(queue, audible, publish_event=publish_event, telemetry=telemetry):
+        assert (await ended(queue, await queue.enqueue(audible, None))).state == "done"
+        await eventually(lambda: telemetry.counters["task_events_dropped"] == 1)
+    assert telemetry.counters[f"{counter}:tasks"] == 1
 
 
 async def test_a_result_expires(queue: Queue) -> None:
