@@ -1,4 +1,4 @@
-"""Articles: reading them through the cache, and writing them together with what the world is told of it."""
+"""Articles: reads through the cache, and writes with their events and tasks."""
 
 import asyncio
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""Leases: those that a worker holds, renewed from a thread with its own loop and connection."""
+"""Leases: keeps the leases of a worker's claims, by renewing them from a thread with its own loop and connection."""
 
 import asyncio
 import threading

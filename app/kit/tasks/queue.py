@@ -22,7 +22,7 @@ KEEP_ABORTED_SECONDS = 3600
 class Queue:
     """One queue by name.
 
-    Fails closed: while Redis is down every call raises an error of app.kit.client.errors.UNAVAILABLE, and no task is
+    Fails closed: while Redis is down each call raises an error of app.kit.client.errors.UNAVAILABLE, and no task is
     accepted.
     """
 

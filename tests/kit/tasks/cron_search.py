@@ -1,4 +1,4 @@
-"""Crontab lines made together with the values that they admit, and a search for their next tick that parses nothing."""
+"""Crontab lines generated with the values that they match, and a search for their next tick that parses nothing."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def next_in_utc(line: CronLine, now: int) -> float | None:
 
 
 def next_in_zone(line: CronLine, now: float, zone: tzinfo) -> float | None:
-    """As Debian's cron has it, for a line that is due at least once in nine days; `now` is a whole minute."""
+    """The same by the rules of Debian's cron, for a line that is due within nine days; `now` is a whole minute."""
     follows_the_clock = line.minutes.text.startswith("*") or line.hours.text.startswith("*")
     if follows_the_clock:
         moments = (now + 60 * minute for minute in range(1, 9 * 1440))
@@ -109,7 +109,7 @@ def next_in_zone(line: CronLine, now: float, zone: tzinfo) -> float | None:
 
 
 def _moment_of(local: datetime, zone: tzinfo) -> float:
-    """The first pass of a time that is repeated; the end of the gap for one that is skipped."""
+    """The first moment of a local time that is repeated; the end of the gap for one that is skipped."""
     while True:
         tick = local.replace(tzinfo=zone).timestamp()
         if datetime.fromtimestamp(tick, zone).replace(tzinfo=None) == local.replace(fold=0):

@@ -1,4 +1,4 @@
-"""A worker for the length of a block, what it reports, and tasks that more than one test runs."""
+"""A worker that runs during a block, its telemetry, and tasks that several tests run."""
 
 import asyncio
 from collections import Counter
@@ -19,7 +19,7 @@ from tests.waiting import eventually
 
 
 class UnreliableQueue(Queue):
-    """A queue whose replies are lost while `loses_replies` is true: the script has run all the same."""
+    """A queue whose scripts run, but whose replies are lost while `loses_replies` is true."""
 
     loses_replies = False
     lost_reply: Any = None

@@ -1,4 +1,4 @@
-"""Tasks run: in the loop, in threads and in child processes; what they are given, and what is kept of them."""
+"""Tasks run: in the loop, in threads and in child processes; their arguments, and their results."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order: each accepted id that has not ended stands in exactly one place."""
+"""After any operations in any order, each accepted id that has not ended is in exactly one place."""
 
 import asyncio
 from collections import Counter
@@ -109,7 +109,7 @@ class Model(RuleBasedStateMachine):
             self.runner.run(self.queue.requeue(None if what == "requeue all" else name))
 
     @invariant()
-    def each_task_stands_where_its_state_says_and_nowhere_else(self) -> None:
+    def each_task_is_where_its_state_says_and_nowhere_else(self) -> None:
         self.runner.run(self._check())
 
     async def _check(self) -> None:
@@ -119,7 +119,7 @@ class Model(RuleBasedStateMachine):
         everywhere = Counter(id for ids in found for id in ids)
         running = set(found[4])
         assert {id.decode() for id in await self.redis.smembers(aborts)} <= running
-        # Whoever takes the token steps, so one lies there whenever an idle worker would have work.
+        # The worker that takes the token steps, so there is one whenever an idle worker would have work.
         assert await self.redis.llen(wake) <= 1
         assert await self.redis.llen(wake) == 1 or not any(found[:3])
         for name in NAMES:
@@ -142,7 +142,7 @@ class Model(RuleBasedStateMachine):
 
 
 def _place(info: TaskInfo, priority: str) -> int | None:
-    """Which of the places the state names; None: nowhere, the task has ended."""
+    """The index of the place for the state; None: the task has ended and is in no place."""
     if info.state == "queued":
         return ("high", "normal", "low").index(priority)
     return {"scheduled": 3, "running": 4, "failed": 5, "done": None, "aborted": None}[info.state]
