@@ -114,8 +114,9 @@ def _zone(name: str) -> tzinfo:
 class Scheduler:
     """Puts the next tick of each entry into the queue ahead of its time; Redis' clock then says when it is due.
 
-    Every node does so, and the queue accepts each id once. An id is known until `keep_seconds` after its task has ended: a
-    node's clock may be that much behind. Of the ticks that pass while no node runs, only the one written ahead runs.
+    Every node does so, and the queue accepts each id once. It knows an id until `keep_seconds` after its task has
+    ended: a node's clock may be that much behind. Of the ticks that pass while no node runs, only the one written
+    ahead runs.
     """
 
     def __init__(self, queue: Queue, entries: Iterable[Entry], *, telemetry: Telemetry) -> None:
