@@ -87,7 +87,7 @@ async def relaying(resources: Resources) -> AsyncIterator[None]:
 async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> AsyncIterator[None]:
     """Run background tasks in this loop for the duration of the block; at its end they get their grace."""
 
-    async def announce(task_id: str, type: str, data: Any) -> None:
+    async def publish_event(task_id: str, type: str, data: Any) -> None:
         await resources.publisher.publish(f"task:{task_id}", type, data)
 
     def make_worker() -> Worker:
@@ -100,7 +100,7 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
             lease_seconds=settings.task_lease_seconds,
             grace_seconds=settings.task_grace_seconds,
             connect_leases=_lease_client(settings, resources.redis),
-            announce=announce,
+            publish_event=publish_event,
             outages=(*UNAVAILABLE, Unavailable),
             telemetry=resources.telemetry,
         )

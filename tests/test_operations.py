@@ -13,7 +13,7 @@ import pytest
 from quart import Quart
 from quart.testing import QuartClient
 
-from app.domain.articles.processing import Edit, process_article
+from app.domain.articles.tasks import Edit, process_article
 from app.factory import create_app
 from app.kit.sessions.record import bucket_for, new_id
 from app.migrations import upgrade

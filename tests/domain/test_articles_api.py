@@ -1,14 +1,17 @@
 """Articles over HTTP: lists, reading, writing, and what the cache shows of it."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from app.domain.articles.views import flush_views
+from app.domain.articles.service import read_article
+from app.domain.articles.tasks import flush_views
 from app.domain.users.service import set_roles
 from app.kit.tasks.context import TaskContext
 from app.resources import Resources
 from tests.domain.client import Client, broadcast
+from tests.kit.tasks.task_worker import Counted
 
 DRAFT = {"title": "On engines", "content": "The engine weaves patterns. It has no pretensions to originate."}
 
@@ -118,6 +121,18 @@ async def test_each_reading_is_a_view(client: Client, resources: Resources) -> N
     assert [(article["title"], article["views"]) for article in popular] == [("Loud", 4), ("Quiet", 1)]
     await resources.cache.invalidate_tags(f"article:{loud['id']}")
     assert (await client.get(f"/articles/{loud['id']}")).headers["ETag"] == etag
+
+
+async def test_an_article_whose_view_cannot_be_counted_is_shown_and_the_defect_counted(
+    client: Client, resources: Resources
+) -> None:
+    article = await publish(await client.registered())
+    counted = Counted()
+    await resources.redis.set(resources.keys.views(), "no hash")
+    assert (await client.get(f"/articles/{article['id']}")).status_code == 200
+    shown = await read_article(dataclasses.replace(resources, telemetry=counted), article["id"])
+    assert shown.article.id == article["id"]
+    assert (counted.counters["redis_defects:articles"], counted.counters["article_views_lost"]) == (1, 1)
 
 
 @pytest.mark.parametrize("number", ["0", "99", "x", str(2**31), str(2**63), str(10**30)])

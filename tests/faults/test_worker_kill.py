@@ -117,7 +117,7 @@ async def test_what_ends_while_redis_is_down_is_reported_when_it_is_back(own_ser
 
 
 async def test_a_redis_that_hangs_loses_nothing(own_server: RedisServer, keys: Keys) -> None:
-    """What was sent before it hung is carried out when it goes on: also the steps whose replies nobody waits for."""
+    """It executes what was sent before it hung when it goes on, also the steps whose replies nothing waits for."""
     redis = connect(own_server.url, name="test", timeout_seconds=0.1)
     other = connect(own_server.url, name="other", timeout_seconds=10)
     queue, telemetry = Queue(redis, keys), Counted()

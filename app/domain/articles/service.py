@@ -1,4 +1,4 @@
-"""Articles: reading them through the cache, and writing them together with what the world is told of it."""
+"""Articles: reads through the cache, and writes with their events and tasks."""
 
 import asyncio
 from collections.abc import Collection
@@ -6,9 +6,9 @@ from collections.abc import Collection
 from app.db.base import now
 from app.domain.articles import store
 from app.domain.articles.models import Article
-from app.domain.articles.processing import Edit, process_article
 from app.domain.articles.schemas import ArticleList, ArticlePage, Versioned, shown, versioned
 from app.domain.articles.tags import article_tags, tags_of
+from app.domain.articles.tasks import Edit, process_article
 from app.domain.articles.views import count_view, forget_views
 from app.domain.fields import Page
 from app.domain.users.service import require_account

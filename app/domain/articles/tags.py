@@ -1,4 +1,4 @@
-"""Under which tags what is cached of articles stands."""
+"""The cache tags of articles."""
 
 from app.domain.articles.models import Article
 from app.domain.users.service import AUTHORS_TAG, user_tag

@@ -1,49 +1,25 @@
-"""Counting how often articles are read: in Redis at each read, in the database once in a while."""
+"""Counts views of articles in Redis; a task moves the counts into the database."""
 
-from contextlib import suppress
+from redis.exceptions import RedisError
 
-from redis.exceptions import RedisError, ResponseError
-
-from app.domain.articles import store
-from app.kit.tasks.context import TaskContext
-from app.kit.tasks.task import task
+from app.kit.client.errors import record_failure
 from app.resources import Resources
-
-BATCH = 500
 
 
 async def count_view(resources: Resources, article_id: int) -> None:
     try:
         await resources.redis.hincrby(resources.keys.views(), str(article_id), 1)
-    except RedisError:
+    except RedisError as error:
         # Fails open: the article is shown, the view is not counted.
+        record_failure(error, block="articles", telemetry=resources.telemetry)
         resources.telemetry.count("article_views_lost")
 
 
 async def forget_views(resources: Resources, article_id: int) -> None:
-    """There is no such article: numbers that somebody makes up must not pile up in Redis."""
+    """Remove the count of an article that does not exist: made-up numbers must not accumulate in Redis."""
     try:
         await resources.redis.hdel(resources.keys.views(), str(article_id))
-    except RedisError:
+    except RedisError as error:
         # Fails open: the next flush removes it.
+        record_failure(error, block="articles", telemetry=resources.telemetry)
         resources.telemetry.count("article_views_lost")
-
-
-@task(timeout_seconds=50, max_attempts=1)
-async def flush_views(context: TaskContext) -> int:
-    """Move the counts into the database; returns of how many articles. What fails is left for the next run.
-
-    A worker that dies between a commit and the HDEL after it counts one batch twice: that much views may be wrong.
-    """
-    resources: Resources = context.resources
-    redis, taken = resources.redis, resources.keys.views_taken()
-    with suppress(ResponseError):  # nobody has read anything
-        # Where an earlier run has left something, that is finished first.
-        await redis.renamenx(resources.keys.views(), taken)
-    counted = [(int(article_id), int(views)) for article_id, views in (await redis.hgetall(taken)).items()]
-    for start in range(0, len(counted), BATCH):
-        batch = dict(counted[start : start + BATCH])
-        async with resources.database.write() as session:
-            await store.update_views(session, batch)
-        await redis.hdel(taken, *map(str, batch))
-    return len(counted)

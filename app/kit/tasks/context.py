@@ -1,4 +1,4 @@
-"""What a running task is given besides its payload."""
+"""TaskContext: what a running task is given beside its payload."""
 
 import logging
 import threading
@@ -9,11 +9,11 @@ from typing import Any
 class TaskContext:
     """The first argument of every task that runs in the worker's own process.
 
-    `attempt` counts from 1. `resources` is what the worker was given; a task in a thread must not use what belongs
-    to the loop. `owner` is the user for whom the task runs.
+    `attempt` counts from 1. `resources` are the worker's; a task in a thread must not use those that belong to the
+    loop. `owner` is the id of the user for whom the task runs.
     """
 
-    __slots__ = ("_report", "_unwanted", "attempt", "id", "logger", "name", "owner", "resources")
+    __slots__ = ("_cancelled", "_report", "attempt", "id", "logger", "name", "owner", "resources")
 
     def __init__(
         self,
@@ -32,27 +32,27 @@ class TaskContext:
         self.resources = resources
         self.logger = TaskLogger(logging.getLogger(f"tasks.{name}"), {"task_id": id, "attempt": attempt})
         self._report = report
-        self._unwanted = threading.Event()
+        self._cancelled = threading.Event()
 
     def report_progress(self, percent: int) -> None:
-        """Make 0 to 100 readable to whoever asks for the task, within a fraction of a second. Any thread may call."""
+        """Set the task's progress, 0 to 100; it is readable within a fraction of a second. Thread-safe."""
         self._report(min(100, max(0, int(percent))))
 
     @property
-    def unwanted(self) -> bool:
-        """True once nobody takes the result: aborted, timed out, lost to another worker, or the worker stops.
+    def cancelled(self) -> bool:
+        """True once the result is no longer taken: aborted, timed out, lease lost, or the worker stops.
 
-        A coroutine is cancelled then. A thread cannot be: a long `def` task asks this between its steps, and returns.
+        A coroutine is cancelled then. A thread cannot be: a long `def` task reads this between its steps, and returns.
         """
-        return self._unwanted.is_set()
+        return self._cancelled.is_set()
 
-    def let_go(self) -> None:
-        """Make `unwanted` true."""
-        self._unwanted.set()
+    def cancel(self) -> None:
+        """Make `cancelled` true."""
+        self._cancelled.set()
 
 
 class TaskLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds the task's id and attempt to every record, beside what the call itself adds."""
+    """Adds the task's id and attempt to every record, beside the `extra` of the call."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}

@@ -1,4 +1,4 @@
-"""Runs one claimed task, in the loop, a thread or a child process, and says in a Report what became of it."""
+"""Executor: runs one claimed task in the loop, a thread or a child process, and reports its outcome."""
 
 import asyncio
 import importlib
@@ -11,7 +11,7 @@ from typing import Any
 from anyio import CapacityLimiter, to_process, to_thread
 
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.step import Claim, Report
+from app.kit.tasks.model import Claim, Report
 from app.kit.tasks.task import Task, Undecodable
 
 logger = logging.getLogger(__name__)
@@ -20,11 +20,11 @@ ERROR_CHARACTERS = 2000
 
 
 class ChildFailed(Exception):
-    """What a task in a child process raised, as text: not every exception survives the way between processes."""
+    """The error of a task in a child process, as text: not every exception can be pickled."""
 
 
 class Executor:
-    """`threads` and `processes` bound how many tasks of those modes run at once; more wait, holding their lease.
+    """`threads` and `processes` bound how many tasks of those modes run at once; the others wait and keep their lease.
 
     A task that fails by one of `outages` is logged without a traceback.
     """
@@ -44,19 +44,19 @@ class Executor:
                 raise ValueError(f"two tasks are called {task.name}")
             task.decoder  # noqa: B018  an annotation that cannot be decoded stops the start, not the first task
         processes = processes or os.cpu_count() or 1
-        # Waiting for a slot must not count as time of the task, so the wait stands outside of anyio's own limiters.
+        # The wait for a slot must not count towards the task's timeout, so anyio's own limiters cannot do it.
         self._threads, self._processes = asyncio.Semaphore(threads), asyncio.Semaphore(processes)
         self._thread_limiter, self._process_limiter = CapacityLimiter(threads), CapacityLimiter(processes)
 
     def label(self, name: str) -> str:
-        """The name for metrics: one of the known ones, so that junk in the queue makes no new series."""
+        """The task's name as a metric label. Unknown names share one: junk in the queue makes no new series."""
         return name if name in self._tasks else "unknown"
 
     def has_events(self, name: str) -> bool:
         return name in self._tasks and self._tasks[name].events
 
     async def run(self, claim: Claim, context: TaskContext) -> Report:
-        """Whoever cancels this knows why, and reports."""
+        """Run the task. The caller reports a cancellation, of which it knows the reason."""
         task = self._tasks.get(claim.name)
         if task is None:
             return _dead(claim, f"unknown task: {claim.name}")
@@ -73,16 +73,16 @@ class Executor:
                 context.logger.warning("task %s failed", claim.name, exc_info=error)
             return self.spent(claim, str(error) if isinstance(error, ChildFailed) else _describe(error))
         finally:
-            context.let_go()
+            context.cancel()
         try:
             result = value if task.mode == "process" else task.encode(value)
         except Undecodable as error:
-            # Not repeated: the task has done its work, only its result cannot be kept.
+            # Not repeated: the task has done its work.
             return _dead(claim, f"result: {error}")
         return Report(claim.id, claim.token, "done", round(task.keep_seconds * 1000), result)
 
     def spent(self, claim: Claim, error: str) -> Report:
-        """The attempt failed: another after a while, or none is left."""
+        """The report on a failed attempt: retry, or dead if no attempt is left."""
         task = self._tasks.get(claim.name)
         if task is None or claim.attempt >= task.max_attempts:
             return _dead(claim, error)
@@ -110,7 +110,7 @@ class Executor:
 
 
 def _in_child(module: str, qualname: str, raw: bytes) -> tuple[bytes | None, str | None]:
-    """Runs in the child, which imports the task's module. The result is encoded here, at no cost to the loop."""
+    """Runs in the child. The result is encoded here, at no cost to the loop."""
     task: Task[Any] = reduce(getattr, qualname.split("."), importlib.import_module(module))  # type: ignore[arg-type]
     try:
         payload = task.decode(raw)

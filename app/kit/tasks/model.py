@@ -1,4 +1,4 @@
-"""What is asked of the queue (Call), and what it tells of a task (TaskInfo)."""
+"""What goes into the queue and comes out of it: calls and receipts, claims and reports, depths and infos."""
 
 import re
 import uuid
@@ -10,6 +10,7 @@ import msgspec
 
 Priority = Literal["high", "normal", "low"]
 TaskState = Literal["scheduled", "queued", "running", "done", "failed", "aborted"]
+ReportKind = Literal["done", "retry", "dead", "abort", "release", "progress"]
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 
@@ -17,7 +18,7 @@ _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,127}")
 
 
 def is_task_id(text: str) -> bool:
-    """True for what may stand in a key: 1 to 128 letters, digits and `:._-`."""
+    """True for 1 to 128 letters, digits and `:._-`, the first one a letter or a digit."""
     return _TASK_ID.fullmatch(text) is not None
 
 
@@ -25,8 +26,9 @@ def is_task_id(text: str) -> bool:
 class Call:
     """One task to enqueue. A repeat with the same `id` changes nothing, for as long as the queue knows the id.
 
-    `payload` is JSON. The task starts no earlier than `delay_seconds` from now and than `at` (epoch seconds).
-    `unique`: while a task with this key waits or runs, no second one is accepted. `owner`: the user who may ask.
+    `payload` is JSON. The task starts no earlier than `delay_seconds` from now, and no earlier than `at` (epoch
+    seconds). `unique`: while a task of this name with this key waits or runs, no second one is accepted. `owner`: the
+    id of the user who may read the task. ValueError: the id or the priority is invalid.
     """
 
     name: str
@@ -47,14 +49,43 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """`id` stands for the call: another's where `unique` found one. `position`: how many wait before it, or None."""
+    """`id`: of this task, or of the one that holds its `unique` key. `position`: how many wait before it.
+
+    The position is None for a task that is scheduled or was known before.
+    """
 
     id: str
     position: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task that a worker holds. `token` is the fencing token of its lease: it grows with each claim of the queue."""
+
+    id: str
+    token: int
+    name: str
+    payload: bytes
+    attempt: int
+    owner: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of a claim, or its progress. `ms`: how long to keep the result (done), or to wait (retry).
+
+    `text` is the result as JSON (done), the error (retry, dead), or the percentage (progress).
+    """
+
+    id: str
+    token: int
+    kind: ReportKind
+    ms: int = 0
+    text: bytes | str | int = b""
+
+
 class Depth(TypedDict):
-    """Tasks in each place, and how long the oldest one that is ready has existed, in seconds."""
+    """How many tasks are in each place; `oldest_seconds`: the age of the oldest one that is ready."""
 
     high: int
     normal: int
@@ -67,7 +98,7 @@ class Depth(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskInfo:
-    """A task as it stands. Times are epoch seconds by Redis' clock; `progress` is 0 to 100; `result` is JSON."""
+    """The state of a task. Times are epoch seconds by Redis' clock; `progress` is 0 to 100, `result` decoded JSON."""
 
     id: str
     name: str

@@ -1,4 +1,4 @@
-"""Announcer: tells the outside of a task's progress and end, in order, without holding up the worker."""
+"""TaskEventPublisher: publishes the progress and the end of tasks as events, in order, without delaying the worker."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,62 +6,65 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from app.kit.tasks.step import Report
+from app.kit.client.errors import record_failure
+from app.kit.tasks.model import Report
 from app.kit.telemetry import Telemetry
 
 # (task id, type, data): progress {"progress": 0..100}, done {}, failed {"error": text}, aborted {}
-Announce = Callable[[str, str, dict[str, Any]], Awaitable[object]]
+PublishTaskEvent = Callable[[str, str, dict[str, Any]], Awaitable[object]]
 
-WAITING = 10_000
+MAX_WAITING_EVENTS = 10_000
 
 
-class Announcer:
-    """What is announced has been applied: whoever hears `done` can read the result."""
+class TaskEventPublisher:
+    """An event is published after its report has been applied: at `done` the result is readable."""
 
-    def __init__(self, announce: Announce | None, *, telemetry: Telemetry) -> None:
-        self._announce = announce
+    def __init__(self, publish: PublishTaskEvent | None, *, telemetry: Telemetry) -> None:
+        self._publish = publish
         self._telemetry = telemetry
         self._followed: set[int] = set()
-        self._waiting: asyncio.Queue[tuple[str, str, dict[str, Any]]] = asyncio.Queue(WAITING)
+        self._waiting: asyncio.Queue[tuple[str, str, dict[str, Any]]] = asyncio.Queue(MAX_WAITING_EVENTS)
 
     def follow(self, token: int) -> None:
-        """Announce what is told of this claim."""
-        if self._announce is not None:
+        """Publish the reports on this claim."""
+        if self._publish is not None:
             self._followed.add(token)
 
-    def tell(self, report: Report, *, refused: bool) -> None:
+    def add(self, report: Report, *, refused: bool) -> None:
+        """Publish the report's event in the background, where its claim is followed and the queue did not refuse it."""
         if report.token not in self._followed:
             return
         if report.kind != "progress":
             self._followed.discard(report.token)
-        message = _message(report)
-        if message is None or refused:
+        event = _event(report)
+        if event is None or refused:
             return
         try:
-            self._waiting.put_nowait(message)
+            self._waiting.put_nowait(event)
         except asyncio.QueueFull:
-            # Fails open: who listens misses it, who asks the queue does not.
-            self._telemetry.count("task_announcements_dropped")
+            # Fails open: subscribers miss the event; the task's state is right.
+            self._telemetry.count("task_events_dropped")
 
     async def run(self) -> None:
-        """Until cancelled."""
-        while self._announce is not None:
-            message = await self._waiting.get()
+        """Publish until cancelled."""
+        while self._publish is not None:
+            event = await self._waiting.get()
             try:
-                await self._announce(*message)
-            except RedisError:
+                await self._publish(*event)
+            except RedisError as error:
                 # Fails open, as above.
-                self._telemetry.count("task_announcements_dropped")
+                record_failure(error, block="tasks", telemetry=self._telemetry)
+                self._telemetry.count("task_events_dropped")
             finally:
                 self._waiting.task_done()
 
     async def drain(self) -> None:
-        """Until all has been announced."""
+        """Return when all events have been published."""
         await self._waiting.join()
 
 
-def _message(report: Report) -> tuple[str, str, dict[str, Any]] | None:
-    """None: the task will run again, which nobody needs to hear."""
+def _event(report: Report) -> tuple[str, str, dict[str, Any]] | None:
+    """None: the task will run again, which is no event."""
     if report.kind == "progress":
         return report.id, "progress", {"progress": report.text}
     if report.kind == "dead":

@@ -1,4 +1,4 @@
-"""Queue: accepts tasks, tells how they stand, ends and revives them. Running them is the worker's part."""
+"""Queue: accepts tasks, reads their state, aborts and requeues them. The worker runs them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,15 +13,17 @@ from app.kit.tasks.task import Task
 
 Payload = TypeVar("Payload")
 
-# Tasks in one script call: what it holds the server for stays below a few milliseconds.
+# Tasks in one script call: it keeps the server busy for no more than a few milliseconds.
 SUBMIT_BATCH = 500
 # How long a task that was aborted while it waited stays readable.
 KEEP_ABORTED_SECONDS = 3600
 
 
 class Queue:
-    """One queue by name. While Redis is down every call raises app.kit.client.errors.UNAVAILABLE: nothing is accepted
-    that could get lost.
+    """One queue by name.
+
+    Fails closed: while Redis is down each call raises an error of app.kit.client.errors.UNAVAILABLE, and no task is
+    accepted.
     """
 
     def __init__(self, redis: Redis, keys: Keys, *, name: str = "default") -> None:
@@ -43,7 +45,7 @@ class Queue:
         unique: str | None = None,
         owner: int | None = None,
     ) -> str:
-        """Enqueue one task in one round trip; returns the id that stands for it. The parameters are Call's fields."""
+        """Enqueue one task in one round trip; returns its Receipt's id. The parameters are the fields of Call."""
         given = {} if task_id is None else {"id": task_id}
         call = task.call(
             payload, delay_seconds=delay_seconds, at=at, priority=priority, unique=unique, owner=owner, **given
@@ -51,7 +53,7 @@ class Queue:
         return (await self.submit([call]))[0].id
 
     async def submit(self, calls: Sequence[Call]) -> list[Receipt]:
-        """Enqueue in bulk, a round trip for each 500. May be repeated after an error: a known id is a no-op."""
+        """Enqueue many tasks, 500 in a round trip. May be repeated after an error: a known id is a no-op."""
         receipts: list[Receipt] = []
         for start in range(0, len(calls), SUBMIT_BATCH):
             batch = calls[start : start + SUBMIT_BATCH]
@@ -62,17 +64,17 @@ class Queue:
         return receipts
 
     async def get(self, task_id: str) -> TaskInfo | None:
-        """None: never accepted, or ended longer ago than its task keeps results."""
+        """The task's state. None: never accepted, or ended more than its task's `keep_seconds` ago."""
         if not is_task_id(task_id):
             return None
         record: Any = await self.redis.hgetall(self.keys.task_record(self.name, task_id))
         return TaskInfo.from_record(task_id, record) if record else None
 
     async def abort(self, task_id: str) -> bool:
-        """End a task that waits, or have its worker end it. False: none by this id waits, runs or was aborted before.
+        """End a task that waits, or ask its worker to. False: no task of this id waits, runs, or has been aborted.
 
-        A worker learns of it within its idle wait (2 s). A coroutine is cancelled, a child process killed, a thread
-        is told by `context.unwanted`.
+        A worker learns of it within its idle wait (2 s). A coroutine is cancelled, a child process is killed, and in
+        a thread `context.cancelled` becomes true.
         """
         if not is_task_id(task_id):
             return False
@@ -92,30 +94,30 @@ class Queue:
         )
 
     async def totals(self) -> dict[str, int]:
-        """How many tasks were done, failed, aborted and retried, and leases lost, since the queue began."""
+        """How many tasks were done, failed, aborted and retried, and how many leases expired (`lost`), so far."""
         counted: Any = await self.redis.hgetall(self.keys.task_totals(self.name))
         names = ("done", "failed", "aborted", "retried", "lost")
         return {name: int(counted.get(name.encode(), 0)) for name in names}
 
     async def dead(self, *, offset: int = 0, limit: int = 100) -> list[TaskInfo]:
-        """Dead letters, the latest first; `error` has the reason."""
+        """Dead letters, the latest first; `error` is the reason."""
         ids: Any = await self.redis.zrevrange(self.keys.task_dead(self.name), offset, offset + limit - 1)
         found = await asyncio.gather(*(self.get(id.decode()) for id in ids))
         return [info for info in found if info is not None]
 
     async def requeue(self, task_id: str | None = None) -> int:
-        """Give one dead letter, or all, a new life with all attempts; returns how many.
+        """Enqueue one dead letter again, or all, with all attempts before them; returns how many.
 
         One whose unique key another task holds stays dead.
         """
         return await self._each_dead("tasks/requeue", task_id)
 
     async def purge(self, task_id: str | None = None) -> int:
-        """Forget one dead letter, or all; returns how many."""
+        """Delete one dead letter, or all; returns how many."""
         return await self._each_dead("tasks/purge", task_id)
 
     async def run(self, script: str, *args: Argument, repeatable: bool = False) -> Any:
-        """Run one of the task scripts on this queue's places."""
+        """Run one of the task scripts on this queue's keys."""
         return await run_script(
             self.redis, script, keys=self._places, args=[self._prefix, *args], repeatable=repeatable
         )

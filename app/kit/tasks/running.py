@@ -1,4 +1,4 @@
-"""RunningTasks: the claims at work in this process, and the reports on them that the queue does not have yet."""
+"""RunningTasks: the claims that run in this process, and the reports on them that are not in the queue yet."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.executor import Executor
-from app.kit.tasks.step import Claim, Report
+from app.kit.tasks.model import Claim, Report
 from app.kit.telemetry import Telemetry
 
 PROGRESS_SECONDS = 0.1
@@ -19,7 +19,7 @@ Reason = Literal["abort", "release", "lost"]
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """A claim at work. `reason`: why this worker has cancelled it."""
+    """A claim that runs. `reason`: why this worker has cancelled it."""
 
     claim: Claim
     began: float
@@ -53,7 +53,7 @@ class RunningTasks:
         loop = asyncio.get_running_loop()
 
         def report_progress(percent: int) -> None:
-            loop.call_soon_threadsafe(self._note_progress, claim, percent)
+            loop.call_soon_threadsafe(self._set_progress, claim, percent)
 
         context = TaskContext(
             id=claim.id,
@@ -65,25 +65,25 @@ class RunningTasks:
         )
         running = _Running(claim, time.monotonic(), loop.create_task(self._executor.run(claim, context)))
         self._running[claim.token] = running
-        # Not inside the coroutine: one that is cancelled before its first step never runs a line.
+        # Not inside the coroutine: one that is cancelled before its first step never runs.
         running.task.add_done_callback(partial(self._ended, running))
         self._telemetry.count("task_starts", task=self._executor.label(claim.name))
 
     def abort(self, ids: Iterable[str]) -> None:
-        """End those of the ids that run here."""
+        """Abort the tasks of these ids that run here."""
         wanted = set(ids)
         for running in self._running.values() if wanted else ():
             if running.claim.id in wanted:
                 running.end("abort")
 
     def lose(self, tokens: Iterable[int]) -> None:
-        """Others hold these leases now: the copies that run here end, without a report."""
+        """Cancel the claims whose leases other workers hold now; they are not reported."""
         for token in tokens:
             if token in self._running:
                 self._running[token].end("lost")
 
     async def release(self, seconds: float) -> None:
-        """Cancel all, and wait so long for their cleaning up. One that does not end is not reported either."""
+        """Cancel all, and wait `seconds` for their cleanup. One that does not end is not reported."""
         for running in self._running.values():
             running.end("release")
         if self._running:
@@ -96,7 +96,7 @@ class RunningTasks:
         return reports
 
     def keep_reports(self, reports: Iterable[Report]) -> None:
-        """They did not reach the queue. Progress is let go: there will be newer."""
+        """Keep reports that did not reach the queue for the next step, without progress: newer will follow."""
         self._reports[:0] = [report for report in reports if report.kind != "progress"]
 
     def _ended(self, running: _Running, task: "asyncio.Task[Report]") -> None:
@@ -121,7 +121,7 @@ class RunningTasks:
             return self._executor.spent(claim, "cancelled itself")
         return Report(claim.id, claim.token, running.reason)
 
-    def _note_progress(self, claim: Claim, percent: int) -> None:
+    def _set_progress(self, claim: Claim, percent: int) -> None:
         if claim.token in self._running:
             if not self._progress:
                 asyncio.get_running_loop().call_later(PROGRESS_SECONDS, self._changed)

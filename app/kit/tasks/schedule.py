@@ -1,27 +1,42 @@
 """Recurring tasks, exactly once a tick over any number of nodes: the id of a tick's task is its name and time."""
 
 import asyncio
+import math
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from cronsim import CronSim, CronSimError
 from redis.exceptions import RedisError
 
+from app.kit.aio import Backoff
+from app.kit.client.errors import record_failure
 from app.kit.tasks.model import Call, Priority
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import Task
 from app.kit.telemetry import Telemetry
 
-# How often the next ticks are written again, should Redis have lost them, and how soon after it did not answer.
+# How often the next ticks are written again, in case Redis has lost them.
 SCHEDULE_REFRESH_SECONDS = 60.0
-RETRY_SECONDS = 1.0
-# The 29th of February may be eight years away (2096, 2104).
-DAYS_AHEAD = 8 * 366
-# Minute, hour, day of the month, month, day of the week (7 is Sunday too).
-FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS = 0.2, 1.0
+
+NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+CRON_FIELDS = 5
+# cronsim reads `5-5/2` as `5/2`, cron as `5`.
+_STEP_OVER_ONE_VALUE = re.compile(r"\b0*(\w+)-0*\1/", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +59,13 @@ class Entry(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Every(Entry):
-    """Due each `seconds`, counted from the epoch."""
+    """Due each `seconds`, counted from the epoch. ValueError unless `seconds` is positive and finite."""
 
     seconds: float = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"an interval is a positive number of seconds: {self.seconds}")
 
     def next_after(self, now: float) -> float:
         return (now // self.seconds + 1) * self.seconds
@@ -54,82 +73,73 @@ class Every(Entry):
 
 @dataclass(frozen=True, slots=True)
 class Cron(Entry):
-    """Due by a crontab(5) line of five fields in UTC, such as `30 4 * * 1-5`; names of months and days are not known.
+    """Due by a crontab(5) line of five fields, such as `30 4 * * MON-FRI`, or a nickname, such as `@daily`.
 
-    Where both days are restricted, either one will do, as in crontab(5).
+    The times are those of `time_zone`, a name of the IANA time zone database. Where both days are restricted, either
+    one suffices. When the clocks change, Debian's rules apply: a time that is skipped runs when the gap ends, one that
+    is repeated runs once; with `*` in the minute or the hour the entry follows the clock, so it skips and repeats.
+    ValueError: the line is invalid, no moment matches it, or the time zone is unknown.
     """
 
     line: str
+    time_zone: str = field(default="UTC", kw_only=True)
 
     def __post_init__(self) -> None:
-        _parse(self.line)
+        self.next_after(0)
 
     def next_after(self, now: float) -> float:
-        minutes, hours, days, months, weekdays = _parse(self.line)
-        either = "*" not in (self.line.split()[2][0], self.line.split()[4][0])
-        start = datetime.fromtimestamp(now, UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-        for ahead in range(DAYS_AHEAD):
-            day = (start + timedelta(days=ahead)).replace(hour=0, minute=0)
-            matches = (day.day in days, day.isoweekday() % 7 in weekdays)
-            if day.month not in months or not (any(matches) if either else all(matches)):
-                continue
-            times = (day.replace(hour=hour, minute=minute) for hour in sorted(hours) for minute in sorted(minutes))
-            tick = next((moment for moment in times if moment >= start), None)
-            if tick is not None:
-                return tick.timestamp()
-        raise ValueError(f"no day matches {self.line!r}")
+        line = NICKNAMES.get(self.line, self.line)
+        if not line.isascii() or len(line.split()) != CRON_FIELDS or _STEP_OVER_ONE_VALUE.search(line):
+            raise ValueError(f"no crontab line of {CRON_FIELDS} fields: {self.line!r}")
+        try:
+            moments = CronSim(line, datetime.fromtimestamp(now, _zone(self.time_zone)))
+        except CronSimError as error:
+            raise ValueError(f"no crontab line: {self.line!r}: {error}") from error
+        # In the second pass of a repeated hour cronsim names times of the first one.
+        tick = next((moment.timestamp() for moment in moments if moment.timestamp() > now), None)
+        if tick is None:
+            raise ValueError(f"no moment matches {self.line!r}")
+        return tick
 
 
-def _parse(line: str) -> list[set[int]]:
-    """The values that each field admits. ValueError on what is no crontab line."""
-    fields = line.split()
-    if len(fields) != len(FIELDS):
-        raise ValueError(f"a cron line has five fields: {line!r}")
-    parsed = [_values(text, low, high) for text, (low, high) in zip(fields, FIELDS, strict=True)]
-    if 7 in parsed[4]:
-        parsed[4].add(0)
-    return parsed
-
-
-def _values(text: str, low: int, high: int) -> set[int]:
-    """`*`, `a`, `a-b`, each with `/step`, and lists of these by commas."""
-    values: set[int] = set()
-    for part in text.split(","):
-        span, _, step = part.partition("/")
-        first, _, last = (f"{low}-{high}" if span == "*" else span).partition("-")
-        chosen = range(int(first), int(last or (high if step else first)) + 1, int(step or 1))
-        if not chosen or chosen[0] < low or chosen[-1] > high:
-            raise ValueError(f"not within {low} to {high}: {part!r}")
-        values.update(chosen)
-    return values
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(f"no time zone of this name: {name!r}") from error
 
 
 class Scheduler:
-    """Puts the next tick of each entry into the queue, ahead of its time; Redis' clock then says when it is due.
+    """Puts the next tick of each entry into the queue ahead of its time; Redis' clock then says when it is due.
 
-    Every node does so, and the id lets one through. An id is known until `keep_seconds` after its task has ended: by
-    so much may a node's clock be behind. Ticks that pass while no node runs, but for the one written ahead, are left
-    out.
+    Every node does so, and the queue accepts each id once. It knows an id until `keep_seconds` after its task has
+    ended: a node's clock may be that much behind. Of the ticks that pass while no node runs, only the one written
+    ahead runs.
     """
 
     def __init__(self, queue: Queue, entries: Iterable[Entry], *, telemetry: Telemetry) -> None:
         self._queue = queue
         self._entries = list(entries)
         self._telemetry = telemetry
+        self._backoff = Backoff(first_seconds=RETRY_FIRST_SECONDS, longest_seconds=RETRY_LONGEST_SECONDS)
         names = [entry.name or entry.task.name for entry in self._entries]
         if len(set(names)) < len(names):
             raise ValueError("two entries of the schedule have one name")
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         while self._entries:
             now = time.time()
             ticks = [entry.next_after(now) for entry in self._entries]
-            pause = min(SCHEDULE_REFRESH_SECONDS, max(0.001, min(ticks) - now))
             try:
                 await self._queue.submit([entry.call(tick) for entry, tick in zip(self._entries, ticks, strict=True)])
-            except RedisError:
+            except RedisError as error:
                 # Fails towards leaving ticks out: those that pass before Redis is back.
+                record_failure(error, block="tasks", telemetry=self._telemetry)
                 self._telemetry.count("task_schedule_errors")
-                pause = RETRY_SECONDS
-            await asyncio.sleep(pause)
+                await self._backoff.wait()
+            else:
+                self._backoff.reset()
+                await asyncio.sleep(min(SCHEDULE_REFRESH_SECONDS, max(0.001, min(ticks) - now)))

@@ -1,7 +1,6 @@
 """@task makes a Task of a function: its name, how it runs, and how its failures are treated. Nothing is registered."""
 
 import inspect
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +8,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, 
 
 import msgspec
 
+from app.kit import aio
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.model import Call
 
@@ -17,17 +17,17 @@ Mode = Literal["loop", "thread", "process"]
 
 
 class Undecodable(Exception):
-    """A payload that is not what its task expects, or a result that has no JSON."""
+    """A payload that is not of its task's type, or a value that JSON cannot express."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Generic[Payload]):
     """A function that a worker can run, and its policy.
 
-    A failed attempt is repeated, up to `max_attempts`, after a wait with full jitter: uniform between 0 and
-    `backoff_seconds * 2**(attempt - 1)`, at most `backoff_max_seconds` (M. Brooker, Exponential Backoff and Jitter,
-    AWS Architecture Blog, 2015). `timeout_seconds` bounds one attempt; None: unbounded. For `keep_seconds` after its
-    end a result is readable, and a repeat of the id is known as one. `events`: its progress and end are announced.
+    A failed attempt is repeated, up to `max_attempts` in all, after a delay with full jitter: uniform between 0 and
+    `backoff_seconds * 2**(attempt - 1)`, at most `backoff_max_seconds`. `timeout_seconds` bounds one attempt; None:
+    unbounded. For `keep_seconds` after the task's end its result is readable and its id is known. `events`: its
+    progress and its end are published as events.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Task(Generic[Payload]):
     events: bool = False
 
     def call(self, payload: Payload, **options: Any) -> Call:
-        """What Queue.submit() takes. `options` are the fields of Call: id, delay_seconds, at, priority, ..."""
+        """A Call for Queue.submit(). `options` are its fields: id, delay_seconds, at, priority, ..."""
         return Call(name=self.name, payload=self.encode(payload), **options)
 
     def encode(self, value: Any) -> bytes:
@@ -59,7 +59,7 @@ class Task(Generic[Payload]):
 
     @cached_property
     def decoder(self) -> msgspec.json.Decoder[Any]:
-        """Decodes what the annotation of the payload's parameter says; anything where it says nothing."""
+        """Decodes to the annotation of the payload's parameter; to any JSON value where there is none."""
         if self.payload_parameter is None:
             return msgspec.json.Decoder()
         return msgspec.json.Decoder(get_type_hints(self.function).get(self.payload_parameter, Any))
@@ -72,8 +72,10 @@ class Task(Generic[Payload]):
         return rest[0] if rest else None
 
     def retry_delay_seconds(self, attempt: int) -> float:
-        ceiling = min(self.backoff_max_seconds, self.backoff_seconds * 2.0 ** min(attempt - 1, 64))
-        return random.uniform(0, ceiling)  # noqa: S311  jitter, no secret
+        """A random delay after the failed `attempt`, which counts from 1."""
+        return aio.backoff_seconds(
+            attempt, first_seconds=self.backoff_seconds, longest_seconds=self.backoff_max_seconds
+        )
 
 
 class _InWorker(Protocol):
@@ -86,7 +88,7 @@ class _InWorker(Protocol):
 
 
 class _InChild(Protocol):
-    """Decorates `def` for a process of its own. No context crosses into it, only the payload."""
+    """Decorates `def` for a child process. It is given the payload and no context."""
 
     @overload
     def __call__(self, function: Callable[[], Any], /) -> Task[None]: ...
@@ -113,8 +115,8 @@ def task(*, process: bool = False, name: str | None = None, **policy: Unpack[Tas
     """Make a Task of a function; its name is the function's own unless given.
 
     `async def f(context, payload)` runs in the worker's loop, `def f(context, payload)` in a thread, and with
-    `process=True`, for work that keeps a CPU busy, `def f(payload)` in a child process that an abort or a timeout
-    kills. The payload may be left out. Its annotation is any type that msgspec decodes.
+    `process=True`, for CPU-bound work, `def f(payload)` in a child process that an abort or a timeout kills. The
+    payload may be left out. Its annotation is any type that msgspec decodes.
     """
 
     def make(function: Callable[..., Any]) -> Task[Any]:

@@ -1,20 +1,22 @@
-"""Wakeup: what ends a worker's wait: a token in the wake list, a task that has ended, or the clock."""
+"""Wakeup: ends a worker's wait by a token of the wake list, by a call in this process, or by the clock."""
 
 import asyncio
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app.kit.aio import end_tasks
+from app.kit.aio import Backoff, end_tasks
+from app.kit.client.errors import record_failure
 from app.kit.tasks.queue import Queue
 from app.kit.telemetry import Telemetry
 
 
 class Wakeup:
-    """An event that a nudge or, while somebody listens, a token sets.
+    """An event that wake() sets, and after listen() the next token.
 
-    The BLPOP is left pending while the worker has other work: cancelling it would cost its connection, and perhaps a
-    token. A token is a hint, not a task: it may be lost, and then the next look, at most `seconds` later, finds all.
+    The BLPOP stays pending while the worker has other work: cancelling it would cost its connection, and perhaps a
+    token. A token is a hint, not a task: where one is lost, the next step finds the tasks, `seconds` later at most.
     """
 
     def __init__(self, redis: Redis, queue: Queue, *, seconds: float, telemetry: Telemetry) -> None:
@@ -23,16 +25,17 @@ class Wakeup:
         self._seconds = seconds
         self._telemetry = telemetry
         self._event = asyncio.Event()
+        self._backoff = Backoff(first_seconds=seconds / 4, longest_seconds=seconds)
         self._listening: asyncio.Task[None] | None = None
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         self._event.set()
 
     def clear(self) -> None:
         self._event.clear()
 
     async def wait(self, seconds: float) -> None:
-        """Until there is a nudge or a token, at most `seconds`."""
+        """Return at a wake(), at a token, or after `seconds`."""
         timer = asyncio.get_running_loop().call_later(seconds, self._event.set)
         try:
             await self._event.wait()
@@ -40,7 +43,7 @@ class Wakeup:
             timer.cancel()
 
     def listen(self) -> None:
-        """Take the next token, unless one is being waited for already."""
+        """Wait in the background for the next token, unless that is done already."""
         if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._take_token())
 
@@ -52,9 +55,13 @@ class Wakeup:
         try:
             async with asyncio.timeout(self._seconds + 1):
                 await self._redis.blpop([self._key], timeout=self._seconds)
-        except (RedisError, TimeoutError):
-            # Fails towards delay: until a BLPOP succeeds again, the worker looks every `seconds`.
+        except (RedisError, TimeoutError) as error:
+            # Fails towards delay: until a BLPOP succeeds again, the worker steps every `seconds` at the latest.
+            failure = error if isinstance(error, RedisError) else RedisTimeoutError("BLPOP was not answered")
+            record_failure(failure, block="tasks", telemetry=self._telemetry)
             self._telemetry.count("task_wake_errors")
-            await asyncio.sleep(self._seconds)
+            await self._backoff.wait()
+        else:
+            self._backoff.reset()
         finally:
             self._event.set()

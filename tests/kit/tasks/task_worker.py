@@ -1,4 +1,4 @@
-"""A worker for the length of a block, what it reports, and tasks that more than one test runs."""
+"""A worker that runs during a block, its telemetry, and tasks that several tests run."""
 
 import asyncio
 from collections import Counter
@@ -6,13 +6,30 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from app.kit.scripts import Argument
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.model import TaskInfo
+from app.kit.tasks.model import Claim, Report, ReportKind, TaskInfo
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.step import Claim, Report, ReportKind, Stepper
+from app.kit.tasks.step import Stepper
 from app.kit.tasks.task import Task, task
 from app.kit.tasks.worker import Worker
 from tests.waiting import eventually
+
+
+class UnreliableQueue(Queue):
+    """A queue whose scripts run, but whose replies are lost while `loses_replies` is true."""
+
+    loses_replies = False
+    lost_reply: Any = None
+
+    async def run(self, script: str, *args: Argument, repeatable: bool = False) -> Any:
+        reply = await super().run(script, *args, repeatable=repeatable)
+        if self.loses_replies:
+            self.lost_reply = reply
+            raise RedisConnectionError("the reply was lost")
+        return reply
 
 
 class Counted:

@@ -1,4 +1,4 @@
-"""Tasks run: in the loop, in threads and in child processes; what they are given, and what is kept of them."""
+"""Tasks run: in the loop, in threads and in child processes; their arguments, and their results."""
 
 import asyncio
 import threading
@@ -7,6 +7,8 @@ from datetime import date
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
@@ -158,12 +160,12 @@ async def test_a_task_that_takes_too_long_is_cancelled_and_fails(queue: Queue) -
     assert (info.state, info.error) == ("failed", "TimedOut: after 0.02 s")
 
 
-async def test_a_thread_is_told_that_nobody_waits_for_it(queue: Queue) -> None:
+async def test_a_thread_sees_that_it_is_cancelled(queue: Queue) -> None:
     told = threading.Event()
 
     @task(timeout_seconds=0.02, max_attempts=1)
     def slow(context: TaskContext) -> None:
-        while not context.unwanted:
+        while not context.cancelled:
             told.wait(0.001)
         told.set()
 
@@ -252,10 +254,10 @@ async def test_progress_is_reported_from_a_thread_too(queue: Queue) -> None:
         await ended(queue, task_id)
 
 
-async def test_progress_and_end_of_a_task_with_events_are_announced_in_order(queue: Queue) -> None:
+async def test_progress_and_end_of_a_task_with_events_are_published_in_order(queue: Queue) -> None:
     heard: list[tuple[str, str, dict[str, object]]] = []
 
-    async def announce(task_id: str, kind: str, data: dict[str, object]) -> None:
+    async def publish_event(task_id: str, kind: str, data: dict[str, object]) -> None:
         heard.append((task_id, kind, data))
         if kind == "done":
             assert (await ended(queue, task_id)).state == "done"
@@ -265,7 +267,7 @@ async def test_progress_and_end_of_a_task_with_events_are_announced_in_order(que
         context.report_progress(50)
         assert succeeds
 
-    async with working(queue, audible, double, announce=announce, concurrency=1):
+    async with working(queue, audible, double, publish_event=publish_event, concurrency=1):
         await queue.enqueue(audible, True, task_id="good")
         await queue.enqueue(double, 1)
         await queue.enqueue(audible, False, task_id="bad")
@@ -277,6 +279,25 @@ async def test_progress_and_end_of_a_task_with_events_are_announced_in_order(que
         ("bad", "progress", {"progress": 50}),
         ("bad", "failed", failed),
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "counter"), [(RedisConnectionError("down"), "redis_outages"), (ResponseError("ERR odd"), "redis_defects")]
+)
+async def test_an_event_that_cannot_be_published_is_counted_and_its_task_ends(
+    queue: Queue, error: RedisError, counter: str
+) -> None:
+    async def publish_event(task_id: str, kind: str, data: dict[str, object]) -> None:
+        raise error
+
+    @task(events=True)
+    async def audible(context: TaskContext) -> None: ...
+
+    telemetry = Counted()
+    async with working(queue, audible, publish_event=publish_event, telemetry=telemetry):
+        assert (await ended(queue, await queue.enqueue(audible, None))).state == "done"
+        await eventually(lambda: telemetry.counters["task_events_dropped"] == 1)
+    assert telemetry.counters[f"{counter}:tasks"] == 1
 
 
 async def test_a_result_expires(queue: Queue) -> None:

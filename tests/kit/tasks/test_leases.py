@@ -1,4 +1,4 @@
-"""Leases are renewed from a thread while the loop is busy, and no more when it has stood still for too long."""
+"""Leases are renewed from a thread while the loop is busy, but not after it has been blocked for too long."""
 
 import asyncio
 import threading
@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from app.kit.client.connect import connect
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
+from app.kit.tasks.model import Claim
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.step import Claim
 from app.kit.tasks.task import task
 from tests.kit.tasks.task_worker import Counted, claim, ended, info_of, stepper, working
 from tests.services import RedisServer
@@ -38,7 +38,7 @@ class Blocked:
         self.began = threading.Event()
 
     def claims_of_another(self, seconds: float) -> list[Claim]:
-        """What a second worker, with a loop of its own, can claim within `seconds`."""
+        """The tasks that a second worker, with another loop, can claim within `seconds`."""
         assert self.began.wait(5)
         return asyncio.run(self._watch(seconds))
 
@@ -54,7 +54,7 @@ class Blocked:
 
 @task(max_attempts=1)
 async def block(context: TaskContext, seconds: float) -> None:
-    """Keeps the whole loop from running, as a task must not."""
+    """Blocks the whole loop, as a task must not."""
     context.resources.began.set()
     time.sleep(seconds)  # noqa: ASYNC251
 
@@ -74,7 +74,7 @@ async def test_a_task_that_blocks_the_loop_keeps_its_lease(blocked: Blocked, rea
     assert (info.state, info.deaths) == ("done", 0)
 
 
-async def test_a_loop_that_stands_still_for_too_long_loses_its_leases(
+async def test_a_loop_that_is_blocked_for_too_long_loses_its_leases(
     blocked: Blocked, real_redis: Redis, keys: Keys
 ) -> None:
     queue, telemetry = Queue(real_redis, keys), Counted()

@@ -4,9 +4,8 @@ import pytest
 from redis.asyncio import Redis
 
 from app.kit.keys import Keys
-from app.kit.tasks.model import Call
+from app.kit.tasks.model import Call, ReportKind
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.step import ReportKind
 from tests.kit.tasks.task_worker import claim, double, info_of, report, stepper
 
 

@@ -2,11 +2,12 @@
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.kit.keys import Keys
+from app.kit.tasks.model import ReportKind
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.step import ReportKind
-from tests.kit.tasks.task_worker import claim, double, info_of, report, stepper
+from tests.kit.tasks.task_worker import UnreliableQueue, claim, double, info_of, report, stepper
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ async def test_a_stale_report_is_refused(queue: Queue, kind: ReportKind) -> None
     [new] = await claim(stepper(queue, "other"))
     assert new.token > old.token
     answer = await stale.step([report(old, kind, text="7")], limit=0)
-    assert answer.fenced == ["a"]
+    assert answer.refused == ["a"]
     info = await info_of(queue, "a")
     assert (info.state, info.progress, info.deaths) == ("running", 0, 1)
 
@@ -54,7 +55,7 @@ async def test_a_late_report_counts_while_nobody_took_the_lease(queue: Queue) ->
     slow = stepper(queue, lease_seconds=0)
     [held] = await claim(slow)
     answer = await slow.step([report(held, "done", text="2")], limit=0)
-    assert answer.fenced == []
+    assert answer.refused == []
     assert (await info_of(queue, "a")).state == "done"
 
 
@@ -69,18 +70,20 @@ async def test_a_report_that_is_sent_twice_is_applied_once(queue: Queue) -> None
     assert (await queue.depth())["scheduled"] == 1
 
 
-async def test_claims_in_a_lost_reply_are_given_back(queue: Queue) -> None:
+async def test_claims_in_a_lost_reply_are_given_back(redis: Redis, keys: Keys) -> None:
+    queue = UnreliableQueue(redis, keys)
     await queue.submit([double.call(1, id=name) for name in ("a", "b", "c")])
     worker = stepper(queue)
     [known] = await claim(worker)
-    token = worker.last_token
-    await claim(worker)
-    # As if the reply to the last step had never come.
-    worker.last_token, worker.missed_reply = token, True
+    queue.loses_replies = True
+    with pytest.raises(RedisConnectionError):
+        await claim(worker)
+    queue.loses_replies = False
+    assert (await info_of(queue, "b")).state == "running"
     assert [held.id for held in await claim(worker, 5)] == ["b", "c"]
     info = await info_of(queue, "b")
     assert (info.attempts, info.deaths) == (1, 0)
-    assert (await worker.step([report(known, "done")], limit=0)).fenced == []
+    assert (await worker.step([report(known, "done")], limit=0)).refused == []
 
 
 async def test_a_task_whose_worker_dies_three_times_is_dead(queue: Queue) -> None:
@@ -89,7 +92,7 @@ async def test_a_task_whose_worker_dies_three_times_is_dead(queue: Queue) -> Non
         [held] = await claim(stepper(queue, f"dying{death}", lease_seconds=0))
         assert held.attempt == 1
     answer = await stepper(queue).step([], limit=5)
-    assert (answer.claims, answer.died, answer.buried) == ([], 1, 1)
+    assert (answer.claims, answer.expired, answer.poisoned) == ([], 1, 1)
     info = await info_of(queue, "poison")
     assert (info.state, info.attempts, info.deaths) == ("failed", 0, 3)
     assert info.error == "the worker died while running it, 3 times"

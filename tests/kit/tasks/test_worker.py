@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
+from app.kit.tasks.schedule import Every
 from app.kit.tasks.task import Task, task
 from app.kit.tasks.worker import Worker
 from tests.kit.tasks.task_worker import Counted, double, ended, forever, in_state, working
@@ -111,6 +112,31 @@ async def test_a_delayed_task_starts_when_it_is_due_and_not_before(queue: Queue,
     assert info.started_at is not None
     # Times in the queue are whole milliseconds; without the due time the worker would wait for `idle_seconds`.
     assert due - 0.002 <= info.started_at < due + idle_seconds / 2
+
+
+@pytest.mark.parametrize(
+    ("place", "counter"),
+    [
+        ("lease", "task_step_errors"),
+        ("lease", "task_lease_renewals:failed"),
+        ("sched", "task_schedule_errors"),
+        ("wake", "task_wake_errors"),
+    ],
+)
+async def test_a_defect_of_redis_is_counted_apart_and_the_worker_goes_on(
+    redis: Redis, keys: Keys, queue: Queue, place: str, counter: str
+) -> None:
+    telemetry = Counted()
+    key = keys.task_prefix(queue.name) + place
+    options: dict[str, Any] = {"schedule": [Every(double, seconds=0.1, payload=1)], "lease_seconds": 0.3}
+    async with working(queue, double, forever, telemetry=telemetry, idle_seconds=0.05, **options):
+        await in_state(queue, await queue.enqueue(forever, None), "running")
+        await redis.delete(key)
+        await redis.set(key, "no place for tasks")
+        await eventually(lambda: telemetry.counters[counter] and telemetry.counters["redis_defects:tasks"])
+        assert telemetry.counters["redis_outages:tasks"] == 0
+        await redis.delete(key)
+        await ended(queue, await queue.enqueue(double, 1))
 
 
 @pytest.mark.server

@@ -1,4 +1,4 @@
--- How much waits, runs and lies dead.
+-- How many tasks are in each place.
 -- KEYS: the places of the queue, as Keys.task_places() lists them
 -- ARGV: the queue's prefix
 -- Reply: sizes of ready (high, normal, low), sched, lease, dead; age in ms of the oldest task that is ready, or 0

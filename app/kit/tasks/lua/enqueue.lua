@@ -2,7 +2,8 @@
 -- KEYS: the places of the queue, as Keys.task_places() lists them
 -- ARGV: the queue's prefix; then for each task: id, name, payload, priority, delay in ms, earliest time in epoch ms,
 --       digest of the unique key or '', owner or ''
--- Reply: for each task: the id that stands for it; how many wait before it, or -1 (scheduled, or known before)
+-- Reply: for each task: its id, or that of the task that holds its unique key; how many wait before it, or -1
+--        (scheduled, or known before)
 local ready = {high = KEYS[1], normal = KEYS[2], low = KEYS[3]}
 local sched, wake = KEYS[4], KEYS[7]
 local prefix = ARGV[1]
@@ -61,8 +62,8 @@ for i = 2, #ARGV, 8 do
   reply[#reply + 1] = before
 end
 
--- One token is enough: whoever takes it steps, and that script leaves another while more waits. A task that is now
--- the next one due wakes a worker too, so that one knows when to look.
+-- One token is enough: the worker that takes it steps, and step.lua leaves another one while tasks are ready. A task
+-- that is now the next one due wakes a worker too, which then knows how long to wait.
 if (woken or head ~= redis.call('ZRANGE', sched, 0, 0)[1]) and redis.call('LLEN', wake) == 0 then
   redis.call('LPUSH', wake, 1)
 end

@@ -1,4 +1,4 @@
--- Forgets dead letters.
+-- Deletes dead letters.
 -- KEYS: the places of the queue, as Keys.task_places() lists them
 -- ARGV: the queue's prefix; then the ids
 -- Reply: how many were dead

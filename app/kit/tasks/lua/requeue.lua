@@ -1,4 +1,4 @@
--- Gives dead letters a new life, all attempts before them. One whose unique key another task holds stays dead.
+-- Enqueues dead letters again, with all attempts before them. One whose unique key another task holds stays dead.
 -- KEYS: the places of the queue, as Keys.task_places() lists them
 -- ARGV: the queue's prefix; then the ids
 -- Reply: how many were requeued

@@ -1,4 +1,4 @@
--- One turn of a worker: applies its reports, promotes what is due, takes back expired leases, claims.
+-- One step of a worker: applies its reports, promotes what is due, takes back expired leases, claims.
 -- Every id that is accepted and has not ended leaves this script in exactly one of ready, sched, lease.
 -- KEYS: the places of the queue, as Keys.task_places() lists them
 -- ARGV: 1 the queue's prefix, 2 worker, 3 lease in ms, 4 how many to claim, 5 how many to promote and take back at most,
@@ -6,9 +6,9 @@
 --       8 longest idle wait in ms, 9 how long an aborted task is kept in ms,
 --       10 the last token that the worker saw, where it missed a reply, or ''; then for each report: id, token, kind
 --       (done, retry, dead, abort, release, progress), ms to keep the result (done) or to wait (retry), text
--- Reply: 1 ms until the next task is due, or -1; 2 ids whose report was refused: the lease is another's, or the report
---        had come before; 3 ids to abort; 4 sizes of ready (high, normal, low), sched, lease, dead; 5 leases taken
---        back; 6 how many of their tasks died of it; 7 claims, each: id, token, name, payload, attempt, owner or ''
+-- Reply: 1 ms until the next task is due, or -1; 2 ids whose report was refused: another worker holds the lease, or
+--        the report had been applied before; 3 ids to abort; 4 sizes of ready (high, normal, low), sched, lease, dead; 5 leases taken
+--        back; 6 how many of their tasks are dead now; 7 claims, each: id, token, name, payload, attempt, owner or ''
 local ready = {high = KEYS[1], normal = KEYS[2], low = KEYS[3]}
 local sched, lease, dead, wake, aborts, stat = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local prefix, worker = ARGV[1], ARGV[2]
@@ -23,7 +23,7 @@ local function add(what)
   totals[what] = (totals[what] or 0) + 1
 end
 
--- The task has ended. A dead letter has no TTL: it stays until somebody requeues or purges it.
+-- The task has ended. A dead letter has no TTL: it stays until it is requeued or purged.
 local function finish(id, record, state, field, text, ms)
   local unique = redis.call('HGET', record, 'unique')
   if unique then
@@ -81,13 +81,13 @@ local function apply(id, record, kind, ms, text)
   end
 end
 
--- Only a task under a lease has a token: a report that comes late, or again, finds another one or none.
-local fenced = {}
+-- Only a leased task has a token: a late or repeated report finds another token or none.
+local refused = {}
 for i = 11, #ARGV, 5 do
   local id, token, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local record = prefix .. 't:' .. id
   if redis.call('HGET', record, 'token') ~= token then
-    fenced[#fenced + 1] = id
+    refused[#refused + 1] = id
   elseif kind == 'progress' then
     redis.call('HSET', record, 'progress', ARGV[i + 4])
   else
@@ -96,7 +96,7 @@ for i = 11, #ARGV, 5 do
   end
 end
 
--- The worker never saw the reply to its last step: what that step claimed runs nowhere.
+-- The worker missed the reply to its last step: the tasks that it claimed run nowhere.
 if seen then
   for _, id in ipairs(redis.call('ZRANGE', lease, 0, -1)) do
     local record = prefix .. 't:' .. id
@@ -120,14 +120,14 @@ for _, id in ipairs(due) do
 end
 
 local expired = redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, batch)
-local buried = 0
+local poisoned = 0
 for _, id in ipairs(expired) do
   redis.call('ZREM', lease, id)
   local record = prefix .. 't:' .. id
   if redis.call('EXISTS', record) == 1 then
     local deaths = redis.call('HINCRBY', record, 'deaths', 1)
     if deaths >= poison then
-      buried = buried + 1
+      poisoned = poisoned + 1
       redis.call('HINCRBY', record, 'attempts', -1)
       finish(id, record, 'failed', 'error', 'the worker died while running it, ' .. deaths .. ' times')
     else
@@ -138,7 +138,7 @@ for _, id in ipairs(expired) do
 end
 
 local sizes = {redis.call('LLEN', KEYS[1]), redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3])}
--- Tokens only grow. The first one after a loss of all data starts at the clock, so that no old one comes again.
+-- Tokens only grow. After a loss of all data they start at the clock, so that none is used twice.
 local token = tonumber(redis.call('HGET', stat, 'token') or now * 1000)
 
 local function pop()
@@ -186,8 +186,8 @@ local next_ms = next_due and math.max(0, next_due - now) or -1
 if #expired == batch then
   next_ms = 0
 end
--- A token waits exactly while an idle worker has a reason to step: work is left, or this worker is too busy to
--- serve what is due soon. No TTL: the next step with nothing left deletes it.
+-- The wake list holds a token exactly while an idle worker has a reason to step: tasks are left, or this worker is
+-- too busy for what is due soon. No TTL: the next step with nothing left deletes it.
 local left = sizes[1] + sizes[2] + sizes[3]
 if left > 0 or (claimed == limit and next_ms >= 0 and next_ms < poll_ms) then
   if redis.call('LLEN', wake) == 0 then
@@ -197,4 +197,4 @@ else
   redis.call('DEL', wake)
 end
 sizes[4], sizes[5], sizes[6] = redis.call('ZCARD', sched), redis.call('ZCARD', lease), redis.call('ZCARD', dead)
-return {next_ms, fenced, aborting and redis.call('SMEMBERS', aborts) or {}, sizes, #expired, buried, claims}
+return {next_ms, refused, aborting and redis.call('SMEMBERS', aborts) or {}, sizes, #expired, poisoned, claims}

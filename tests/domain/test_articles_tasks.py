@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from app.domain.articles.processing import Edit, process_article
-from app.domain.articles.tasks import TASKS
+from app.domain.articles.tasks import TASKS, Edit, process_article
 from app.kit.tasks.worker import Worker
 from app.resources import Resources
 from tests.domain.client import Client, broadcast
