@@ -1,5 +1,6 @@
 """What the `quartet` command does, what it refuses, and how it says so."""
 
+import asyncio
 import errno
 import json
 import re
@@ -7,7 +8,6 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +15,11 @@ import pytest
 from sqlalchemy import make_url
 
 from app import __version__
-from app.cli import _hint
-from app.settings import Settings
-from tests.commands import environment, quartet
-from tests.services import binary, end, free_port, wait_until_listening
+from app.cli import _hint, _seed
+from app.lifespan import BACKGROUND_SECONDS
+from app.settings import Settings, load_settings
+from tests.commands import quartet
+from tests.services import binary, free_port
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
@@ -222,20 +223,18 @@ def test_a_database_that_is_down_is_one_line(tmp_path: Path, command: tuple[str,
     assert "hunter2" not in done.stderr
 
 
-async def test_run_serves_at_once_while_redis_is_down(tmp_path: Path) -> None:
-    """It hangs: each wait for it would take its whole time."""
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        port = free_port()
-        given = {"REDIS_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}", "BIND": f"127.0.0.1:{port}"}
-        command = [sys.executable, "-m", "app.cli", "run"]
-        with (tmp_path / "printed").open("wb") as printed:
-            process = subprocess.Popen(command, env=environment(given), cwd=tmp_path, stdout=printed, stderr=printed)
-            try:
-                wait_until_listening(port, process)
-            finally:
-                end(process)
-    text = (tmp_path / "printed").read_text()
-    assert len(re.findall(r"password \S{16}", text)) == 3
-    assert "Traceback" not in text
+async def test_demo_data_waits_for_a_silent_redis_no_longer_than_a_request(
+    tmp_path: Path, sqlite_template: Path
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "a.db")
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        given = {
+            "REDIS_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}",
+            "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/a.db",
+        }
+        began = loop.time()
+        made = await _seed(load_settings(given))
+    assert len(made) == 3
+    # Otherwise each of its messages would wait for so long.
+    assert loop.time() - began < BACKGROUND_SECONDS
