@@ -17,6 +17,7 @@ from app.db.outage import QUIET_SECONDS
 from app.domain.articles.processing import Edit, process_article
 from app.errors import root_cause
 from app.factory import create_app
+from app.kit.client.breaker import Breaker
 from app.kit.sessions.record import bucket_for, new_id
 from app.migrations import upgrade
 from app.resources import Resources
@@ -307,3 +308,13 @@ def test_causes_that_go_round_have_an_end() -> None:
     first, second, third = ValueError(), KeyError(), OSError()
     first.__cause__, second.__cause__, third.__cause__ = second, third, second
     assert root_cause(first) is third
+
+
+def test_a_breaker_keeps_an_error_and_none_of_its_frames() -> None:
+    breaker = Breaker()
+    try:
+        raise ConnectionError
+    except ConnectionError as error:
+        breaker.failed(error)
+    assert isinstance(breaker.last_error, ConnectionError)
+    assert breaker.last_error.__traceback__ is None
