@@ -10,17 +10,17 @@ MAKEFLAGS += --no-builtin-rules
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-ifeq ($(origin PYTHON), undefined)
+ifeq ($(strip $(PYTHON)),)
 # The first that is new enough. A name on PATH may be a shim without an interpreter behind it, so each is asked.
-PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+override PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c '$(NEW_ENOUGH)' 2>/dev/null && echo "$$p" && break; done)
 VENV := .venv
 else
 VENV := .venv-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 endif
 
-# Tools run as modules of this interpreter: the scripts beside it name it on their first line, where a folder with
-# a space in its name breaks them.
+# Tools run as modules of this interpreter: the scripts beside it hold its absolute path, which is wrong as soon as the
+# folder has another name.
 IN_VENV := $(VENV)/bin/python
 
 help: ## List the targets
@@ -30,9 +30,9 @@ run: $(VENV)/requirements.installed ## Serve on 127.0.0.1:8000 with demo data; n
 	@exec $(IN_VENV) -m app.cli run
 
 # On a change the server gets SIGINT, as by Ctrl-C, and the time that running tasks may take.
-dev: $(VENV)/requirements-dev.installed ## The same, and start again whenever a file of app/ changes
-	@exec $(IN_VENV) -m watchfiles --sigint-timeout 15 --target-type command '$(IN_VENV) -m app.cli run' \
-		app hypercorn.toml $(wildcard .env)
+dev: $(VENV)/requirements-dev.installed ## The same, and start again whenever a file of app/ or .env changes
+	@exec $(IN_VENV) -m watchfiles --sigint-timeout 15 --filter app.reload.restarts \
+		--target-type command '$(IN_VENV) -m app.cli run' .
 
 test: $(VENV)/requirements-dev.installed ## Run the tests; those that need a missing server are skipped and named
 	@$(IN_VENV) -m pytest
@@ -63,17 +63,20 @@ lock: ## Pin anew what pyproject.toml and bench/requirements.in allow (needs uv 
 # Installed anew only when something that decides what is installed has changed.
 INSTALL := requirements-build.lock pyproject.toml .ci/install
 
-$(VENV)/%.installed: %.lock $(INSTALL)
+# $(1) is the folder of an environment, $(2) the lock, $(3) the project's folder where it is installed too.
+define install
 	@"$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null || { \
 		echo 'Python 3.11 or newer is needed; PYTHON=/path/to/python make ... names one.' >&2; exit 1; }
-	@test -x $(IN_VENV) || "$(PYTHON)" -m venv --clear $(VENV) || { rm -rf $(VENV); \
+	@test -x $(1)/bin/python || "$(PYTHON)" -m venv --clear $(1) || { rm -rf $(1); \
 		echo 'No environment was made: on Debian and Ubuntu, apt-get install python3-venv.' >&2; exit 1; }
-	@echo 'Installing $< into $(VENV); this happens once, and again when the file changes.'
-	@.ci/install $(IN_VENV) $< .
+	@echo 'Installing $(2) into $(1); this happens once, and again when the file changes.'
+	@.ci/install $(1)/bin/python $(2) $(3)
 	@touch $@
+endef
+
+$(VENV)/%.installed: %.lock $(INSTALL)
+	$(call install,$(VENV),$<,.)
 
 # The peers never share an environment with the service.
 bench/.venv/%.installed: bench/%.lock $(INSTALL)
-	@test -x bench/.venv/bin/python || "$(PYTHON)" -m venv bench/.venv
-	@.ci/install bench/.venv/bin/python $<
-	@touch $@
+	$(call install,bench/.venv,$<)

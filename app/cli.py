@@ -12,15 +12,19 @@ from typing import Any
 
 import click
 import uvloop
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
+from app.db.engine import make_folder
 from app.domain.seed import ACCOUNTS
 from app.domain.seed import seed as seed_demo
 from app.domain.users.models import ROLES
 from app.domain.users.service import set_roles_of
-from app.errors import AppError
+from app.errors import AppError, root_cause
 from app.factory import JOBS, check_redis_url, create_app
+from app.kit.client.deadline import budget
 from app.kit.client.errors import UNAVAILABLE
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import consuming, open_resources, relaying
@@ -32,7 +36,14 @@ from app.web.middleware.request_log import configure_logging
 
 READING = "app.cli.reading"
 REFUSED_OR_DOWN: tuple[type[Exception], ...] = (AppError, *UNAVAILABLE)
-logger = logging.getLogger(__name__)
+# Not __name__, which is __main__ where this file is run.
+logger = logging.getLogger("app.cli")
+
+
+class BadSettings(click.ClickException):
+    """Like a wrong use of the command, it is exit code 2."""
+
+    exit_code = 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,9 +59,12 @@ def main(context: click.Context) -> None:
         context.obj = reading.settings
         check_redis_url(context.obj)
     except SettingsError as error:
-        raise click.ClickException("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
+        raise BadSettings("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
     configure_logging(context.obj.log_level)
     context.meta[READING] = reading
+    # Names that look like settings and are none would have no effect without a word.
+    for warning in reading.warnings:
+        logger.warning("%s", warning)
     # A child process for a task runs its parent's main file again (anyio does it): a second's worth of imports, of
     # which pdb's (through Quart) fails on Python 3.13, where it looks for __main__. Without a file it runs none.
     vars(sys.modules["__main__"]).pop("__file__", None)
@@ -61,7 +75,6 @@ def main(context: click.Context) -> None:
 def run(settings: Settings) -> None:
     """Upgrade the database, add the demo data, and serve until Ctrl-C: all in one process. Not in production."""
     _refuse_production(settings)
-    _warn()
     config = _bound(settings)
     _upgrade(settings)
     _add_demo_data(settings)
@@ -72,7 +85,6 @@ def run(settings: Settings) -> None:
 @click.pass_obj
 def serve(settings: Settings) -> None:
     """Serve HTTP until Ctrl-C."""
-    _warn()
     _serve(settings, _bound(settings))
 
 
@@ -80,7 +92,6 @@ def serve(settings: Settings) -> None:
 @click.pass_obj
 def worker(settings: Settings) -> None:
     """Run background tasks in a process of their own, until SIGTERM or Ctrl-C."""
-    _warn()
     _refuse_embedded(settings, "a worker of its own would wait at a store that no other process sees")
     _run(_work(settings))
 
@@ -132,15 +143,30 @@ def seed(settings: Settings) -> None:
 
 
 def _bound(settings: Settings) -> BoundedConfig:
-    """The server's configuration. With one worker its address is bound: one in use fails before anything else."""
+    """The server's configuration, its address bound: what cannot serve fails before anything else begins."""
     config = configuration(settings)
-    if settings.workers == 1:
+    try:
+        config.bind_now()
+    except OSError as error:
+        reason = f"{error.strerror or error}{_hint(error, settings.bind)}"
+        raise click.ClickException(f"cannot listen on {settings.bind}: {reason}") from error
+    for url in (settings.database_url, settings.database_replica_url):
         try:
-            config.bind_now()
-        except OSError as error:
-            hint = "; BIND=127.0.0.1:9000 serves elsewhere" if error.errno == errno.EADDRINUSE else ""
-            raise click.ClickException(f"cannot listen on {settings.bind}: {error.strerror or error}{hint}") from error
+            make_folder(url)
+        except AppError as error:
+            raise click.ClickException(str(error)) from error
     return config
+
+
+def _hint(error: OSError, bind: str) -> str:
+    """What may help, or nothing."""
+    if bind.startswith("unix:"):
+        return ""
+    if error.errno == errno.EADDRINUSE:
+        return "; BIND=127.0.0.1:9000 serves elsewhere"
+    if error.errno == errno.EACCES:
+        return "; a port below 1024 may need rights that this user lacks, and BIND=127.0.0.1:8000 needs none"
+    return ""
 
 
 def _serve(settings: Settings, config: BoundedConfig) -> None:
@@ -155,9 +181,19 @@ def _serve(settings: Settings, config: BoundedConfig) -> None:
 def _upgrade(settings: Settings) -> None:
     try:
         upgrade(settings.database_url)
+    except AppError as error:
+        raise click.ClickException(str(error)) from error
     except (OSError, SQLAlchemyError) as error:
         # Only the kind of error: its text may hold the URL, and so the password.
-        raise click.ClickException(f"the database cannot be reached, or refuses: {type(error).__name__}") from error
+        kind = type(root_cause(error)).__name__
+        raise click.ClickException(f"the database cannot be reached, or refuses: {kind}") from error
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        raise click.ClickException(
+            "the database was migrated by a later version, and this one cannot upgrade it; "
+            "`quartet serve` serves it as it is"
+        ) from error
 
 
 def _add_demo_data(settings: Settings) -> None:
@@ -181,8 +217,10 @@ async def _work(settings: Settings) -> None:
 
 
 async def _seed(settings: Settings) -> Any:
-    async with open_resources(settings, role="seed", telemetry=NoTelemetry()) as resources:
-        return await seed_demo(resources)
+    # With the patience of a request: without Redis all is in the outbox, and a relay delivers it later.
+    with budget(settings.redis_budget_ms / 1000):
+        async with open_resources(settings, role="seed", telemetry=NoTelemetry()) as resources:
+            return await seed_demo(resources)
 
 
 async def _set_roles(settings: Settings, email: str, roles: tuple[str, ...]) -> None:
@@ -201,13 +239,6 @@ def _run(main_coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def _address(bind: str) -> str:
     return bind if bind.startswith("unix:") else f"http://{bind}"
-
-
-def _warn() -> None:
-    """Of names that look like settings and are none. They would have no effect without a word."""
-    reading: Reading = click.get_current_context().meta[READING]
-    for warning in reading.warnings:
-        logger.warning("%s", warning)
 
 
 def _refuse_production(settings: Settings) -> None:

@@ -26,9 +26,14 @@ class AppError(Exception):
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error at the end of the chain of causes: the driver's own, behind those that translate it."""
-    while error.__cause__ is not None:
+    """The error at the end of the chain of causes: the driver's own, behind those that translate it.
+
+    Of a chain that goes round, the last before it does.
+    """
+    seen = {id(error)}
+    while error.__cause__ is not None and id(error.__cause__) not in seen:
         error = error.__cause__
+        seen.add(id(error))
     return error
 
 

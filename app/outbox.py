@@ -87,6 +87,7 @@ class Outbox:
         self._sent: list[int] = []
         self._wake = asyncio.Event()
         self._stopping = False
+        self._waits = False
 
     def event(self, session: WriteSession, channel: str, type: str, data: Any, *, event_id: str = "") -> None:
         """Publish after the commit. Of several events with one `event_id` within an hour the first is published.
@@ -184,6 +185,7 @@ class Outbox:
                 except DOWN:
                     rows.appendleft(row)
                     raise
+                self._resumed()
             return True
         except DOWN as error:
             self._delayed(error)
@@ -239,4 +241,11 @@ class Outbox:
 
     def _delayed(self, error: Exception) -> None:
         self._telemetry.count("outbox_delayed")
-        logger.warning("the outbox waits: %s", type(error).__name__)
+        if not self._waits:
+            self._waits = True
+            logger.warning("the outbox waits: %s", type(error).__name__)
+
+    def _resumed(self) -> None:
+        if self._waits:
+            self._waits = False
+            logger.warning("the outbox goes on")

@@ -37,8 +37,16 @@ class BoundedConfig(Config):
     _bound: Sockets | None = None
 
     def bind_now(self) -> None:
-        """Bind before anything else begins. OSError where the address cannot be had."""
-        self._bound = self.create_sockets()
+        """Bind before anything else begins. OSError where the address cannot be had.
+
+        As for one worker: its workers share these sockets, and with SO_REUSEPORT, which Hypercorn sets for several,
+        a second server on the same port would take a part of the connections.
+        """
+        workers, self.workers = self.workers, 1
+        try:
+            self._bound = self.create_sockets()
+        finally:
+            self.workers = workers
 
     def create_sockets(self) -> Sockets:
         if self._bound is not None:

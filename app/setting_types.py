@@ -54,6 +54,19 @@ def _database(url: str) -> str:
     return url
 
 
+def _host(value: str) -> str:
+    if not re.fullmatch(_HOST, value):
+        raise ValueError("must be the name or the address of a host (an IPv6 address in brackets) and nothing else")
+    return value
+
+
+def _hosts(value: str) -> str:
+    hosts = [part.strip() for part in value.split(",") if part.strip()]
+    if not hosts or not all(re.fullmatch(rf"{_HOST}(:\d{{1,5}})?", host) for host in hosts):
+        raise ValueError("must be host:port of each, separated by commas (an IPv6 address in brackets)")
+    return ",".join(hosts)
+
+
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -77,6 +90,8 @@ CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
 AnyCase = BeforeValidator(_lower)
 Address = Annotated[str, AfterValidator(_address)]
+Host = Annotated[str, AfterValidator(_host)]
+Hosts = Annotated[str, AfterValidator(_hosts)]
 Origin = Annotated[str, Field(pattern=rf"^https?://{_HOST}(:\d{{1,5}})?$")]
 Namespace = Annotated[str, AfterValidator(_namespace)]
 RedisURL = Annotated[str, _scheme_in(REDIS_SCHEMES)]

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.setting_types import Address, AnyCase, CommaList, DatabaseURL, Namespace, Networks, Origin, RedisURL
-from app.variables import FILE, FILE_ENCODING, BadFile, Variables, read_variables, strangers
+from app.settings_redis import RedisParts, choose_parts
+from app.variables import BadFile, FromVariables, read_variables, strangers
 
 DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  it protects nothing
 SECRET_KEY_LENGTH = 32
 DEFAULT_BIND = "127.0.0.1:8000"
+
+SettingsT = TypeVar("SettingsT", bound=FromVariables)
 
 
 class SettingsError(Exception):
@@ -24,29 +26,7 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-class _FromVariables(BaseSettings):
-    """One field a variable: `redis_url` is REDIS_URL, and so on. Made from what load_settings has read, no more."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        validate_default=False,
-        alias_generator=str.upper,
-        case_sensitive=True,
-        env_ignore_empty=True,
-        env_file=FILE,
-        env_file_encoding=FILE_ENCODING,
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
-
-
-class Settings(_FromVariables):
+class Settings(FromVariables):
     """Every setting. docs/settings.md describes each."""
 
     environment: Literal["development", "testing", "production"] = "development"
@@ -98,30 +78,9 @@ class Settings(_FromVariables):
         return self.redis_url.startswith("memory:")
 
 
-class RedisParts(_FromVariables):
-    """REDIS_URL in parts, for a platform that hands out a host and a password separately."""
-
-    redis_host: str = ""
-    redis_port: int = Field(default=6379, ge=1, le=65535)
-    redis_db: int = Field(default=0, ge=0)
-    redis_password: str = Field(default="", repr=False)
-    redis_ssl: bool = False
-    redis_sentinel_hosts: str = ""
-    redis_sentinel_master: str = "mymaster"
-
-    @property
-    def url(self) -> str:
-        credentials = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
-        scheme = "rediss" if self.redis_ssl else "redis"
-        if self.redis_sentinel_hosts:
-            hosts, master = self.redis_sentinel_hosts, self.redis_sentinel_master
-            return f"{scheme}+sentinel://{credentials}{hosts}/{master}/{self.redis_db}"
-        return f"{scheme}://{credentials}{self.redis_host}:{self.redis_port}/{self.redis_db}"
-
-
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The settings, by variable where each came from if not from its default, and what may be mistyped."""
+    """The settings, by variable where each came from if not from its default, and what has no effect."""
 
     settings: Settings
     sources: Mapping[str, str]
@@ -138,65 +97,62 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
 
     SettingsError lists everything that is wrong.
     """
-    problems: list[str] = []
     try:
-        found, parts = (read_variables(cls, environ) for cls in (Settings, RedisParts))
+        found = read_variables(environ)
     except BadFile as error:
         raise SettingsError([str(error)]) from error
-    values, sources = found.values, dict(found.sources)
-    if "REDIS_URL" not in values and parts.values.keys() & {"REDIS_HOST", "REDIS_SENTINEL_HOSTS"}:
-        try:
-            values = {**values, "REDIS_URL": RedisParts.model_validate(parts.values).url}
-            sources["REDIS_URL"] = _source_of_parts(parts)
-        except ValidationError as error:
-            problems += _listed(error)
-    # Where nothing says otherwise, links lead to the address that is served.
-    bind = values.get("BIND", DEFAULT_BIND)
-    defaults = {} if bind.startswith("unix:") else {"PUBLIC_URL": f"http://{bind}"}
-    try:
-        settings = Settings.model_validate({**defaults, **values})
-    except ValidationError as error:
-        problems += _listed(error)
-    problems += _cross_checks(values)
+    values = found.of(Settings)
+    sources = {name: found.source_of(name) for name in values}
+    choice = choose_parts(found)
+    parts, failed, problems = _validated(RedisParts, choice.values)
+    if choice.values:
+        values["REDIS_URL"], sources["REDIS_URL"] = parts.url, choice.source
+    if failed:
+        del values["REDIS_URL"]
+        failed.add("REDIS_URL")
+    settings, failed_too, problems_too = _validated(Settings, values)
+    failed |= failed_too
+    problems += [*problems_too, *_cross_checks(settings, failed)]
     if problems:
         raise SettingsError(problems)
-    if "BIND" in values and defaults:
-        sources.setdefault("PUBLIC_URL", "BIND")
-    known = (name.upper() for cls in (Settings, RedisParts) for name in cls.model_fields)
-    return Reading(settings, sources, tuple(strangers(set(known), found)))
+    if "BIND" in values and "PUBLIC_URL" not in values and not settings.bind.startswith("unix:"):
+        # Where nothing says otherwise, links lead to the address that is served.
+        settings = settings.model_copy(update={"public_url": f"http://{settings.bind}"})
+        sources["PUBLIC_URL"] = "BIND"
+    known = {name.upper() for cls in (Settings, RedisParts) for name in cls.model_fields}
+    return Reading(settings, sources, (*strangers(known, found), *choice.warnings))
 
 
-def _source_of_parts(parts: Variables) -> str:
-    return f"{', '.join(parts.values)} ({', '.join(sorted(set(parts.sources.values())))})"
+def _validated(cls: type[SettingsT], values: Mapping[str, Any]) -> tuple[SettingsT, set[str], list[str]]:
+    """From the values that are valid, and defaults for the others; the names of those, and a line for each problem."""
+    try:
+        return cls.model_validate(values), set(), []
+    except ValidationError as error:
+        # Of a list the place in it follows; the variable comes first.
+        problems = [f"{e['loc'][0]}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        failed = {str(e["loc"][0]) for e in error.errors()}
+    return cls.model_validate({name: value for name, value in values.items() if name not in failed}), failed, problems
 
 
-def _listed(error: ValidationError) -> list[str]:
-    # Of a list the place in it follows; the variable comes first.
-    return [f"{e['loc'][0]}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
-
-
-def _cross_checks(values: Mapping[str, Any]) -> list[str]:
-    """Rules over several variables. They read raw values, so that they report beside the fields' own errors."""
+def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
+    """Rules over several variables. They report beside the fields' own errors, and not of a field that `failed`."""
     problems = []
-    embedded = values.get("REDIS_URL", "memory://").startswith("memory:")
-    workers = str(values.get("WORKERS", "1"))
-    if embedded and workers.isdecimal() and int(workers) > 1:
+    embedded = settings.uses_embedded_redis and "REDIS_URL" not in failed
+    if embedded and settings.workers > 1:
         problems.append(
             "WORKERS: more than one needs a Redis server: memory:// lives in one process, "
             "so each worker would have sessions, limits and tasks of its own"
         )
-    if values.get("ENVIRONMENT") != "production":
+    if not settings.is_production:
         return problems
-    secret = values.get("SECRET_KEY", "")
-    if not secret:
+    if "secret_key" not in settings.model_fields_set:
         problems.append("SECRET_KEY: must be set in production")
-    elif secret == DEVELOPMENT_SECRET_KEY:
+    elif settings.secret_key == DEVELOPMENT_SECRET_KEY:
         problems.append("SECRET_KEY: is the development default")
-    elif len(secret) < SECRET_KEY_LENGTH:
+    elif len(settings.secret_key) < SECRET_KEY_LENGTH:
         problems.append(f"SECRET_KEY: must have at least {SECRET_KEY_LENGTH} characters")
-    allowed = str(values.get("ALLOW_EMBEDDED_REDIS", "")).lower() in {"1", "true", "yes", "on", "t", "y"}
-    if embedded and not allowed:
+    if embedded and not settings.allow_embedded_redis and "ALLOW_EMBEDDED_REDIS" not in failed:
         problems.append("REDIS_URL: memory:// forgets everything at exit; name a server, or set ALLOW_EMBEDDED_REDIS=1")
-    if not values.get("PUBLIC_URL"):
+    if "public_url" not in settings.model_fields_set and "PUBLIC_URL" not in failed:
         problems.append("PUBLIC_URL: must be set in production: links and the hosts that are answered come from it")
     return problems

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.settings import RedisParts, Settings
+from app.settings import Settings
+from app.settings_redis import RedisParts
 
 ROOT = Path(__file__).parent.parent
 KNOWN = {name.upper() for cls in (Settings, RedisParts) for name in cls.model_fields}

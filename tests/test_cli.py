@@ -1,16 +1,25 @@
 """What the `quartet` command does, what it refuses, and how it says so."""
 
+import asyncio
+import errno
 import json
 import re
+import shutil
 import socket
+import sqlite3
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from app import __version__
-from app.settings import Settings
+from app.cli import _hint, _seed
+from app.lifespan import BACKGROUND_SECONDS
+from app.settings import Settings, load_settings
 from tests.commands import quartet
-from tests.services import free_port
+from tests.services import binary, free_port
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
@@ -23,14 +32,14 @@ WARNING = "is not a setting"
 
 def test_bad_settings_are_listed_by_name_before_anything_starts(tmp_path: Path) -> None:
     done = quartet(tmp_path, "serve", WORKERS="many", BIND="x", ENVIRONMENT="production")
-    assert done.returncode == 1
+    assert done.returncode == 2
     for name in ("WORKERS", "BIND", "SECRET_KEY", "PUBLIC_URL", "REDIS_URL"):
         assert f"{name}:" in done.stderr
 
 
 def test_a_bad_redis_url_names_the_part_that_is_wrong(tmp_path: Path) -> None:
     done = quartet(tmp_path, "serve", REDIS_URL="redis://:hunter2@localhost:port/0")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "REDIS_URL: the port of host localhost" in done.stderr
     assert "hunter2" not in done.stderr + done.stdout
 
@@ -59,17 +68,97 @@ def test_seed_shows_random_passwords_once(tmp_path: Path) -> None:
     assert not any(password in second for password in passwords)
 
 
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """An address at which another program listens."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield f"127.0.0.1:{other.getsockname()[1]}"
+
+
 @pytest.mark.parametrize("command", ["serve", "run"])
-def test_an_address_in_use_is_an_error_that_says_so(tmp_path: Path, command: str) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        done = quartet(tmp_path, command, BIND=f"127.0.0.1:{taken.getsockname()[1]}")
+@pytest.mark.parametrize("several", [{}, {"WORKERS": "2", "REDIS_URL": "redis://127.0.0.1:1"}], ids=["one", "several"])
+def test_an_address_in_use_is_an_error_that_says_so(
+    tmp_path: Path, taken: str, command: str, several: dict[str, str]
+) -> None:
+    done = quartet(tmp_path, command, BIND=taken, **several)
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: cannot listen on")
-    assert "BIND=" in done.stderr
+    assert done.stderr == (
+        f"Error: cannot listen on {taken}: Address already in use; BIND=127.0.0.1:9000 serves elsewhere\n"
+    )
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_workers_refuse_a_port_that_another_server_shares(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        bind = f"127.0.0.1:{other.getsockname()[1]}"
+        done = quartet(tmp_path, "serve", BIND=bind, WORKERS="2", REDIS_URL="redis://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "Address already in use" in done.stderr
+
+
+def test_a_unix_address_that_cannot_be_had_has_no_hint_of_a_port(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = quartet(tmp_path, "serve", BIND=f"unix:{tmp_path}/file")
+    assert done.stderr == f"Error: cannot listen on unix:{tmp_path}/file: Address already in use\n"
+
+
+def test_a_port_that_needs_rights_is_told_of() -> None:
+    refused = PermissionError(errno.EACCES, "Permission denied")
+    assert "below 1024" in _hint(refused, "127.0.0.1:80")
+    assert _hint(refused, "unix:/run/quartet.sock") == ""
+
+
+@pytest.mark.parametrize(
+    "command", [("serve",), ("run",), ("seed",), ("db", "upgrade"), ("users", "set-roles", "a@b.c"), ("worker",)]
+)
+def test_a_path_of_sqlite_that_cannot_be_made_is_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "file").touch()
+    given = {"BIND": f"127.0.0.1:{free_port()}", "REDIS_URL": "redis://127.0.0.1:1"}
+    done = quartet(tmp_path, *command, DATABASE_URL="sqlite+aiosqlite:///file/x/a.db", **given)
+    assert done.returncode == 1
+    assert done.stderr == "Error: The database's folder file/x cannot be made: Not a directory.\n"
+
+
+@pytest.mark.parametrize("command", [("db", "upgrade"), ("run",)], ids=" ".join)
+def test_a_database_of_a_later_version_is_not_upgraded_and_said_in_a_line(
+    tmp_path: Path, sqlite_template: Path, command: tuple[str, ...]
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "a.db")
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of a later version'")
+    done = quartet(tmp_path, *command, DATABASE_URL="sqlite+aiosqlite:///a.db", BIND=f"127.0.0.1:{free_port()}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: the database was migrated by a later version")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.postgres
+def test_a_role_that_is_refused_is_told_by_the_drivers_error(tmp_path: Path, postgres_url: str) -> None:
+    address = make_url(postgres_url)
+    # The test's server trusts everybody; of this one role alone it asks for the password.
+    psql = [binary("psql"), "-qAt", "-h", str(address.host), "-p", str(address.port), "-U", str(address.username)]
+
+    def ask(statement: str) -> str:
+        return subprocess.run([*psql, "-c", statement, "quartet"], check=True, capture_output=True, text=True).stdout
+
+    ask("CREATE ROLE locked LOGIN PASSWORD 'right'")
+    rules = Path(ask("SHOW hba_file").strip())
+    rules.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
+    ask("SELECT pg_reload_conf()")
+    for user, kind in (("nobody:hunter2", "InvalidAuthorization"), ("locked:hunter2", "InvalidPassword")):
+        name, password = user.split(":")
+        url = address.set(username=name, password=password).render_as_string(hide_password=False)
+        done = quartet(tmp_path, "db", "upgrade", DATABASE_URL=url)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(f"Error: the database cannot be reached, or refuses: {kind}")
+        assert "Traceback" not in done.stderr
+        assert "hunter2" not in done.stderr
 
 
 def test_a_database_that_is_down_is_an_error_that_says_so(tmp_path: Path) -> None:
@@ -106,22 +195,22 @@ def test_the_table_of_settings_tells_values_and_sources_and_no_secret(tmp_path: 
     assert "hunter2" not in shown.stdout + shown.stderr + as_json.stdout + as_json.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "worker"])
-def test_a_mistyped_variable_is_warned_of_once_at_the_start(tmp_path: Path, command: str) -> None:
+COMMANDS = [("serve",), ("run",), ("worker",), ("seed",), ("db", "upgrade"), ("settings",), ("settings", "--json")]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ("users", "set-roles", "a@example.org")], ids=" ".join)
+def test_every_command_warns_once_of_a_mistyped_variable(tmp_path: Path, taken: str, command: tuple[str, ...]) -> None:
     (tmp_path / ".env").write_text("OTHER=hunter2\n")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        # Each command ends at once: serve and run for their address, the worker for its store.
-        done = quartet(tmp_path, command, LOG_LEVL="hunter2", BIND=f"127.0.0.1:{taken.getsockname()[1]}")
+    # Each ends at once: serve and run for their address, others for their store, the database or their work.
+    done = quartet(tmp_path, *command, LOG_LEVL="hunter2", BIND=taken, DATABASE_URL="sqlite+aiosqlite:///.env/a.db")
     lines = [line for line in done.stderr.splitlines() if WARNING in line]
     assert [re.findall(r"(\w+) in ", line) for line in lines] == [["OTHER"], ["LOG_LEVL"]]
+    assert " WARNING app.cli " in lines[0]
     assert "did you mean LOG_LEVEL?" in lines[1]
     assert "hunter2" not in done.stderr
-
-
-def test_a_command_that_only_shows_warns_of_nothing(tmp_path: Path) -> None:
-    assert WARNING not in quartet(tmp_path, "settings", LOG_LEVL="debug").stderr
+    assert WARNING not in done.stdout
+    if "--json" in command:
+        assert json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("command", [("seed",), ("db", "upgrade"), ("run",)], ids=" ".join)
@@ -132,3 +221,20 @@ def test_a_database_that_is_down_is_one_line(tmp_path: Path, command: tuple[str,
     assert "Error: " in done.stderr
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stderr
+
+
+async def test_demo_data_waits_for_a_silent_redis_no_longer_than_a_request(
+    tmp_path: Path, sqlite_template: Path
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "a.db")
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        given = {
+            "REDIS_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}",
+            "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/a.db",
+        }
+        began = loop.time()
+        made = await _seed(load_settings(given))
+    assert len(made) == 3
+    # Otherwise each of its messages would wait for so long.
+    assert loop.time() - began < BACKGROUND_SECONDS

@@ -12,7 +12,8 @@ from pydantic_core import PydanticUndefined
 
 from app.kit.cache.memoize import memoize
 from app.kit.limits.limit import LimitOptions
-from app.settings import RedisParts, Settings
+from app.settings import Settings
+from app.settings_redis import RedisParts
 from app.web.caching.cached_view import cached_view
 from app.web.limits.declare import rate_limit
 

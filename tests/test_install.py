@@ -3,20 +3,26 @@
 import base64
 import hashlib
 import io
+import json
 import os
 import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
+from collections.abc import Callable
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 BUILD_LOCK = ROOT / "requirements-build.lock"
-# What Debian 12 brings, and the newest there is.
-PIPS = ["pip==23.0.1", "pip"]
+# What Debian 12 and CPython 3.11 bring, and the newest there is.
+PIPS = ["pip==23.0.1", "pip==23.2.1", "pip"]
 
 
 def wheel(folder: Path, name: str, version: str, *requires: str) -> str:
@@ -127,10 +133,86 @@ def test_a_lock_installs_where_the_index_has_newer_releases(environment: Environ
     assert "locked-base" in incomplete.stderr
 
 
+def installs(text: str) -> bool:
+    """Whether a script runs pip's install, on a line that may be continued."""
+    return re.search(r"\bpip[\d.]*\b.*\binstall\b", re.sub(r"\\\s*\n", " ", text)) is not None
+
+
 def test_nothing_is_installed_by_another_way() -> None:
     """The make rules, the image and the check of the project install by the one script."""
+    assert installs((ROOT / ".ci/install").read_text())
+    assert installs("python -m pip \\\n    --quiet \\\n    install x")
+    assert installs("pip3.11 install x")
+    assert not installs("pip check\n.ci/install python lock")
     for name in ("Makefile", "Dockerfile", ".ci/run", ".ci/services"):
-        assert not re.search(r"pip\b.*\binstall\b", (ROOT / name).read_text()), name
+        assert not installs((ROOT / name).read_text()), name
+
+
+def entries_of(lock: Path) -> dict[str, str]:
+    """The version of each package that the lock names for this interpreter and system."""
+    lines = re.findall(r"^([^\s#-].*?)\s*\\?$", lock.read_text(), re.MULTILINE)
+    found = (Requirement(line) for line in lines)
+    return {
+        canonicalize_name(entry.name): next(iter(entry.specifier)).version
+        for entry in found
+        if entry.marker is None or entry.marker.evaluate()
+    }
+
+
+def missing_from(entries: dict[str, str], roots: list[str], requires: Callable[[str], list[str]]) -> set[str]:
+    """What the packages require, those of extras that are asked for too, and no entry meets."""
+    missing: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    waiting = [(Requirement(root), "") for root in roots] + [(Requirement(name), "") for name in entries]
+    while waiting:
+        asked, of_extra = waiting.pop()
+        if asked.marker is not None and not asked.marker.evaluate({"extra": of_extra}):
+            continue
+        name = canonicalize_name(asked.name)
+        if name not in entries or not asked.specifier.contains(entries[name], prereleases=True):
+            missing.add(str(asked))
+            continue
+        for extra in {"", *asked.extras}:
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                waiting += [(Requirement(line), extra) for line in requires(name)]
+    return missing
+
+
+def roots_of(*extras: str) -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras"), [("requirements.lock", ()), ("requirements-dev.lock", ("dev",))], ids=["service", "dev"]
+)
+def test_the_lock_of_what_is_installed_here_is_complete(lock: str, extras: tuple[str, ...]) -> None:
+    entries, roots = entries_of(ROOT / lock), roots_of(*extras)
+    assert missing_from(entries, roots, lambda name: requires(name) or []) == set()
+    # What only a requirement brings would be missed.
+    [brought] = [name for name in entries if name == "h11"]
+    fewer = {name: version for name, version in entries.items() if name != brought}
+    assert missing_from(fewer, roots, lambda name: requires(name) or []) != set()
+
+
+def test_the_lock_of_the_benchmarks_is_complete() -> None:
+    """Nothing of it is installed here: an index tells what its packages require."""
+    lock = ROOT / "bench/requirements.lock"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--dry-run"]
+    done = run(*pip, "--ignore-installed", "--no-deps", "--no-build-isolation", "--report", "-", "-r", str(lock))
+    if done.returncode != 0:
+        if os.environ.get("REQUIRE_SERVICES") == "1":
+            pytest.fail(done.stderr)
+        pytest.skip("no package index can be reached, and the benchmarks' packages are needed")
+    told = {
+        canonicalize_name(item["metadata"]["name"]): item["metadata"].get("requires_dist", [])
+        for item in json.loads(done.stdout)["install"]
+    }
+    roots = [line for line in (ROOT / "bench/requirements.in").read_text().splitlines() if not line.startswith("#")]
+    entries = entries_of(lock)
+    assert entries.keys() == told.keys()
+    assert missing_from(entries, roots, lambda name: told[canonicalize_name(name)]) == set()
 
 
 def test_what_has_no_wheel_is_built_by_what_is_locked(environment: Environment, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,9 @@ async def test_make_dev_serves_again_after_a_change(
     def starts() -> int:
         return printed.read_text().count("Quartet listens on")
 
+    def has_started(times: int) -> bool:
+        return starts() == times
+
     def listens() -> bool:
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", port)) == 0
@@ -82,6 +86,13 @@ async def test_make_dev_serves_again_after_a_change(
             module.write("\n")
         await eventually(lambda: starts() == 2, seconds=20)
     await eventually(listens, seconds=20)
+    # The file of settings is made later, and saved as many editors do: by renaming. What is no source changes nothing.
+    (installed / "README.md").write_text("changed")
+    for number in (3, 4):
+        (installed / ".env.saved").write_text(f"DRAIN_SECONDS=0\nMAX_STREAMS={number}\n")
+        (installed / ".env.saved").rename(installed / ".env")
+        await eventually(partial(has_started, number), seconds=20)
+        await eventually(listens, seconds=20)
     # In a terminal Ctrl-C reaches every process of the group.
     os.killpg(process.pid, signal.SIGINT)
     await eventually(lambda: process.poll() is not None)
@@ -89,3 +100,32 @@ async def test_make_dev_serves_again_after_a_change(
     text = printed.read_text()
     assert "SIGKILL" not in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"), [({}, ".venv"), ({"PYTHON": ""}, ".venv"), ({"PYTHON": sys.executable}, ".venv-{}.{}")]
+)
+@pytest.mark.parametrize("in_environment", [True, False], ids=["environment", "argument"])
+def test_an_empty_python_is_as_none(given: dict[str, str], folder: str, in_environment: bool) -> None:
+    arguments = [] if in_environment else [f"{name}={value}" for name, value in given.items()]
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHON"} | (
+        given if in_environment else {}
+    )
+    command = ["make", "--dry-run", "--always-make", "run", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+    assert f"exec {folder.format(*sys.version_info)}/bin/python -m app.cli run" in done.stdout
+
+
+def test_both_environments_are_made_by_the_same_rule() -> None:
+    def rule(target: str) -> str:
+        command = ["make", "--dry-run", "--always-make", "VENV=.venv", target]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    service, bench = rule(".venv/requirements.installed"), rule("bench/.venv/requirements.installed")
+    assert "-m venv --clear bench/.venv" in bench
+    assert (
+        service.replace(".venv", "bench/.venv")
+        .replace("requirements.lock", "bench/requirements.lock")
+        .replace("bench/requirements.lock .\n", "bench/requirements.lock \n")
+        == bench
+    )

@@ -13,8 +13,11 @@ import pytest
 from quart import Quart
 from quart.testing import QuartClient
 
+from app.db.outage import QUIET_SECONDS
 from app.domain.articles.tasks import Edit, process_article
+from app.errors import root_cause
 from app.factory import create_app
+from app.kit.client.breaker import Breaker
 from app.kit.sessions.record import bucket_for, new_id
 from app.migrations import upgrade
 from app.resources import Resources
@@ -187,6 +190,10 @@ async def test_no_request_waits_for_a_silent_redis_longer_than_its_budget(
         answer = await client.get(path, headers={"X-Session-ID": SESSION_ID})
         assert answer.status_code == status, path
         assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS
+    began = loop.time()
+    ready = await client.get("/health/ready")
+    assert loop.time() - began < BUDGET_SECONDS + SLACK_SECONDS
+    assert (ready.status_code, (await ready.get_json())["status"]) == (200, "degraded")
     own_server.signal(signal.SIGCONT)
 
 
@@ -225,15 +232,35 @@ async def test_a_database_that_is_not_migrated_is_not_ready(tmp_path: Path) -> N
         client = serving.test_client()
         ready = await client.get("/health/ready")
         assert ready.status_code == 503
-        checks = (await ready.get_json())["checks"]
-        assert (checks["database"]["status"], checks["schema"]["status"]) == ("healthy", "unhealthy")
-        assert checks["schema"]["missing"]
+        check = (await ready.get_json())["checks"]["database"]
+        assert (check["status"], check["error"]) == ("unhealthy", "SchemaBehind")
+        assert check["missing_revisions"]
         await asyncio.to_thread(upgrade, url)
         assert (await client.get("/health/ready")).status_code == 200
         # A later version has migrated it meanwhile, as in a rolling upgrade: this one goes on serving.
         with sqlite3.connect(tmp_path / "empty.db") as connection:
             connection.execute("UPDATE alembic_version SET version_num = 'of a later version'")
         assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_an_outage_of_the_database_is_logged_when_it_begins_and_when_it_is_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The relay, which asks each second, and the probes find no tables; then they do."""
+    url = f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}"
+
+    def lines() -> list[str]:
+        return [line.partition(":")[0] for line in caplog.messages if line.startswith(("the database", "the outbox"))]
+
+    async with serving_from(url).test_app() as serving:
+        client = serving.test_client()
+        for _ in range(5):
+            assert (await client.get("/health/ready")).status_code == 503
+            assert (await client.get("/api/v1/articles")).status_code == 503
+        assert lines() == ["the database is unavailable"]
+        await asyncio.to_thread(upgrade, url)
+        await eventually(lambda: len(lines()) == 2, seconds=QUIET_SECONDS + 5)
+    assert lines() == ["the database is unavailable", "the database answers again"]
 
 
 async def test_a_database_that_is_down_is_a_line_that_names_the_drivers_error(
@@ -246,11 +273,12 @@ async def test_a_database_that_is_down_is_a_line_that_names_the_drivers_error(
     ):
         async with serving_from(url).test_app() as serving:
             client = serving.test_client()
-            assert (await client.get("/api/v1/articles")).status_code == 503
-            ready = await client.get("/health/ready")
-            assert ready.status_code == 503
-            assert (await ready.get_json())["checks"]["database"] == {"status": "unhealthy", "error": error}
-        assert f"the database is unavailable: {error}" in caplog.messages
+            for _ in range(3):
+                assert (await client.get("/api/v1/articles")).status_code == 503
+                ready = await client.get("/health/ready")
+                assert ready.status_code == 503
+                assert (await ready.get_json())["checks"]["database"] == {"status": "unhealthy", "error": error}
+        assert [line for line in caplog.messages if "database" in line] == [f"the database is unavailable: {error}"]
         assert not [record for record in caplog.records if record.exc_info]
         assert "secret" not in caplog.text
         caplog.clear()
@@ -274,3 +302,19 @@ async def test_the_front_leads_to_the_documents_until_there_are_pages(client: Qu
     assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
     icon = await client.get("/favicon.ico")
     assert (icon.status_code, icon.content_type) == (200, "image/svg+xml; charset=utf-8")
+
+
+def test_causes_that_go_round_have_an_end() -> None:
+    first, second, third = ValueError(), KeyError(), OSError()
+    first.__cause__, second.__cause__, third.__cause__ = second, third, second
+    assert root_cause(first) is third
+
+
+def test_a_breaker_keeps_an_error_and_none_of_its_frames() -> None:
+    breaker = Breaker()
+    try:
+        raise ConnectionError
+    except ConnectionError as error:
+        breaker.failed(error)
+    assert isinstance(breaker.last_error, ConnectionError)
+    assert breaker.last_error.__traceback__ is None

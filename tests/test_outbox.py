@@ -27,6 +27,7 @@ from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import task
+from app.kit.telemetry import NoTelemetry
 from app.outbox import Outbox
 from tests.services import RedisServer
 from tests.waiting import eventually
@@ -257,10 +258,20 @@ async def own_server(tmp_path: Path) -> AsyncIterator[RedisServer]:
     server.stop()
 
 
+class Delays(NoTelemetry):
+    delayed = 0.0
+
+    def count(self, name: str, amount: float = 1, /, **labels: str) -> None:
+        self.delayed += amount if name == "outbox_delayed" else 0
+
+
 @pytest.mark.server
-async def test_redis_down_delays_and_loses_nothing(own_server: RedisServer, keys: Keys, database: Database) -> None:
+async def test_redis_down_delays_and_loses_nothing(
+    own_server: RedisServer, keys: Keys, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     redis = connect(own_server.url, name="test", timeout_seconds=0.1)
-    outbox, cache = outbox_on(redis, keys, database, retry_seconds=0.1, poll_seconds=0.05), Cache(redis, keys)
+    telemetry, cache = Delays(), Cache(redis, keys)
+    outbox = outbox_on(redis, keys, database, retry_seconds=0.1, poll_seconds=0.05, telemetry=telemetry)
     await cache.set("list", [1], ttl_seconds=60, tags="articles")
     async with running(outbox):
         own_server.signal(signal.SIGSTOP)
@@ -268,8 +279,12 @@ async def test_redis_down_delays_and_loses_nothing(own_server: RedisServer, keys
             outbox.invalidate(session, "articles")
         await announce(outbox, database, "Ada")
         assert await rows(database) == 3
+        await eventually(lambda: telemetry.delayed > 3)
         own_server.signal(signal.SIGCONT)
         await eventually(lambda: _is(rows(database), 0))
     assert await published(redis, keys) == ["Ada"]
     assert await cache.get("list", tags="articles") is MISS
+    # However often it tried: once when it begins, and once when it is back.
+    lines = [line.partition(":")[0] for line in caplog.messages if line.startswith("the outbox")]
+    assert lines == ["the outbox waits", "the outbox goes on"]
     await redis.aclose()

@@ -1,8 +1,11 @@
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from app.settings import DEVELOPMENT_SECRET_KEY, RedisParts, Settings, SettingsError, load_settings, read_settings
+from app.settings import DEVELOPMENT_SECRET_KEY, Settings, SettingsError, load_settings, read_settings
+from app.settings_redis import RedisParts
 from app.settings_report import without_password
 
 PRODUCTION = {
@@ -146,8 +149,6 @@ def test_the_file_is_read_and_the_environment_goes_first(env_file: Path, monkeyp
 def test_without_a_file_the_environment_is_all(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIND", "127.0.0.1:9000")
     assert read_settings().sources == {"BIND": "environment", "PUBLIC_URL": "BIND"}
-    env_file.mkdir()  # a folder of that name is no settings file
-    assert load_settings().bind == "127.0.0.1:9000"
 
 
 def test_the_file_may_begin_with_a_byte_order_mark(env_file: Path) -> None:
@@ -178,6 +179,7 @@ def test_problems_of_both_are_listed_at_once(env_file: Path, monkeypatch: pytest
     ("content", "problem"),
     [
         (b"A=1\nSECRET_KEY='hunter2\n", ".env: not understood: line 2"),
+        (b"A=1\n\n# secret\n\n  hunter2\nexport B\nC='1\n2'\nD\n", ".env: not understood: line 5, 6, 9"),
         (b"SECRET_KEY=hunter2\xff\n", ".env: is not UTF-8 text"),
     ],
 )
@@ -186,6 +188,22 @@ def test_a_file_that_is_not_understood_is_refused(env_file: Path, content: bytes
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert caught.value.problems == [problem]
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(env_file: Path, make: Callable[[Path], None]) -> None:
+    make(env_file)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert caught.value.problems == [".env: is not a regular file"]
+
+
+def test_a_link_to_a_file_is_read_and_a_broken_one_refused(env_file: Path) -> None:
+    env_file.symlink_to(env_file.parent / "production.env")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_settings()
+    (env_file.parent / "production.env").write_text("WORKERS=3\nREDIS_HOST=h\n")
+    assert load_settings().workers == 3
 
 
 @pytest.mark.parametrize(
@@ -220,10 +238,74 @@ def test_the_likeness_of_a_variable_that_is_set_is_for_another_program() -> None
 
 
 def test_every_unknown_name_in_the_file_is_warned_of(env_file: Path) -> None:
-    env_file.write_text("BNID=x\nWROKERS=2\nCOMPOSE_PROJECT_NAME=x\nEMPTY=\nREDIS_DB=1\n")
+    env_file.write_text("BNID=x\nWROKERS=2\nCOMPOSE_PROJECT_NAME=x\nEMPTY=\nREDIS_HOST=x\nREDIS_DB=1\n")
     warnings = read_settings().warnings
-    assert [warning.split()[0] for warning in warnings] == ["BNID", "COMPOSE_PROJECT_NAME", "WROKERS"]
-    assert warnings[2].endswith("did you mean WORKERS?")
+    assert [warning.split()[0] for warning in warnings] == ["BNID", "WROKERS", "COMPOSE_PROJECT_NAME"]
+    assert warnings[1].endswith("did you mean WORKERS?")
+
+
+@pytest.mark.parametrize(
+    "line", ["hunter2Zm9v=x", "HUNTER2==", "hunter2/+=x", "HUNTER2HUNTER2HUNTER2=x", "'hunter2'=x"]
+)
+def test_a_line_of_a_wrapped_secret_is_told_by_its_number(env_file: Path, line: str) -> None:
+    env_file.write_text(f"SECRET_KEY=x\n\n{line}\nlog_levl=x\n")
+    wrapped, mistyped = read_settings().warnings
+    assert wrapped == "the name in line 3 of .env is not a setting, and has no effect"
+    assert mistyped == "log_levl in .env is not a setting, and has no effect; did you mean LOG_LEVEL?"
+
+
+@pytest.mark.parametrize(
+    ("given", "warning"),
+    [
+        ({"REDIS_PORT": "7"}, "REDIS_PORT (environment) has no effect without REDIS_HOST or REDIS_SENTINEL_HOSTS"),
+        ({"REDIS_URL": "memory://", "REDIS_HOST": "h"}, "REDIS_HOST (environment) has no effect beside REDIS_URL"),
+        ({"REDIS_URL": "memory://", "REDIS_PORT": "x"}, "REDIS_PORT (environment) has no effect beside REDIS_URL"),
+        (
+            {"REDIS_SENTINEL_HOSTS": "h:1", "REDIS_HOST": "h"},
+            "REDIS_HOST (environment) has no effect beside REDIS_SENTINEL_HOSTS",
+        ),
+        (
+            {"REDIS_HOST": "h", "REDIS_SENTINEL_MASTER": "m"},
+            "REDIS_SENTINEL_MASTER (environment) has no effect beside REDIS_HOST",
+        ),
+    ],
+)
+def test_a_part_of_the_redis_url_without_effect_is_warned_of(given: dict[str, str], warning: str) -> None:
+    assert read_settings(given).warnings == (warning,)
+
+
+def test_a_host_in_the_environment_goes_before_a_url_in_the_file(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file.write_text("REDIS_URL=redis://file\nREDIS_SENTINEL_HOSTS=file\nREDIS_DB=3\n")
+    assert load_settings().redis_url == "redis://file"
+    monkeypatch.setenv("REDIS_HOST", "h")
+    reading = read_settings()
+    assert reading.settings.redis_url == "redis://h:6379/3"
+    assert reading.sources["REDIS_URL"] == "REDIS_HOST, REDIS_DB (.env, environment)"
+    assert reading.warnings == (
+        "REDIS_URL (.env) has no effect beside REDIS_HOST",
+        "REDIS_SENTINEL_HOSTS (.env) has no effect beside REDIS_HOST",
+    )
+
+
+@pytest.mark.parametrize("name", ["REDIS_HOST", "REDIS_SENTINEL_HOSTS"])
+@pytest.mark.parametrize("value", ["redis://hunter2", "hunter2@h", "a b", "::1", "h/0", ","])
+def test_a_host_of_redis_is_a_host(name: str, value: str) -> None:
+    [problem] = problems(**{name: value})
+    assert problem.startswith(f"{name}: must be ")
+    assert "hunter2" not in problem
+
+
+def test_a_rule_over_several_variables_reads_them_as_they_were_validated() -> None:
+    assert load_settings({**PRODUCTION, "REDIS_URL": "memory://", "ALLOW_EMBEDDED_REDIS": "ON"}).is_production
+    assert problems(WORKERS="+2")[0].startswith("WORKERS: more than one")
+    [problem] = problems(**{**PRODUCTION, "REDIS_URL": "memory://", "ALLOW_EMBEDDED_REDIS": "perhaps"})
+    assert problem.startswith("ALLOW_EMBEDDED_REDIS: ")
+    [problem] = problems(**{**PRODUCTION, "PUBLIC_URL": "example.org"})
+    assert problem.startswith("PUBLIC_URL: ")
+    [problem] = problems(WORKERS="2", REDIS_HOST="a b")
+    assert problem.startswith("REDIS_HOST: ")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Database: short sessions on the primary and on a replica. What may only read and what may write differ in type."""
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,10 +12,10 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 from app.db.base import Base
 from app.db.engine import open_engines
 from app.db.failures import failure_of
+from app.db.outage import Outage
 from app.db.schema import Schema
 from app.errors import Conflict, Unavailable, root_cause
 
-logger = logging.getLogger(__name__)
 LARGEST_ID = 2**63 - 1
 
 T = TypeVar("T")
@@ -97,6 +96,8 @@ class Database:
         self._writing = async_sessionmaker(primary.writes, expire_on_commit=False)
         self._reading_primary = async_sessionmaker(primary.reads, expire_on_commit=False)
         self._reading = async_sessionmaker(replica.reads, expire_on_commit=False)
+        self._primary = Outage("the database")
+        self._replica = Outage("the database's replica") if replica_url else self._primary
 
     @asynccontextmanager
     async def read(self, *, primary: bool = False) -> AsyncIterator[ReadSession]:
@@ -104,9 +105,12 @@ class Database:
 
         A replica that is down is Unavailable: the primary, which writes depend on, does not get its load on top.
         """
-        sessions = self._reading_primary if primary else self._reading
-        async with _translated(), sessions() as session:
+        sessions, outage = (self._reading_primary, self._primary) if primary else (self._reading, self._replica)
+        async with _translated(outage), sessions() as session:
             yield ReadSession(session)
+            # It began with the first statement. A block that asked nothing has learned nothing.
+            if session.in_transaction():
+                outage.answered()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
@@ -114,23 +118,23 @@ class Database:
 
         What the session's `after_commit` lists is awaited between the commit and the return, in its order.
         """
-        async with _translated(), self._writing() as session, session.begin():
+        async with _translated(self._primary), self._writing() as session, session.begin():
             writing = WriteSession(session)
             yield writing
+        self._primary.answered()
         for call in writing.after_commit:
             await call()
 
-    async def ping(self) -> None:
-        """Ask each database for its answer to SELECT 1. Unavailable if one gives none."""
-        for primary in (True, False):
-            async with self.read(primary=primary) as session:
-                await session.scalar(select(literal(1)))
-
     async def missing_revisions(self, schema: Schema) -> set[str]:
-        """The newest steps of `schema` that the primary has not taken. Unavailable if it gives no answer."""
-        async with _translated(), self._reading_primary() as session:
+        """The newest steps of `schema` that the primary has not taken. Unavailable if it, or the replica, is silent."""
+        async with _translated(self._primary), self._reading_primary() as session:
             connection = await session.connection()
-            return await connection.run_sync(schema.missing)
+            missing = await connection.run_sync(schema.missing)
+            self._primary.answered()
+        if self._replica is not self._primary:
+            async with self.read() as reading:
+                await reading.scalar(select(literal(1)))
+        return missing
 
     async def close(self) -> None:
         for engine in self._engines:
@@ -138,18 +142,19 @@ class Database:
 
 
 @asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def _translated(outage: Outage) -> AsyncIterator[None]:
     """Fails closed: a database that is down, or not migrated yet, is a 503, never a 500 and never an empty answer."""
     try:
         yield
     except Exception as error:
         failure = failure_of(error)
+        # Only the class: the text may hold the URL's user and host. The driver's own says what is wrong.
+        kind = type(root_cause(error)).__name__
         if failure == "down":
-            # Only the class: the text may hold the URL's user and host. The driver's own says what is wrong.
-            logger.warning("the database is unavailable: %s", type(root_cause(error)).__name__)
+            outage.failed(kind)
             raise Unavailable("The database does not answer.") from error
         if failure == "behind":
-            logger.error("the database's schema is behind this version: `quartet db upgrade` brings it up to date")
+            outage.failed(kind, "; its schema is behind this version: `quartet db upgrade` brings it up to date")
             raise Unavailable("The database is not ready for this version.") from error
         if failure == "collision":
             raise Conflict("The change collides with what is stored.") from error

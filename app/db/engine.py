@@ -8,6 +8,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.errors import Unavailable
+
 
 class Engines(NamedTuple):
     """Of one database: for transactions that write, and for statements that read."""
@@ -19,7 +21,10 @@ class Engines(NamedTuple):
 def open_engines(
     url: str, *, pool_size: int, max_overflow: int, connect_timeout_seconds: float, statement_timeout_seconds: float
 ) -> Engines:
-    """Engines that connect at their first use. Waiting for a free connection counts as connecting."""
+    """Engines that connect at their first use. Waiting for a free connection counts as connecting.
+
+    Unavailable where the folder of a SQLite file cannot be made.
+    """
     address = make_url(url)
     options: dict[str, Any] = {
         "pool_timeout": connect_timeout_seconds,
@@ -27,7 +32,7 @@ def open_engines(
     }
     sizes = {"pool_size": pool_size, "max_overflow": max_overflow}
     if address.get_backend_name() == "sqlite":
-        _make_folder(address)
+        make_folder(url)
         options["connect_args"] = {"timeout": statement_timeout_seconds, "isolation_level": None}
         return _sqlite(address, options, sizes)
     options["connect_args"] = _postgres_arguments(connect_timeout_seconds, statement_timeout_seconds)
@@ -50,10 +55,18 @@ def _postgres_arguments(connect_timeout_seconds: float, statement_timeout_second
     }
 
 
-def _make_folder(address: URL) -> None:
+def make_folder(url: str) -> None:
+    """The folder of a SQLite file, where `url` names one. Unavailable where it cannot be made."""
+    if not url.startswith("sqlite"):
+        return
+    address = make_url(url)
     if not address.database or address.database == ":memory:":
         raise ValueError("SQLite needs a file: in memory each connection would see a database of its own")
-    Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(address.database).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"The database's folder {folder} cannot be made: {error.strerror}.") from error
 
 
 def _sqlite(address: URL, options: dict[str, Any], sizes: dict[str, int]) -> Engines:

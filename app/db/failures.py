@@ -11,7 +11,8 @@ Failure = Literal["down", "behind", "collision"]
 # PostgreSQL, appendix A: connection exceptions, refused credentials or database, transactions rolled back (deadlocks),
 # lack of resources, intervention by an operator (a statement's timeout too), system errors. Trying again may succeed.
 _DOWN_CLASSES = frozenset({"08", "28", "3D", "40", "53", "57", "58"})
-_LOCK_NOT_AVAILABLE = "55P03"
+# A lock that is not available, a primary that has become a standby, and a role without the rights.
+_DOWN = frozenset({"55P03", "25006", "42501"})
 _COLLISIONS = frozenset({"23505", "23503"})  # unique, foreign key
 _BEHIND = frozenset({"42P01", "42703"})  # no such table, no such column
 
@@ -23,6 +24,8 @@ _SQLITE_DOWN = frozenset(
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_AUTH,
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,
     }
@@ -55,7 +58,7 @@ def _of_postgres(state: str) -> Failure | None:
         return "collision"
     if state in _BEHIND:
         return "behind"
-    return "down" if state[:2] in _DOWN_CLASSES or state == _LOCK_NOT_AVAILABLE else None
+    return "down" if state[:2] in _DOWN_CLASSES or state in _DOWN else None
 
 
 def _of_sqlite(code: int, message: str) -> Failure | None:

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import socket
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,13 +11,15 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, literal, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from app.db.database import Database, ReadSession, WriteSession
 from app.db.engine import open_engines
+from app.db.failures import failure_of
 from app.domain.users.models import ApiKey, User
 from app.errors import Conflict, Unavailable
+from tests.databases import create_postgres
 from tests.waiting import eventually
 
 BORN = datetime(2024, 2, 29, 12, 30, 15, 250_000, tzinfo=UTC)
@@ -195,8 +198,14 @@ async def test_reads_go_to_the_replica(tmp_path: Path, sqlite_template: Path) ->
     assert await count(database) == 0
     async with database.read(primary=True) as session:
         assert await session.scalar(select(User.name)) == "Ada"
-    await database.ping()
+    await ping(database)
     await database.close()
+
+
+async def ping(database: Database) -> None:
+    for primary in (True, False):
+        async with database.read(primary=primary) as session:
+            await session.scalar(select(literal(1)))
 
 
 @asynccontextmanager
@@ -217,14 +226,14 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
         async with opened(f"postgresql+asyncpg://u@127.0.0.1:{taken.getsockname()[1]}/d") as database:
             with pytest.raises(Unavailable):
-                await database.ping()
+                await ping(database)
 
 
 async def test_a_server_that_is_silent_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with opened(f"postgresql+asyncpg://u@127.0.0.1:{silent.getsockname()[1]}/d") as database:
             with pytest.raises(Unavailable):
-                await database.ping()
+                await ping(database)
 
 
 async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
@@ -233,7 +242,7 @@ async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None
     for name in ("poem.db", ""):  # the latter is a folder
         async with opened(f"sqlite+aiosqlite:///{tmp_path}/{name}") as database:
             with pytest.raises(Unavailable):
-                await database.ping()
+                await ping(database)
     # The driver's thread of a connection that failed ends by itself, and reports to the loop, which must be there.
     await eventually(lambda: threading.active_count() == threads)
 
@@ -256,7 +265,37 @@ async def test_a_database_that_refuses_us_is_unavailable(postgres_url: str) -> N
     for refused in (postgres_url + "x", postgres_url.replace("quartet@", "nobody@")):
         async with opened(refused) as database:
             with pytest.raises(Unavailable):
-                await database.ping()
+                await ping(database)
+
+
+@pytest.mark.postgres
+async def test_a_role_without_rights_and_a_standby_are_unavailable(postgres_url: str, postgres_template: str) -> None:
+    url = create_postgres(postgres_template, template=str(make_url(postgres_template).database))
+    async with opened(url) as owner:
+        async with owner.write() as session:
+            await session.execute(text("CREATE ROLE visitor LOGIN"))
+        visitor = make_url(url).set(username="visitor").render_as_string(hide_password=False)
+        async with opened(visitor) as database:
+            with pytest.raises(Unavailable):
+                await count(database)
+            with pytest.raises(Unavailable):
+                async with database.write() as session:
+                    session.add(user())
+
+        async def write_as_on_a_standby() -> None:
+            async with owner.write() as session:
+                await session.execute(text("SET TRANSACTION READ ONLY"))
+                session.add(user())
+
+        with pytest.raises(Unavailable):
+            await write_as_on_a_standby()
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_AUTH, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY_DIRECTORY])
+def test_sqlite_without_rights_is_down(code: int) -> None:
+    refused = sqlite3.OperationalError("not authorized")
+    refused.sqlite_errorcode = code
+    assert failure_of(DBAPIError("SELECT 1", None, refused)) == "down"
 
 
 @pytest.mark.postgres
@@ -265,7 +304,7 @@ async def test_a_slow_statement_is_ended(postgres_url: str) -> None:
         with pytest.raises(Unavailable):
             async with database.write() as session:
                 await session.execute(text("SELECT pg_sleep(10)"))
-        await database.ping()
+        await ping(database)
 
 
 @pytest.mark.postgres
@@ -275,7 +314,7 @@ async def test_connections_that_the_server_ended_are_replaced(postgres_url: str)
     ).writes
     kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     async with opened(postgres_url) as database:
-        await database.ping()
+        await ping(database)
 
         async def write_while_the_server_ends() -> None:
             async with database.write() as session:
@@ -286,5 +325,5 @@ async def test_connections_that_the_server_ended_are_replaced(postgres_url: str)
 
         with pytest.raises(Unavailable):
             await write_while_the_server_ends()
-        await database.ping()
+        await ping(database)
     await engine.dispose()

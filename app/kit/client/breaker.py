@@ -29,7 +29,8 @@ class Breaker:
 
     def failed(self, error: Exception | None) -> None:
         self._failures += 1
-        self.last_error = error or self.last_error
+        # Without its traceback, whose frames would live as long as the breaker does.
+        self.last_error = error.with_traceback(None) if error else self.last_error
         if self._failures == FAILURES_TO_OPEN:
             self.opened += 1
 
