@@ -7,11 +7,13 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 import uvloop
+from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
@@ -20,11 +22,11 @@ from app.domain.seed import seed as seed_demo
 from app.domain.users.models import ROLES
 from app.domain.users.service import set_roles_of
 from app.errors import AppError
-from app.factory import JOBS, check_redis_url, create_app
+from app.factory import check_redis_url, create_app, jobs_of
 from app.kit.client.errors import UNAVAILABLE
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import consuming, open_resources, relaying
-from app.migrations import upgrade
+from app.migrations import new_revision, upgrade
 from app.server import BoundedConfig, configuration, serve_many, serve_one
 from app.settings import Reading, Settings, SettingsError, read_settings
 from app.settings_report import report, table
@@ -106,6 +108,17 @@ def db_upgrade(settings: Settings) -> None:
     _upgrade(settings)
 
 
+@db.command("revision")
+@click.argument("branch")
+@click.argument("message")
+@click.pass_obj
+def db_revision(settings: Settings, branch: str, message: str) -> None:
+    """Write the next migration of BRANCH (a slice's name), or its first, from what the models have and the database
+    has not. MESSAGE is its docstring."""
+    with _database_errors():
+        new_revision(settings.database_url, branch, message)
+
+
 @main.group()
 def users() -> None:
     """The accounts."""
@@ -126,7 +139,7 @@ def users_set_roles(settings: Settings, email: str, roles: tuple[str, ...]) -> N
 @main.command()
 @click.pass_obj
 def seed(settings: Settings) -> None:
-    """Fill the database with demo users and articles. Their passwords are shown once. Not in production."""
+    """Add the demo data. The demo users' passwords are shown once. Not in production."""
     _refuse_production(settings)
     _add_demo_data(settings)
 
@@ -153,8 +166,20 @@ def _serve(settings: Settings, config: BoundedConfig) -> None:
 
 
 def _upgrade(settings: Settings) -> None:
-    try:
+    with _database_errors():
         upgrade(settings.database_url)
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        # Alembic's text names migrations, and no part of the URL.
+        raise click.ClickException(
+            f"the migrations do not fit this database: {error}. It was made by another version, or by a slice that is "
+            "gone: go back with the version that made it, or start with a new database."
+        ) from error
     except (OSError, SQLAlchemyError) as error:
         # Only the kind of error: its text may hold the URL, and so the password.
         raise click.ClickException(f"the database cannot be reached, or refuses: {type(error).__name__}") from error
@@ -174,7 +199,7 @@ async def _work(settings: Settings) -> None:
     async with (
         open_resources(settings, role="worker", telemetry=NoTelemetry()) as resources,
         relaying(resources),
-        consuming(settings, resources, JOBS),
+        consuming(settings, resources, jobs_of()),
     ):
         click.echo(f"Quartet's worker runs on {socket.gethostname()}")
         await stop.wait()

@@ -148,15 +148,15 @@ async def test_caches_are_invalid_when_the_write_returns(
     make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys
 ) -> None:
     outbox, cache = make_outbox(), Cache(redis, keys)
-    await cache.set("list", [1], ttl_seconds=60, tags="articles")
+    await cache.set("list", [1], ttl_seconds=60, tags="list")
     async with database.write() as session:
-        outbox.invalidate(session, "articles")
-        assert await cache.get("list", tags="articles") == [1]
-    assert await cache.get("list", tags="articles") is MISS
+        outbox.invalidate(session, "list")
+        assert await cache.get("list", tags="list") == [1]
+    assert await cache.get("list", tags="list") is MISS
     # And it is not repeated: what is computed since then stays.
-    await cache.set("list", [1, 2], ttl_seconds=60, tags="articles")
+    await cache.set("list", [1, 2], ttl_seconds=60, tags="list")
     await outbox.drain()
-    assert await cache.get("list", tags="articles") == [1, 2]
+    assert await cache.get("list", tags="list") == [1, 2]
     assert await rows(database) == 0
 
 
@@ -209,15 +209,15 @@ async def own_server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 async def test_redis_down_delays_and_loses_nothing(own_server: RedisServer, keys: Keys, database: Database) -> None:
     redis = connect(own_server.url, name="test", timeout_seconds=0.1)
     outbox, cache = outbox_on(redis, keys, database, retry_seconds=0.1, poll_seconds=0.05), Cache(redis, keys)
-    await cache.set("list", [1], ttl_seconds=60, tags="articles")
+    await cache.set("list", [1], ttl_seconds=60, tags="list")
     async with running(outbox):
         own_server.signal(signal.SIGSTOP)
         async with database.write() as session:
-            outbox.invalidate(session, "articles")
+            outbox.invalidate(session, "list")
         await announce(outbox, database, "Ada")
         assert await rows(database) == 3
         own_server.signal(signal.SIGCONT)
         await eventually(lambda: _is(rows(database), 0))
     assert await published(redis, keys) == ["Ada"]
-    assert await cache.get("list", tags="articles") is MISS
+    assert await cache.get("list", tags="list") is MISS
     await redis.aclose()

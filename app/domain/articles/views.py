@@ -5,6 +5,7 @@ from contextlib import suppress
 from redis.exceptions import RedisError, ResponseError
 
 from app.domain.articles import store
+from app.kit.client.errors import record_failure
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.task import task
 from app.resources import Resources
@@ -12,10 +13,16 @@ from app.resources import Resources
 BATCH = 500
 
 
+def views_key(resources: Resources) -> str:
+    """A hash of views by article, without a TTL: they wait until the database has them."""
+    return resources.keys.own("article-views")
+
+
 async def count_view(resources: Resources, article_id: int) -> None:
     try:
-        await resources.redis.hincrby(resources.keys.views(), str(article_id), 1)
-    except RedisError:
+        await resources.redis.hincrby(views_key(resources), str(article_id), 1)
+    except RedisError as error:
+        record_failure(error, block="article_views", telemetry=resources.telemetry)
         # Fails open: the article is shown, the view is not counted.
         resources.telemetry.count("article_views_lost")
 
@@ -23,8 +30,9 @@ async def count_view(resources: Resources, article_id: int) -> None:
 async def forget_views(resources: Resources, article_id: int) -> None:
     """There is no such article: numbers that somebody makes up must not pile up in Redis."""
     try:
-        await resources.redis.hdel(resources.keys.views(), str(article_id))
-    except RedisError:
+        await resources.redis.hdel(views_key(resources), str(article_id))
+    except RedisError as error:
+        record_failure(error, block="article_views", telemetry=resources.telemetry)
         # Fails open: the next flush removes it.
         resources.telemetry.count("article_views_lost")
 
@@ -36,10 +44,11 @@ async def flush_views(context: TaskContext) -> int:
     A worker that dies between a commit and the HDEL after it counts one batch twice: that much views may be wrong.
     """
     resources: Resources = context.resources
-    redis, taken = resources.redis, resources.keys.views_taken()
+    redis, counting = resources.redis, views_key(resources)
+    taken = counting + ":taken"
     with suppress(ResponseError):  # nobody has read anything
         # Where an earlier run has left something, that is finished first.
-        await redis.renamenx(resources.keys.views(), taken)
+        await redis.renamenx(counting, taken)
     counted = [(int(article_id), int(views)) for article_id, views in (await redis.hgetall(taken)).items()]
     for start in range(0, len(counted), BATCH):
         batch = dict(counted[start : start + BATCH])

@@ -15,8 +15,8 @@ from app.kit.sessions.store import SessionsEnded
 from app.principal import Principal
 from app.resources import Resources
 
-# On cached articles, which name their authors.
-AUTHORS_TAG = "authors"
+# On cached values that name accounts: they are invalidated when an account is deleted.
+ACCOUNTS_TAG = "accounts"
 
 
 def user_tag(user_id: int) -> str:
@@ -143,14 +143,14 @@ async def change_account(
 
 
 async def delete_account(resources: Resources, principal: Principal, user_id: int) -> None:
-    """The user's sessions, API keys and caches end; articles stay, without an author."""
+    """The user's sessions, API keys and caches end. Other slices' rows go or stay as their foreign keys say."""
     _require_self_or_admin(principal, user_id)
     async with resources.database.write() as session:
         if await store.get_user(session, user_id) is None:
             raise NotFound("There is no such user.")
         tags = [key_tag(key.key_hash) for key in await store.list_api_keys(session, user_id)]
         await store.delete_user(session, user_id)
-        resources.outbox.invalidate(session, user_tag(user_id), *tags, AUTHORS_TAG)
+        resources.outbox.invalidate(session, user_tag(user_id), *tags, ACCOUNTS_TAG)
     await resources.sessions.end_all(user_id)
 
 

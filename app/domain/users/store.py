@@ -34,7 +34,7 @@ async def create_user(session: WriteSession, user: User) -> None:
 
 
 async def delete_user(session: WriteSession, user_id: int) -> None:
-    """The API keys go too; articles stay, without an author."""
+    """The API keys go too. Other slices' rows go or stay as their foreign keys say."""
     await session.execute(delete(User).where(User.id == user_id))
 
 

@@ -50,7 +50,7 @@ async def ask(redis: Redis, keys: Keys, step: Step, number: int) -> None:
         case "large":
             assert await redis.execute_command("ECHO", mine * 2000) == mine * 2000
         case "script":
-            assert await run_script(redis, "client/noop", keys=[keys.views()], args=[mine]) == mine
+            assert await run_script(redis, "client/noop", keys=[keys.own("test")], args=[mine]) == mine
         case "wrong type":
             with pytest.raises(ResponseError, match="WRONGTYPE"):
                 await redis.incr(keys.task_prefix("list"))

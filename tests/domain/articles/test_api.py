@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 
-from app.domain.articles.views import flush_views
+from app.domain.articles.views import flush_views, views_key
+from app.domain.seed import seed
 from app.domain.users.service import set_roles
 from app.kit.tasks.context import TaskContext
 from app.resources import Resources
 from tests.domain.client import Client, broadcast
+from tests.keys import lasting_keys
 
 DRAFT = {"title": "On engines", "content": "The engine weaves patterns. It has no pretensions to originate."}
 
@@ -123,7 +125,7 @@ async def test_each_reading_is_a_view(client: Client, resources: Resources) -> N
 @pytest.mark.parametrize("number", ["0", "99", "x", str(2**31), str(2**63), str(10**30)])
 async def test_no_such_article(client: Client, resources: Resources, number: str) -> None:
     assert (await client.get(f"/articles/{number}")).status_code == 404
-    assert await resources.redis.hlen(resources.keys.views()) == 0
+    assert await resources.redis.hlen(views_key(resources)) == 0
 
 
 async def test_only_the_author_and_admins_write(client: Client, resources: Resources) -> None:
@@ -189,3 +191,20 @@ async def test_articles_outlive_their_author(client: Client) -> None:
     assert (await (await client.get(path)).get_json())["author_id"] is None
     assert (await listed(client))["articles"][0]["author_id"] is None
     assert (await client.get(f"/users/{ada.user_id}/articles")).status_code == 404
+
+
+async def test_demo_articles_are_published_once(client: Client, resources: Resources) -> None:
+    await seed(resources)
+    page = await listed(client)
+    assert page["total"] > 1
+    assert await seed(resources) == []
+    assert (await listed(client))["total"] == page["total"]
+
+
+async def test_the_counts_that_wait_for_the_database_are_the_only_keys_without_a_lifetime(
+    client: Client, resources: Resources
+) -> None:
+    path = f"/articles/{(await publish(await client.registered()))['id']}"
+    for cached in (path, "/articles", "/articles/popular"):
+        await client.get(cached)
+    assert await lasting_keys(resources) == {views_key(resources)}
