@@ -1,4 +1,4 @@
-"""The `quartet` command and its subcommands. The one place, beside asgi.py, where a process begins."""
+"""The `quartet` command and its subcommands."""
 
 import asyncio
 import errno
@@ -145,7 +145,7 @@ def seed(settings: Settings) -> None:
 
 
 def _bound(settings: Settings) -> BoundedConfig:
-    """The server's configuration. With one worker its address is bound: one in use fails before anything else."""
+    """The server's configuration. With one worker its address is bound now, so that one in use fails first."""
     config = configuration(settings)
     if settings.workers == 1:
         try:
@@ -229,7 +229,7 @@ def _address(bind: str) -> str:
 
 
 def _warn() -> None:
-    """Of names that look like settings and are none. They would have no effect without a word."""
+    """Warn of names that look like settings and are none: they have no effect."""
     reading: Reading = click.get_current_context().meta[READING]
     for warning in reading.warnings:
         logger.warning("%s", warning)

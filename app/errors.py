@@ -26,7 +26,7 @@ class AppError(Exception):
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error at the end of the chain of causes: the driver's own, behind those that translate it."""
+    """The last error in the chain of causes: the driver's own."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -84,7 +84,7 @@ class TooManyRequests(AppError):
 
 
 class Unavailable(AppError):
-    """A backend that the answer needs is down. `retry_after_seconds` goes into Retry-After."""
+    """A backend that the response needs is down. `retry_after_seconds` goes into Retry-After."""
 
     status, code, title = 503, "unavailable", "Service Unavailable"
 

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from app.setting_types import Address, AnyCase, CommaList, DatabaseURL, Namespace, Networks, Origin, RedisURL
 from app.variables import FILE, FILE_ENCODING, BadFile, Variables, read_variables, strangers
 
-DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  it protects nothing
+DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  public, and refused in production
 SECRET_KEY_LENGTH = 32
 DEFAULT_BIND = "127.0.0.1:8000"
 
@@ -25,7 +25,7 @@ class SettingsError(Exception):
 
 
 class _FromVariables(BaseSettings):
-    """One field a variable: `redis_url` is REDIS_URL, and so on. Made from what load_settings has read, no more."""
+    """One field a variable: `redis_url` is REDIS_URL, and so on. Takes only what read_settings() has read."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -86,7 +86,7 @@ class Settings(_FromVariables):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The names that this server answers for, besides loopback ones."""
+        """The host names that requests may have, besides loopback ones."""
         return (urlsplit(self.public_url).hostname or "", *self.allowed_hosts)
 
     @property
@@ -121,7 +121,7 @@ class RedisParts(_FromVariables):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The settings, by variable where each came from if not from its default, and what may be mistyped."""
+    """The settings, the source of each variable that is not its default, and warnings of mistyped names."""
 
     settings: Settings
     sources: Mapping[str, str]
@@ -150,7 +150,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
             sources["REDIS_URL"] = _source_of_parts(parts)
         except ValidationError as error:
             problems += _listed(error)
-    # Where nothing says otherwise, links lead to the address that is served.
+    # By default links lead to the address that is served.
     bind = values.get("BIND", DEFAULT_BIND)
     defaults = {} if bind.startswith("unix:") else {"PUBLIC_URL": f"http://{bind}"}
     try:
@@ -171,7 +171,7 @@ def _source_of_parts(parts: Variables) -> str:
 
 
 def _listed(error: ValidationError) -> list[str]:
-    # Of a list the place in it follows; the variable comes first.
+    # The first part is the variable; for a list the index follows.
     return [f"{e['loc'][0]}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
 
 

@@ -10,12 +10,12 @@ from dotenv.parser import parse_stream
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 FILE = ".env"
-# With or without the mark that some editors on Windows put first.
+# With or without the byte order mark that some editors write.
 FILE_ENCODING = "utf-8-sig"
-# Finds letters that are swapped, doubled or missing. Other programs' variables share words with ours (REDIS_USER,
-# SECRET_KEY_BASE), and are less alike than this.
+# difflib's ratio, which finds swapped, doubled or missing letters. Other programs' variables that share words with
+# ours (REDIS_USER, SECRET_KEY_BASE) are below it.
 LIKENESS = 0.85
-# A shorter name is like too many others.
+# A shorter name is similar to too many others.
 SHORTEST = 6
 
 
@@ -25,7 +25,7 @@ class BadFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """What the variables of one class of settings hold, where each was found, and the names of all there are."""
+    """The values of one class of settings, the source of each, and all variable names that are set."""
 
     values: Mapping[str, Any]
     sources: Mapping[str, str]
@@ -34,7 +34,7 @@ class Variables:
 
 
 def read_variables(cls: type[BaseSettings], environ: Mapping[str, str] | None) -> Variables:
-    """The variables that the fields of `cls` name. An empty one counts as not set. BadFile says what is wrong."""
+    """The variables of the fields of `cls`. An empty one counts as not set. BadFile names what is wrong."""
     environment = EnvSettingsSource(cls)
     file: Mapping[str, Any] = {}
     in_file: frozenset[str] = frozenset()
@@ -50,9 +50,9 @@ def read_variables(cls: type[BaseSettings], environ: Mapping[str, str] | None) -
 
 
 def strangers(known: set[str], found: Variables) -> Iterator[str]:
-    """A line for each name in `.env` that is not known, and for each in the environment that is like a known one.
+    """A warning for each unknown name in `.env`, and for each in the environment that is similar to a known one.
 
-    In the environment, where the known one is set too, the other is for another program.
+    A similar name in the environment is another program's when the known one is set too.
     """
     for name in sorted(found.in_file - known):
         hint = f"; did you mean {meant}?" if (meant := _meant(name, known)) else ""
@@ -66,13 +66,13 @@ def strangers(known: set[str], found: Variables) -> Iterator[str]:
 def _meant(name: str, known: set[str]) -> str | None:
     upper = name.upper()
     if any(upper.startswith(f"{other}_") or upper.endswith(f"_{other}") for other in known):
-        # A variable of another program, or a spare: REDIS_URL_BACKUP, TEST_DATABASE_URL.
+        # Another program's variable, or a variant: REDIS_URL_BACKUP, TEST_DATABASE_URL.
         return None
     return next(iter(get_close_matches(upper, known, n=1, cutoff=LIKENESS)), None)
 
 
 def _check_file() -> None:
-    """python-dotenv would only log a line that it does not understand, and go on without it."""
+    """BadFile where python-dotenv would log a line that it cannot parse, and ignore it."""
     path = Path(FILE)
     if not path.is_file():
         return

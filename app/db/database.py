@@ -1,4 +1,4 @@
-"""Database: short sessions on the primary and on a replica. What may only read and what may write differ in type."""
+"""Database: short sessions on the primary and on a replica. Reading and writing sessions differ in type."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,13 +26,13 @@ AfterCommit = Callable[[], Awaitable[None]]
 
 
 class ReadSession:
-    """Reads only. What it returns stays usable when it is closed."""
+    """Reads only. Returned rows stay usable after it is closed."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
     async def get(self, model: type[ModelT], key: int) -> ModelT | None:
-        """The row with this number. One that no row can have (a path may say 10^30) finds none."""
+        """The row with this id; None for an id out of range too."""
         return await self._session.get(model, key) if 0 < key <= LARGEST_ID else None
 
     async def scalar(self, statement: TypedReturnsRows[T]) -> T | None:
@@ -48,7 +48,7 @@ class ReadSession:
 
 
 class WriteSession(ReadSession):
-    """Reads and writes in one transaction, which Database.write() commits: nothing else does."""
+    """Reads and writes in one transaction, which only Database.write() commits."""
 
     def __init__(self, session: AsyncSession) -> None:
         super().__init__(session)
@@ -61,7 +61,7 @@ class WriteSession(ReadSession):
         await self._session.delete(row)
 
     async def flush(self) -> None:
-        """Send what was added or changed, so that new rows have their numbers."""
+        """Send what was added or changed, so that new rows have their ids."""
         await self._session.flush()
 
     async def execute(self, statement: Executable, rows: Sequence[dict[str, Any]] | None = None) -> CursorResult[Any]:
@@ -72,7 +72,7 @@ class WriteSession(ReadSession):
 
 
 class Database:
-    """Hands out sessions. Nothing is opened before the first one asks something."""
+    """Makes sessions. Connects at the first statement."""
 
     def __init__(
         self,
@@ -100,9 +100,9 @@ class Database:
 
     @asynccontextmanager
     async def read(self, *, primary: bool = False) -> AsyncIterator[ReadSession]:
-        """A session on the replica where there is one. `primary=True` sees every commit: to check, and to fill caches.
+        """A session on the replica if there is one. `primary=True` sees every commit: for checks, and to fill caches.
 
-        A replica that is down is Unavailable: the primary, which writes depend on, does not get its load on top.
+        Unavailable when the replica is down: its load does not go to the primary, on which writes depend.
         """
         sessions = self._reading_primary if primary else self._reading
         async with _translated(), sessions() as session:
@@ -112,7 +112,7 @@ class Database:
     async def write(self) -> AsyncIterator[WriteSession]:
         """A transaction on the primary: committed at the end, rolled back on an exception.
 
-        What the session's `after_commit` lists is awaited between the commit and the return, in its order.
+        The session's `after_commit` callables are awaited after the commit, in order.
         """
         async with _translated(), self._writing() as session, session.begin():
             writing = WriteSession(session)
@@ -121,13 +121,13 @@ class Database:
             await call()
 
     async def ping(self) -> None:
-        """Ask each database for its answer to SELECT 1. Unavailable if one gives none."""
+        """SELECT 1 on each database. Unavailable if one does not answer."""
         for primary in (True, False):
             async with self.read(primary=primary) as session:
                 await session.scalar(select(literal(1)))
 
     async def missing_revisions(self, schema: Schema) -> set[str]:
-        """The newest steps of `schema` that the primary has not taken. Unavailable if it gives no answer."""
+        """The newest migrations of `schema` that the primary lacks. Unavailable if it does not answer."""
         async with _translated(), self._reading_primary() as session:
             connection = await session.connection()
             return await connection.run_sync(schema.missing)
@@ -139,13 +139,13 @@ class Database:
 
 @asynccontextmanager
 async def _translated() -> AsyncIterator[None]:
-    """Fails closed: a database that is down, or not migrated yet, is a 503, never a 500 and never an empty answer."""
+    """Fails closed: a database that is down or not migrated is 503, never a 500 and never an empty result."""
     try:
         yield
     except Exception as error:
         failure = failure_of(error)
         if failure == "down":
-            # Only the class: the text may hold the URL's user and host. The driver's own says what is wrong.
+            # Only the class: the text may hold the URL's user and host.
             logger.warning("the database is unavailable: %s", type(root_cause(error)).__name__)
             raise Unavailable("The database does not answer.") from error
         if failure == "behind":

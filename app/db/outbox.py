@@ -1,4 +1,4 @@
-"""The outbox's table: messages that were committed and have not left yet."""
+"""The outbox's table: messages that were committed and are not yet sent."""
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
@@ -12,7 +12,7 @@ from app.db.database import WriteSession
 
 
 class OutboxRow(Base):
-    """A message that waits to leave. Whoever finds it due may send it; `attempts` counts those that failed."""
+    """A message to be sent by any node that finds it due; `attempts` counts the failed ones."""
 
     __tablename__ = "outbox"
 
@@ -38,10 +38,10 @@ def create_row(session: WriteSession, message: str, *, due_in: timedelta) -> Out
 async def claim_due(session: WriteSession, *, limit: int, lease: timedelta) -> Sequence[Waiting]:
     """The oldest rows that are due, which are due again for another claim only after `lease`.
 
-    Nodes that claim at the same time get different rows. The order of the result is that of the commits' numbers.
+    Nodes that claim at the same time get different rows. Sorted by id.
     """
     moment = now()
-    # As a CTE the choice is made once, whatever plan PostgreSQL takes for the update.
+    # A CTE is evaluated once, whatever plan PostgreSQL takes for the update.
     due = (
         select(OutboxRow.id)
         .where(OutboxRow.due_at <= moment)
@@ -60,7 +60,7 @@ async def claim_due(session: WriteSession, *, limit: int, lease: timedelta) -> S
 
 
 async def postpone_row(session: WriteSession, row: Waiting, *, pause: timedelta) -> None:
-    """The attempt has failed, and is not repeated before `pause`."""
+    """Count a failed attempt; the row is due again after `pause`."""
     changes = {"attempts": row.attempts + 1, "due_at": now() + pause}
     await session.execute(update(OutboxRow).where(OutboxRow.id == row.id).values(changes))
 

@@ -4,7 +4,7 @@ from app.domain.articles import slice as articles
 from app.domain.users import slice as users
 
 # A slice stands after those that it needs.
-SLICES = (
+SLICES = [
     users.SLICE,
     articles.SLICE,
-)
+]

@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 problem details: our own, the framework's, and those of a backend that is down."""
+"""Every error as RFC 9457 problem details: the application's, the framework's, and those of a backend that is down."""
 
 import logging
 from typing import Any
@@ -17,7 +17,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def register(app: Quart) -> None:
-    """Install the handlers. `app` answers every failure in the one shape."""
+    """Install the error handlers."""
     app.register_error_handler(AppError, _from_app_error)
     app.register_error_handler(RequestSchemaValidationError, _from_validation)
     app.register_error_handler(HTTPException, _from_http_exception)
@@ -27,7 +27,7 @@ def register(app: Quart) -> None:
 
 
 def require_json() -> None:
-    """415 unless the body says that it is JSON (RFC 9110, 15.5.16). Called where a JSON body is wanted."""
+    """UnsupportedMediaType unless the Content-Type is JSON (RFC 9110, 15.5.16)."""
     if not request.is_json:
         raise UnsupportedMediaType("Send the body as application/json.")
 
@@ -35,7 +35,7 @@ def require_json() -> None:
 def problem(
     status: int, title: str, detail: str, *, type: str = "about:blank", extra: dict[str, Any] | None = None
 ) -> Response:
-    """A problem details answer with the request's id."""
+    """A problem details response with the request's id."""
     body = {"type": type, "title": title, "status": status, "detail": detail, "request_id": g.get("request_id", "")}
     return Response(msgspec.json.encode(body | (extra or {})), status=status, content_type=MEDIA_TYPE)
 
@@ -59,7 +59,7 @@ async def _from_validation(error: RequestSchemaValidationError) -> Response:
 
 
 async def _from_http_exception(error: HTTPException) -> Response:
-    """Quart's and Werkzeug's own errors: 404, 405, 413, malformed JSON and the like; redirects pass as they are."""
+    """Errors of Quart and Werkzeug: 404, 405, 413, malformed JSON and the like. Redirects keep their form."""
     answer = error.get_response()
     status = error.code or 500
     if status < 400:
@@ -72,7 +72,7 @@ async def _from_http_exception(error: HTTPException) -> Response:
 
 
 async def _from_unreachable(error: Exception) -> Response:
-    """Fails closed: where a block has no answer without Redis, the client is asked to come back."""
+    """Fails closed: what needs Redis is 503 with Retry-After."""
     logger.warning("redis is unreachable: %s", type(root_cause(error)).__name__)
     return await _from_app_error(Unavailable("A backend that this answer needs is down."))
 

@@ -17,7 +17,7 @@ Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 
 class MetricFamily(Generic[Metric]):
-    """The metrics of one kind, each made at its first use; a name must always come with the same labels."""
+    """The metrics of one kind, each made at first use; a name must always have the same labels."""
 
     def __init__(self, make: Callable[[str, list[str]], Metric]) -> None:
         self._make: Callable[[str, list[str]], Metric] = make

@@ -1,4 +1,4 @@
-"""The task that makes an article's summary and keywords, in a process of its own, after each edit."""
+"""The task that makes an article's summary and keywords after each edit, in a child process."""
 
 from anyio import to_process
 from msgspec import Struct
@@ -21,7 +21,7 @@ class Edit(Struct, frozen=True):
 
 @task(timeout_seconds=60)
 async def process_article(context: TaskContext, edit: Edit) -> None:
-    """Does nothing when it has been done, when a later edit has its own task, and when the article is gone."""
+    """Idempotent. Does nothing when a later edit has its own task, or the article was deleted."""
     resources: Resources = context.resources
     async with resources.database.read(primary=True) as reading:
         article = await store.get_article(reading, edit.article_id)

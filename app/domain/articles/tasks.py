@@ -1,4 +1,4 @@
-"""The tasks of articles, and when the recurring one runs."""
+"""The tasks of articles, and the schedule of the recurring one."""
 
 from app.domain.articles.processing import process_article
 from app.domain.articles.views import flush_views

@@ -1,4 +1,4 @@
-"""Counting how often articles are read: in Redis at each read, in the database once in a while."""
+"""Counts of how often articles are read: in Redis at each read, moved into the database once a minute."""
 
 from contextlib import suppress
 
@@ -28,7 +28,7 @@ async def count_view(resources: Resources, article_id: int) -> None:
 
 
 async def forget_views(resources: Resources, article_id: int) -> None:
-    """There is no such article: numbers that somebody makes up must not pile up in Redis."""
+    """For an id without an article: invented ids must not accumulate in Redis."""
     try:
         await resources.redis.hdel(views_key(resources), str(article_id))
     except RedisError as error:
@@ -39,15 +39,15 @@ async def forget_views(resources: Resources, article_id: int) -> None:
 
 @task(timeout_seconds=50, max_attempts=1)
 async def flush_views(context: TaskContext) -> int:
-    """Move the counts into the database; returns of how many articles. What fails is left for the next run.
+    """Move the counts into the database; returns the number of articles. What fails is left for the next run.
 
-    A worker that dies between a commit and the HDEL after it counts one batch twice: that much views may be wrong.
+    A worker that dies between a commit and its HDEL counts one batch twice.
     """
     resources: Resources = context.resources
     redis, counting = resources.redis, views_key(resources)
     taken = counting + ":taken"
-    with suppress(ResponseError):  # nobody has read anything
-        # Where an earlier run has left something, that is finished first.
+    with suppress(ResponseError):  # no article has been read
+        # What an earlier run has left is moved first.
         await redis.renamenx(counting, taken)
     counted = [(int(article_id), int(views)) for article_id, views in (await redis.hgetall(taken)).items()]
     for start in range(0, len(counted), BATCH):

@@ -43,7 +43,7 @@ def _gauge_redis(telemetry: PrometheusTelemetry) -> None:
 def _check_reader(token: str) -> None:
     """With METRICS_TOKEN set, `Authorization: Bearer TOKEN`; without, a peer on the loopback interface.
 
-    The peer is the socket's: a proxy on the same machine would pass for loopback, hence the token.
+    The peer is the socket's: behind a proxy on the same machine every client is loopback, hence the token.
     """
     if token:
         given = request.headers.get("Authorization", "")
@@ -54,6 +54,6 @@ def _check_reader(token: str) -> None:
         loopback = ipaddress.ip_address(request.remote_addr or "").is_loopback
     except ValueError:
         loopback = request.remote_addr == "<local>"
-    # A forwarded request came through a proxy, whatever its socket says.
+    # A forwarded request came through a proxy, whatever the socket's peer is.
     if not loopback or "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
         raise Forbidden("The metrics are read from loopback, or with METRICS_TOKEN.")
