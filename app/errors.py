@@ -89,7 +89,7 @@ class TooManyRequests(AppError):
 
 
 class Unavailable(AppError):
-    """A backend that the answer needs is down. `retry_after_seconds` goes into Retry-After."""
+    """A backend that the response needs is down. `retry_after_seconds` goes into Retry-After."""
 
     status, code, title = 503, "unavailable", "Service Unavailable"
 

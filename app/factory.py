@@ -1,6 +1,6 @@
-"""create_app(settings): registers everything, in explicit lists, and ties the slices to what they are handed."""
+"""create_app(settings): registers everything, in explicit lists, and hands each part what it needs."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,8 @@ from werkzeug.routing import IntegerConverter
 
 from app import __version__
 from app.db.schema import Schema
-from app.domain.articles import routes as articles
-from app.domain.articles import tasks as article_tasks
-from app.domain.users import routes as users
+from app.domain.slice import Slice
+from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
 from app.lifespan import Jobs, consuming, open_resources, relaying
@@ -27,19 +26,16 @@ from app.web.limits import declare, enforce, subjects
 from app.web.middleware import csrf, deadline, request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
 from app.web.routes import events, health, limits, metrics
+from app.web.telemetry import PrometheusTelemetry
 
 BLUEPRINTS = (
-    users.blueprint,
-    articles.blueprint,
     events.blueprint,
     limits.blueprint,
     pages.blueprint,
     health.blueprint,
     metrics.blueprint,
 )
-JOBS = Jobs(tasks=(*article_tasks.TASKS,), schedule=(*article_tasks.SCHEDULE,))
-
-# For every route that says nothing else, by principal, or by address for visitors.
+# For every route that declares no other limit: by principal, or by address without one.
 DEFAULT_LIMIT = "1200/minute"
 MIGRATIONS = Path(__file__).parent / "migrations"
 STATIC_FOLDER = Path(__file__).parent / "pages" / "static"
@@ -47,29 +43,37 @@ LARGEST_ID = 2**63 - 1
 
 
 class Identifier(IntegerConverter):
-    """`<int:...>` in a route: a number that an id's column holds. A larger one is nobody's, hence a 404."""
+    """`<int:...>` in a route: a number that the column of an id can hold. A larger one is 404."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"max": LARGEST_ID, **kwargs})
 
 
-def create_app(settings: Settings) -> Quart:
-    """The ASGI application. It opens nothing before it serves. SettingsError for a Redis URL that cannot be."""
+def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart:
+    """The ASGI application of these slices. It opens nothing before it serves. SettingsError for a bad Redis URL."""
     check_redis_url(settings)
     app = Quart("app", static_folder=str(STATIC_FOLDER))
     app.config.update(_configuration(settings))
     app.url_map.converters["int"] = Identifier
     app.request_class = StrictRequest
-    telemetry = metrics.PrometheusTelemetry(version=__version__)
+    telemetry = PrometheusTelemetry(version=__version__)
     app.extensions[metrics.TELEMETRY_EXTENSION] = telemetry
     app.extensions[health.SCHEMA] = Schema(MIGRATIONS)
     _register_web(app, settings, telemetry)
     _register_schema(app)
-    for blueprint in BLUEPRINTS:
+    for blueprint in (*(each.blueprint for each in slices), *BLUEPRINTS):
         app.register_blueprint(blueprint)
     guard_views(app)
-    _register_lifespan(app, settings, telemetry)
+    _register_lifespan(app, settings, telemetry, jobs_of(slices))
     return app
+
+
+def jobs_of(slices: Sequence[Slice] = SLICES) -> Jobs:
+    """What the worker runs."""
+    return Jobs(
+        tasks=tuple(task for each in slices for task in each.tasks),
+        schedule=tuple(entry for each in slices for entry in each.schedule),
+    )
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
@@ -82,15 +86,15 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "QUARTET_DEVELOPMENT": settings.environment == "development",
         "METRICS_TOKEN": settings.metrics_token,
         "PUBLIC_URL": settings.public_url,
-        # Browsers ask each time and get a 304: after an upgrade no old script meets a new one.
+        # Browsers revalidate each time and get a 304: after an upgrade no page runs an old script with a new one.
         "SEND_FILE_MAX_AGE_DEFAULT": 0,
         # Errors are answered, never raised into the server, in tests too.
         "PROPAGATE_EXCEPTIONS": False,
     }
 
 
-def _register_web(app: Quart, settings: Settings, telemetry: metrics.PrometheusTelemetry) -> None:
-    """In the order in which they see a request; they see its answer in the opposite one."""
+def _register_web(app: Quart, settings: Settings, telemetry: PrometheusTelemetry) -> None:
+    """In the order in which they see a request; they see its response in reverse order."""
     request_log.register(app, telemetry)
     security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
     deadline.register(app, seconds=settings.redis_budget_ms / 1000)
@@ -117,7 +121,7 @@ def _register_schema(app: Quart) -> None:
     hide(Quart.send_static_file)
 
 
-def _register_lifespan(app: Quart, settings: Settings, telemetry: metrics.PrometheusTelemetry) -> None:
+def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTelemetry, jobs: Jobs) -> None:
     @app.while_serving
     async def serving() -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
@@ -126,12 +130,12 @@ def _register_lifespan(app: Quart, settings: Settings, telemetry: metrics.Promet
             await stack.enter_async_context(relaying(resources))
             stack.callback(telemetry.start_timing_collections())
             if settings.consumer:
-                await stack.enter_async_context(consuming(settings, resources, JOBS))
+                await stack.enter_async_context(consuming(settings, resources, jobs))
             yield
 
 
 def check_redis_url(settings: Settings) -> None:
-    """SettingsError, naming the part that is wrong."""
+    """SettingsError, which names the part that is wrong."""
     problems = []
     for name, url in (("REDIS_URL", settings.redis_url), ("CACHE_REDIS_URL", settings.cache_redis_url)):
         try:

@@ -1,4 +1,4 @@
-"""Opens what outlives a request, yields it, closes it in reverse order; nothing else opens or closes anything."""
+"""Opens the resources, yields them, and closes them in reverse order; no other module opens or closes any."""
 
 import asyncio
 import os
@@ -34,13 +34,13 @@ from app.outbox import Outbox
 from app.resources import Resources
 from app.settings import Settings
 
-# Work that no request waits for may wait this long for Redis.
+# How long work outside a request may wait for Redis.
 BACKGROUND_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """What the worker runs: the tasks of every slice, and when the recurring ones are due."""
+    """The tasks that the worker runs, and the schedule of the recurring ones."""
 
     tasks: tuple[Task[Any], ...]
     schedule: tuple[Entry, ...] = ()
@@ -50,7 +50,7 @@ class Jobs:
 async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry) -> AsyncIterator[Resources]:
     """Make the clients and the blocks. `role` names this process in Redis' CLIENT LIST.
 
-    Nothing connects before it is used, so a backend that is down does not stop the start: /health/ready tells.
+    Clients connect at first use, so a backend that is down does not stop the start; /health/ready reports it.
     """
     async with AsyncExitStack() as stack:
         redis = connect(settings.redis_url, name=_client_name(settings, role), timeout_seconds=BACKGROUND_SECONDS)
@@ -78,14 +78,14 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
 
 @asynccontextmanager
 async def relaying(resources: Resources) -> AsyncIterator[None]:
-    """Relay the outbox for the duration of the block, and at its end what this process has committed last."""
+    """Relay the outbox during the block, and at its end the last commits of this process."""
     async with supervised("outbox", lambda: resources.outbox, telemetry=resources.telemetry):
         yield
 
 
 @asynccontextmanager
 async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> AsyncIterator[None]:
-    """Run background tasks in this loop for the duration of the block; at its end they get their grace."""
+    """Run background tasks in this loop during the block; at its end they get their grace period."""
 
     async def publish_event(task_id: str, type: str, data: Any) -> None:
         await resources.publisher.publish(f"task:{task_id}", type, data)
@@ -105,7 +105,7 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
             telemetry=resources.telemetry,
         )
 
-    # Beside the start, not before it: a server that does not answer would hold it up.
+    # Concurrently: a server that does not answer must not delay the start.
     warning = asyncio.create_task(warn_if_not_durable(resources.redis))
     try:
         async with supervised("worker", make_worker, telemetry=resources.telemetry):

@@ -1,4 +1,4 @@
-"""Who asks: the identity that every kind of credential resolves to."""
+"""The principal: the identity that every kind of credential resolves to."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,5 +19,5 @@ class Principal:
         return "admin" in self.roles
 
     def may_write(self, owner_id: int) -> bool:
-        """True for the owner of a thing and for admins."""
+        """Whether this is the owner or an admin."""
         return self.user_id == owner_id or self.is_admin

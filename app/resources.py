@@ -1,4 +1,4 @@
-"""One typed bundle of what the lifespan opened. Handlers, services and tasks receive it; none opens anything itself."""
+"""The typed bundle of what the lifespan opened, which handlers, services and tasks receive."""
 
 from dataclasses import dataclass, field
 

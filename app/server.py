@@ -1,4 +1,4 @@
-"""Serving under Hypercorn: sockets with bounds for stalled clients, and a shutdown that ends event streams first."""
+"""Serving under Hypercorn: sockets that bound stalled clients, and a shutdown that ends event streams first."""
 
 import asyncio
 import gc
@@ -19,10 +19,10 @@ from app.settings import Settings
 from app.web.context import EXTENSION
 
 CONFIG_FILE = Path(__file__).parent.parent / "hypercorn.toml"
-# A client that takes nothing for so long is gone: what was sent to it stays unacknowledged (RFC 5482). Linux alone
-# has the option; elsewhere the system's own retransmission limit ends such a connection later.
+# A connection ends when sent data stays unacknowledged for this long (TCP_USER_TIMEOUT, RFC 5482). Only Linux has the
+# option; elsewhere the system's retransmission limit ends such a connection later.
 USER_TIMEOUT_MS = 30_000
-# What the kernel holds for one connection. Small, so that a client that reads slowly is noticed here.
+# The kernel's buffer for one connection. Small, so that a slow client is noticed here.
 SEND_BUFFER_BYTES = 64 * 1024
 DEVELOPMENT_GRACE_SECONDS = 0.5
 LAST_SECONDS = 10.0
@@ -32,7 +32,7 @@ GC_THRESHOLDS = (10_000, 20, 50)
 
 
 class BoundedConfig(Config):
-    """Hypercorn's configuration, whose TCP sockets bound what a stalled client may hold."""
+    """Hypercorn's configuration, whose TCP sockets bound the memory of a stalled client."""
 
     _bound: Sockets | None = None
 
@@ -62,14 +62,14 @@ class BoundedConfig(Config):
 
 
 def configuration(settings: Settings) -> BoundedConfig:
-    """hypercorn.toml, with the address and the number of workers that the settings say."""
+    """hypercorn.toml, with the address and the number of workers from the settings."""
     config = cast(BoundedConfig, BoundedConfig.from_toml(CONFIG_FILE))
     config.bind = [settings.bind]
     config.workers = settings.workers
-    # The lifespan's end: tasks get their grace, and then some for the last reports and the outbox.
+    # The end of the lifespan: the tasks' grace period, and time for the last reports and the outbox.
     config.shutdown_timeout = settings.task_grace_seconds + LAST_SECONDS
     if not settings.is_production:
-        # Ctrl-C shall end it at once, also while a request is under way.
+        # Ctrl-C ends it at once, also during a request.
         config.graceful_timeout = DEVELOPMENT_GRACE_SECONDS
     # Hypercorn's own handler would write each line a second time.
     config.errorlog = logging.getLogger("hypercorn")
@@ -78,7 +78,7 @@ def configuration(settings: Settings) -> BoundedConfig:
 
 def serve_one(app: Quart, settings: Settings, config: Config) -> None:
     """Serve in this process until SIGINT or SIGTERM."""
-    # What is loaded now stays: the collector need not look at it again, and looks less often at the rest.
+    # What is loaded now stays: the collector skips it, and visits the rest less often.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -87,9 +87,9 @@ def serve_one(app: Quart, settings: Settings, config: Config) -> None:
 
 
 def serve_many(config: Config) -> int:
-    """Serve in config.workers processes, Hypercorn watching over them; the exit code.
+    """Serve in config.workers processes under Hypercorn's supervision; returns the exit code.
 
-    Event streams are cut at hypercorn.toml's graceful_timeout: Hypercorn offers its workers no trigger of their own.
+    Event streams are cut at hypercorn.toml's graceful_timeout: Hypercorn has no shutdown trigger for its workers.
     """
     config.application_path = "app.asgi:app"
     return run(config)
@@ -102,7 +102,7 @@ async def _serve(app: Quart, config: Config, *, drain_seconds: float) -> None:
         loop.add_signal_handler(number, stop.set)
 
     async def drained() -> None:
-        """Hypercorn closes its sockets when this returns. Streams are told before where to come back to."""
+        """Hypercorn closes its sockets when this returns; the streams have ended before."""
         await stop.wait()
         await app.extensions[EXTENSION].hub.drain(drain_seconds)
 

@@ -1,4 +1,4 @@
-"""The types of the settings: what each kind of value must look like, with messages that never repeat it."""
+"""The types of the settings, with error messages that never repeat a value."""
 
 import ipaddress
 import re

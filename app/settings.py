@@ -11,7 +11,7 @@ from app.setting_types import Address, AnyCase, CommaList, DatabaseURL, Namespac
 from app.settings_redis import RedisParts, choose_parts
 from app.variables import BadFile, FromVariables, read_variables, strangers
 
-DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  it protects nothing
+DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  public, and refused in production
 SECRET_KEY_LENGTH = 32
 DEFAULT_BIND = "127.0.0.1:8000"
 
@@ -66,7 +66,7 @@ class Settings(FromVariables):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The names that this server answers for, besides loopback ones."""
+        """The host names that requests may have, besides loopback ones."""
         return (urlsplit(self.public_url).hostname or "", *self.allowed_hosts)
 
     @property

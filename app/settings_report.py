@@ -7,14 +7,14 @@ from urllib.parse import unquote
 from app.settings import Reading, Settings
 
 HIDDEN = "***"
-# The longest part that can be a password: one that holds an unquoted / or @ is hidden whole.
+# The longest part that can be a password, so that one with an unquoted / or @ is hidden too.
 _PASSWORD = re.compile(r"(?<=://)([^:@/]*):.*@", re.DOTALL)
 _OPTION = re.compile(r"([?&])([^=&]*)=([^&]*)")
 _SECRET_OPTION = re.compile(r"pass|secret|token|key|cred|auth", re.IGNORECASE)
 
 
 def report(reading: Reading) -> dict[str, dict[str, Any]]:
-    """By variable its `value`, as JSON has it, and its `source`: default, environment, .env, or other variables."""
+    """By variable, its `value` as JSON and its `source`: default, environment, .env, or other variables."""
     values = reading.settings.model_dump(mode="json", by_alias=True)
     return {
         name.upper(): {
@@ -26,7 +26,7 @@ def report(reading: Reading) -> dict[str, dict[str, Any]]:
 
 
 def table(reading: Reading) -> str:
-    """The same for people: three columns."""
+    """The same as text in three columns."""
     rows = [("SETTING", "VALUE", "FROM")]
     rows += [(name, _text(entry["value"]), entry["source"]) for name, entry in report(reading).items()]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]

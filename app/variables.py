@@ -15,12 +15,12 @@ from dotenv.parser import parse_stream
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 FILE = ".env"
-# With or without the mark that some editors on Windows put first.
+# With or without the byte order mark that some editors write.
 FILE_ENCODING = "utf-8-sig"
-# Finds letters that are swapped, doubled or missing. Other programs' variables share words with ours (REDIS_USER,
-# SECRET_KEY_BASE), and are less alike than this.
+# difflib's ratio, which finds swapped, doubled or missing letters. Other programs' variables that share words with
+# ours (REDIS_USER, SECRET_KEY_BASE) are below it.
 LIKENESS = 0.85
-# A shorter name is like too many others.
+# A shorter name is similar to too many others.
 SHORTEST = 6
 # Capitals in words of at most 16. What else stands before a = may be a line of a secret that was wrapped.
 _NAME = re.compile(r"[A-Z][A-Z0-9]{0,15}(_[A-Z0-9]{1,16})*")
@@ -78,9 +78,9 @@ def read_variables(environ: Mapping[str, str] | None) -> Variables:
 
 
 def strangers(known: set[str], found: Variables) -> Iterator[str]:
-    """A line for each name in `.env` that is not known, and for each in the environment that is like a known one.
+    """A warning for each unknown name in `.env`, and for each in the environment that is similar to a known one.
 
-    In the environment, where the known one is set too, the other is for another program.
+    A similar name in the environment is another program's when the known one is set too.
     """
     for name in sorted(found.file.keys() - known, key=found.lines.__getitem__):
         meant = _meant(name, known)
@@ -102,7 +102,7 @@ def _set(values: Mapping[str, str | None]) -> dict[str, str]:
 def _meant(name: str, known: set[str]) -> str | None:
     upper = name.upper()
     if any(upper.startswith(f"{other}_") or upper.endswith(f"_{other}") for other in known):
-        # A variable of another program, or a spare: REDIS_URL_BACKUP, TEST_DATABASE_URL.
+        # Another program's variable, or a variant: REDIS_URL_BACKUP, TEST_DATABASE_URL.
         return None
     return next(iter(get_close_matches(upper, known, n=1, cutoff=LIKENESS)), None)
 

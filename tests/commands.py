@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.settings import Settings
 from app.settings_redis import RedisParts
+from tests.services import end, free_port, wait_until_listening
 
 ROOT = Path(__file__).parent.parent
 KNOWN = {name.upper() for cls in (Settings, RedisParts) for name in cls.model_fields}
@@ -22,3 +25,17 @@ def quartet(folder: Path, *arguments: str, **settings: str) -> subprocess.Comple
     """Run the command to its end in `folder`, whose `.env` it reads."""
     command = [sys.executable, "-m", "app.cli", *arguments]
     return subprocess.run(command, env=environment(settings), cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+@contextmanager
+def serving(settings: dict[str, str], folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A process that serves, in `folder`, and its port. {port} in `command` stands for the port."""
+    port = free_port()
+    words = [word.format(port=port) for word in command or ("-m", "app.cli", "run")]
+    bound = environment(settings | {"BIND": f"127.0.0.1:{port}"})
+    process = subprocess.Popen([sys.executable, *words], env=bound, cwd=folder)
+    try:
+        wait_until_listening(port, process)
+        yield process, port
+    finally:
+        end(process)

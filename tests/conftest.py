@@ -11,10 +11,9 @@ from quart import Quart
 from quart.testing import QuartClient
 from redis.asyncio import Redis
 
-from app.factory import create_app
 from app.kit.client.connect import connect
 from app.kit.keys import Keys
-from app.settings import load_settings
+from tests.application import create_test_app
 from tests.deployments import RedisCluster
 from tests.services import RedisServer, postgres
 
@@ -91,7 +90,7 @@ async def app(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Quart]:
     """The whole application on the embedded stores, serving."""
     shutil.copy(sqlite_template, tmp_path / "app.db")
     environ = {"ENVIRONMENT": "testing", "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"}
-    app = create_app(load_settings(environ))
+    app = create_test_app(environ)
     async with app.test_app():
         yield app
 
@@ -99,3 +98,9 @@ async def app(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Quart]:
 @pytest.fixture
 def client(app: Quart) -> QuartClient:
     return cast(QuartClient, app.test_client())
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> dict[str, str]:
+    """The settings of a start without any server."""
+    return {"REDIS_URL": "memory://", "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'walk.db'}"}

@@ -37,6 +37,12 @@ def walk(*, served_at: str) -> dict[int, Step]:
     return steps
 
 
+def deletion() -> str:
+    """The commands by which README deletes the example."""
+    (commands,) = re.findall(r"^```sh delete\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    return str(commands)
+
+
 class Terminal:
     """A shell that keeps its variables from one command to the next."""
 

@@ -8,12 +8,15 @@ import pytest
 from quart import Quart
 from quart.testing import QuartClient
 
-from app.factory import DEFAULT_LIMIT, JOBS
+from app.factory import DEFAULT_LIMIT, jobs_of
 from app.kit.limits.limit import Limit
 from app.resources import Resources
 from app.web.context import EXTENSION
 from app.web.limits.declare import Exemption, RouteLimits, policy_for
 from app.web.limits.declare import policy_for as nearest_policy
+from tests.domain.client import broadcast
+from tests.keys import lasting_keys
+from tests.notices import NOTICE
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
@@ -48,9 +51,10 @@ def test_the_default_limit_can_be() -> None:
 
 
 def test_tasks_are_listed_once_by_name() -> None:
-    names = [task.name for task in JOBS.tasks]
+    jobs = jobs_of()
+    names = [task.name for task in jobs.tasks]
     assert len(set(names)) == len(names)
-    assert {entry.task for entry in JOBS.schedule} <= set(JOBS.tasks)
+    assert {entry.task for entry in jobs.schedule} <= set(jobs.tasks)
 
 
 async def test_every_key_has_a_lifetime(app: Quart, client: QuartClient) -> None:
@@ -59,23 +63,12 @@ async def test_every_key_has_a_lifetime(app: Quart, client: QuartClient) -> None
     await client.post("/api/v1/users", json={**credentials, "name": "A"})
     login = await client.post("/api/v1/login", json=credentials)
     headers = {"X-Session-ID": (await login.get_json())["session_id"]}
-    created = await client.post("/api/v1/articles", json={"title": "T", "content": "Some text."}, headers=headers)
-    article = created.headers["Location"]
-
-    async def processed() -> bool:
-        found = await (await client.get(article)).get_json()
-        return bool(found["summary"])
-
-    await eventually(processed)
-    await client.get("/api/v1/articles")
-    await client.get("/api/v1/profile", headers=headers)
     resources: Resources = app.extensions[EXTENSION]
-    lasting = {key.decode() async for key in resources.redis.scan_iter() if await resources.redis.pttl(key) == -1}
-    # Counts that wait for the database, and accepted tasks, are kept until they have arrived, or ended. The clock and
-    # the epoch of the events tell a client that its history is gone: they must outlive every history.
-    keys = resources.keys
-    lasting -= {keys.views(), keys.event_clock(), keys.event_epoch()}
-    assert [key for key in lasting if not key.startswith(keys.task_prefix(resources.queue.name))] == []
+    await client.post("/api/v1/notices", json=NOTICE, headers=headers)
+    await eventually(lambda: broadcast(resources, "notice_pinned"))
+    for path in ("/api/v1/notices", "/api/v1/notices/mine", "/api/v1/profile"):
+        assert (await client.get(path, headers=headers)).status_code == 200
+    assert await lasting_keys(resources) == set()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -94,7 +94,7 @@ async def test_text_that_a_database_cannot_hold_is_422(client: QuartClient, text
 @pytest.mark.parametrize("name", ["page", "per_page"])
 @pytest.mark.parametrize("value", ["-1", "0", "1" + "0" * 30, "x", "1.5", "", "1e3", "\x00", "٣"])
 async def test_page_numbers_that_are_none_are_422(client: QuartClient, name: str, value: str) -> None:
-    response = await client.get("/api/v1/articles", query_string={name: value})
+    response = await client.get("/api/v1/notices", query_string={name: value})
     body = await assert_problem(response, 422)
     assert body["errors"][0]["loc"] == [name]
 
@@ -104,7 +104,7 @@ async def test_page_numbers_that_are_none_are_422(client: QuartClient, name: str
 async def test_junk_credentials_are_refused_or_a_fresh_start(
     app: Quart, client: QuartClient, header: str, junk: str
 ) -> None:
-    for path in ("/api/v1/profile", "/api/v1/articles", "/api/v1/sessions"):
+    for path in ("/api/v1/profile", "/api/v1/notices", "/api/v1/sessions"):
         response = await client.get(path, headers={header: junk})
         assert response.status_code in {200, 400, 401}, path
         if path == "/api/v1/profile":
@@ -128,13 +128,13 @@ async def test_a_junk_last_event_id_is_a_fresh_start(client: QuartClient, junk: 
 
 @pytest.mark.parametrize("identifier", ["0", "-1", "x", "1" + "0" * 30, str(2**31), "1.5", "%00", "1%2f2"])
 async def test_ids_that_are_nobodys_are_404(client: QuartClient, identifier: str) -> None:
-    for path in ("/api/v1/users/", "/api/v1/articles/"):
-        await assert_problem(await client.get(path + identifier), 404)
+    for path in ("/api/v1/users/{}", "/api/v1/users/{}/notices"):
+        await assert_problem(await client.get(path.format(identifier)), 404)
 
 
 async def test_an_unknown_path_and_method_have_the_one_shape(client: QuartClient) -> None:
     await assert_problem(await client.get("/nothing"), 404)
-    response = await client.delete("/api/v1/articles")
+    response = await client.delete("/api/v1/notices")
     await assert_problem(response, 405)
     assert "GET" in response.headers["Allow"]
 

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import make_url
 
 from app import __version__
-from app.cli import _hint, _seed
+from app.cli.database import _seed
+from app.cli.serving import _hint
 from app.lifespan import BACKGROUND_SECONDS
 from app.settings import Settings, load_settings
 from tests.commands import quartet
@@ -131,7 +132,7 @@ def test_a_database_of_a_later_version_is_not_upgraded_and_said_in_a_line(
 ) -> None:
     shutil.copy(sqlite_template, tmp_path / "a.db")
     with sqlite3.connect(tmp_path / "a.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'of a later version'")
+        connection.execute("UPDATE alembic_version SET version_num = version_num || ' of a later version'")
     done = quartet(tmp_path, *command, DATABASE_URL="sqlite+aiosqlite:///a.db", BIND=f"127.0.0.1:{free_port()}")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("Error: the database was migrated by a later version")

@@ -153,15 +153,15 @@ async def test_caches_are_invalid_when_the_write_returns(
     make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys
 ) -> None:
     outbox, cache = make_outbox(), Cache(redis, keys)
-    await cache.set("list", [1], ttl_seconds=60, tags="articles")
+    await cache.set("list", [1], ttl_seconds=60, tags="list")
     async with database.write() as session:
-        outbox.invalidate(session, "articles")
-        assert await cache.get("list", tags="articles") == [1]
-    assert await cache.get("list", tags="articles") is MISS
+        outbox.invalidate(session, "list")
+        assert await cache.get("list", tags="list") == [1]
+    assert await cache.get("list", tags="list") is MISS
     # And it is not repeated: what is computed since then stays.
-    await cache.set("list", [1, 2], ttl_seconds=60, tags="articles")
+    await cache.set("list", [1, 2], ttl_seconds=60, tags="list")
     await outbox.drain()
-    assert await cache.get("list", tags="articles") == [1, 2]
+    assert await cache.get("list", tags="list") == [1, 2]
     assert await rows(database) == 0
 
 
@@ -272,18 +272,18 @@ async def test_redis_down_delays_and_loses_nothing(
     redis = connect(own_server.url, name="test", timeout_seconds=0.1)
     telemetry, cache = Delays(), Cache(redis, keys)
     outbox = outbox_on(redis, keys, database, retry_seconds=0.1, poll_seconds=0.05, telemetry=telemetry)
-    await cache.set("list", [1], ttl_seconds=60, tags="articles")
+    await cache.set("list", [1], ttl_seconds=60, tags="list")
     async with running(outbox):
         own_server.signal(signal.SIGSTOP)
         async with database.write() as session:
-            outbox.invalidate(session, "articles")
+            outbox.invalidate(session, "list")
         await announce(outbox, database, "Ada")
         assert await rows(database) == 3
         await eventually(lambda: telemetry.delayed > 3)
         own_server.signal(signal.SIGCONT)
         await eventually(lambda: _is(rows(database), 0))
     assert await published(redis, keys) == ["Ada"]
-    assert await cache.get("list", tags="articles") is MISS
+    assert await cache.get("list", tags="list") is MISS
     # However often it tried: once when it begins, and once when it is back.
     lines = [line.partition(":")[0] for line in caplog.messages if line.startswith("the outbox")]
     assert lines == ["the outbox waits", "the outbox goes on"]

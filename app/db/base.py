@@ -1,4 +1,4 @@
-"""What every table shares: the registry of models, names of constraints, and column types equal on both databases."""
+"""Shared by all tables: the registry of models, names of constraints, and column types for both databases."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -9,7 +9,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC. SQLite has no zones: there it is kept naive, and comes back aware all the same."""
+    """An aware datetime in UTC. SQLite has no time zones: it stores a naive one, which is read as aware."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -32,13 +32,13 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-# 64 bits everywhere; SQLite numbers rows by itself only in a column whose type is exactly INTEGER.
+# 64 bits on both databases; SQLite assigns ids only in a column of the exact type INTEGER.
 BigInt = BigInteger().with_variant(Integer(), "sqlite")
 Id = Annotated[int, mapped_column(BigInt, primary_key=True)]
 Moment = Annotated[datetime, mapped_column(UtcDateTime())]
 
-# SQLite gives the number of a deleted last row to the next one, unless told not to. What a deleted user's
-# number still opens (a cached page, a session that ends this second) must never open it for somebody new.
+# By default SQLite gives the id of a deleted last row to the next row. What a deleted user's id still opens (a cached
+# page, a session that ends this second) must not be open to a new user.
 NUMBERS_ARE_NOT_REUSED = {"sqlite_autoincrement": True}
 
 

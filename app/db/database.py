@@ -1,4 +1,4 @@
-"""Database: short sessions on the primary and on a replica. What may only read and what may write differ in type."""
+"""Database: short sessions on the primary and on a replica. Reading and writing sessions differ in type."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -25,13 +25,13 @@ AfterCommit = Callable[[], Awaitable[None]]
 
 
 class ReadSession:
-    """Reads only. What it returns stays usable when it is closed."""
+    """Reads only. Returned rows stay usable after it is closed."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
     async def get(self, model: type[ModelT], key: int) -> ModelT | None:
-        """The row with this number. One that no row can have (a path may say 10^30) finds none."""
+        """The row with this id; None for an id out of range too."""
         return await self._session.get(model, key) if 0 < key <= LARGEST_ID else None
 
     async def scalar(self, statement: TypedReturnsRows[T]) -> T | None:
@@ -47,7 +47,7 @@ class ReadSession:
 
 
 class WriteSession(ReadSession):
-    """Reads and writes in one transaction, which Database.write() commits: nothing else does."""
+    """Reads and writes in one transaction, which only Database.write() commits."""
 
     def __init__(self, session: AsyncSession) -> None:
         super().__init__(session)
@@ -60,7 +60,7 @@ class WriteSession(ReadSession):
         await self._session.delete(row)
 
     async def flush(self) -> None:
-        """Send what was added or changed, so that new rows have their numbers."""
+        """Send what was added or changed, so that new rows have their ids."""
         await self._session.flush()
 
     async def execute(self, statement: Executable, rows: Sequence[dict[str, Any]] | None = None) -> CursorResult[Any]:
@@ -71,7 +71,7 @@ class WriteSession(ReadSession):
 
 
 class Database:
-    """Hands out sessions. Nothing is opened before the first one asks something."""
+    """Makes sessions. Connects at the first statement."""
 
     def __init__(
         self,
@@ -101,9 +101,9 @@ class Database:
 
     @asynccontextmanager
     async def read(self, *, primary: bool = False) -> AsyncIterator[ReadSession]:
-        """A session on the replica where there is one. `primary=True` sees every commit: to check, and to fill caches.
+        """A session on the replica if there is one. `primary=True` sees every commit: for checks, and to fill caches.
 
-        A replica that is down is Unavailable: the primary, which writes depend on, does not get its load on top.
+        Unavailable when the replica is down: its load does not go to the primary, on which writes depend.
         """
         sessions, outage = (self._reading_primary, self._primary) if primary else (self._reading, self._replica)
         async with _translated(outage), sessions() as session:
@@ -116,7 +116,7 @@ class Database:
     async def write(self) -> AsyncIterator[WriteSession]:
         """A transaction on the primary: committed at the end, rolled back on an exception.
 
-        What the session's `after_commit` lists is awaited between the commit and the return, in its order.
+        The session's `after_commit` callables are awaited after the commit, in order.
         """
         async with _translated(self._primary), self._writing() as session, session.begin():
             writing = WriteSession(session)

@@ -1,4 +1,4 @@
-"""open_engines(): connections to PostgreSQL or SQLite, made to wait rather than fail, and never forever."""
+"""open_engines(): connections to PostgreSQL or SQLite with bounded waits."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from app.errors import Unavailable
 
 
 class Engines(NamedTuple):
-    """Of one database: for transactions that write, and for statements that read."""
+    """The engines of one database: for transactions that write, and for statements that read."""
 
     writes: AsyncEngine
     reads: AsyncEngine
@@ -28,7 +28,7 @@ def open_engines(
     address = make_url(url)
     options: dict[str, Any] = {
         "pool_timeout": connect_timeout_seconds,
-        "hide_parameters": True,  # they hold password hashes and what people wrote, and errors are logged
+        "hide_parameters": True,  # they hold password hashes and personal data, and errors are logged
     }
     sizes = {"pool_size": pool_size, "max_overflow": max_overflow}
     if address.get_backend_name() == "sqlite":
@@ -37,15 +37,15 @@ def open_engines(
         return _sqlite(address, options, sizes)
     options["connect_args"] = _postgres_arguments(connect_timeout_seconds, statement_timeout_seconds)
     engine = create_async_engine(address, pool_pre_ping=True, **options, **sizes)
-    # At READ COMMITTED a statement alone sees what it sees in a transaction: without one, two round trips of three
-    # (BEGIN and ROLLBACK) are spared.
+    # At READ COMMITTED a single statement sees the same without a transaction, which saves two of three round trips
+    # (BEGIN and ROLLBACK).
     return Engines(engine, engine.execution_options(isolation_level="AUTOCOMMIT"))
 
 
 def _postgres_arguments(connect_timeout_seconds: float, statement_timeout_seconds: float) -> dict[str, Any]:
     return {
         "timeout": connect_timeout_seconds,
-        # The server ends a slow statement; this deadline, a little later, notices a server that is silent.
+        # The server ends a slow statement; this later deadline is for a server that does not answer.
         "command_timeout": statement_timeout_seconds + 1,
         "server_settings": {
             "application_name": "quartet",
@@ -70,8 +70,8 @@ def make_folder(url: str) -> None:
 
 
 def _sqlite(address: URL, options: dict[str, Any], sizes: dict[str, int]) -> Engines:
-    # SQLite has one writer at a time. Of one process they wait in order for the one connection; by SQLite's own
-    # sleeping and trying again, 40 at once took ten times as long at the 99th percentile.
+    # SQLite has one writer at a time. The writers of one process queue for one connection: SQLite's own busy wait made
+    # the 99th percentile of 40 concurrent writers ten times as long.
     writes = create_async_engine(address, pool_size=1, max_overflow=0, **options)
     reads = create_async_engine(address, **sizes, **options)
     for engine in (writes, reads):
@@ -89,9 +89,10 @@ def _configure_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) 
 
 
 def _begin_immediate(connection: Connection) -> None:
-    """Take the write lock at once, and wait for it while another process has it.
+    """Take the write lock at the begin, and wait for it while another process holds it.
 
-    A transaction that reads first and writes later fails at that moment, without waiting, when another has written
-    meanwhile (sqlite.org/lang_transaction.html). Reading needs no transaction: `isolation_level` None begins none.
+    A transaction that reads first and writes later fails at its first write, without waiting, when another has
+    written meanwhile (sqlite.org/lang_transaction.html). Reading needs no transaction: `isolation_level` None begins
+    none.
     """
     connection.exec_driver_sql("BEGIN IMMEDIATE")

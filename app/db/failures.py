@@ -1,4 +1,4 @@
-"""What a database's errors mean: it is down, its schema is behind, two changes collide, or the code is at fault."""
+"""The kinds of database errors: it is down, its schema is behind, two changes collide, or the code has a defect."""
 
 import sqlite3
 from typing import Literal
@@ -36,7 +36,7 @@ _SQLITE_COLLISIONS = frozenset(
 
 
 def failure_of(error: BaseException) -> Failure | None:
-    """None: a defect, which is nobody's to hide."""
+    """None for a defect."""
     if isinstance(error, OSError | PoolTimeout | TimeoutError):
         return "down"
     if not isinstance(error, DBAPIError):
@@ -49,7 +49,7 @@ def failure_of(error: BaseException) -> Failure | None:
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is not None:
         return _of_sqlite(code, str(error.orig))
-    # The driver itself speaks, not the server: the connection is closed or was never made.
+    # Raised by the driver, not by the server: the connection is closed or was never made.
     return "down" if type(error.orig).__name__ == "InterfaceError" else None
 
 

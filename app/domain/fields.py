@@ -1,4 +1,4 @@
-"""Field types that the slices' requests share: what they admit, a database can hold."""
+"""Field types that the slices' requests share. A database can store every value that they accept."""
 
 from typing import Annotated
 
@@ -11,13 +11,13 @@ LONGEST_EMAIL = 320
 
 
 class Body(BaseModel):
-    """A JSON object whose fields are all known. Errors do not repeat what was sent: it may be a password."""
+    """A JSON object without unknown fields. Errors do not repeat the input, which may be a password."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class Page(BaseModel):
-    """The query of a paged list. One past the end is empty."""
+    """The query of a paged list. A page past the end is empty."""
 
     page: int = Field(default=1, ge=1, le=LAST_PAGE)
     per_page: int = Field(default=20, ge=1, le=MOST_PER_PAGE)
@@ -39,7 +39,7 @@ def normalize_email(text: str) -> str:
     The part before the @ may depend on case by the letter of the standard; no provider lets two people differ by it.
     """
     if len(text) > LONGEST_EMAIL:
-        # Before anything looks at it: to normalize a text takes time that grows with the square of its length.
+        # Checked first: normalizing takes time that grows with the square of the length.
         raise ValueError(f"must have at most {LONGEST_EMAIL} characters")
     try:
         return validate_email(text, check_deliverability=False).normalized.lower()

@@ -1,4 +1,4 @@
-"""The names of all keys.
+"""The only place where key names of the blocks are spelled; a slice spells its own with Keys.own().
 
 The keys of one script share a hash tag ({...}), so that it runs on a Redis Cluster; every tag and name has the
 namespace, so that two applications can use one server. Callers pass names that they have validated or hashed: what a
@@ -93,10 +93,9 @@ class Keys:
         """`task_id` is valid by app.kit.tasks.model.is_task_id()."""
         return f"{self.task_prefix(queue)}t:{task_id}"
 
-    # Views of articles: without a TTL, because they wait for the database to take them.
-    def views(self) -> str:
-        return f"{{{self.namespace}:views}}"
+    def own(self, name: str) -> str:
+        """A key of the application's own, beside those of the blocks. `name` is a constant, without braces.
 
-    def views_taken(self) -> str:
-        """What a flush is moving into the database."""
-        return f"{{{self.namespace}:views}}:taken"
+        All of it is the hash tag: with a suffix (`keys.own("name") + ":part"`) it lies in the same slot.
+        """
+        return f"{{{self.namespace}:own:{name}}}"

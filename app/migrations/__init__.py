@@ -1,18 +1,24 @@
-"""The database's schema, one step a file in versions/. Alembic runs them."""
+"""The database's schema: one branch of migrations for the outbox and one a slice, all in versions/. Alembic runs them.
+
+The branches have the slices' names and their own first migration, so that the files of one can be deleted; a migration
+that needs a table of another branch says so by `depends_on`.
+"""
 
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 
 def upgrade(database_url: str) -> None:
-    """Bring the schema up to the newest step. Nodes that do this at the same time wait for each other."""
-    command.upgrade(_configuration(database_url), "head")
+    """Bring the schema up to the newest migration of each branch. Nodes that do this at the same time wait for each
+    other. alembic.util.CommandError for a database with a migration that is not in versions/."""
+    command.upgrade(_configuration(database_url), "heads")
 
 
 def downgrade(database_url: str, revision: str) -> None:
-    """Go back to `revision`; "base" is the empty database."""
+    """Go back to `revision`; "base" is the empty database, "users@base" one without that branch."""
     command.downgrade(_configuration(database_url), revision)
 
 
@@ -21,14 +27,28 @@ def check(database_url: str) -> None:
     command.check(_configuration(database_url))
 
 
-def new_revision(database_url: str, message: str) -> None:
-    """Write a step into versions/ from what the models have and the database at this URL has not."""
-    command.revision(_configuration(database_url), message, autogenerate=True)
+def new_revision(database_url: str, branch: str, message: str) -> None:
+    """Write the next migration of a branch, or the first of a new one, into versions/.
+
+    It holds what the models have and the database at this URL, which must be up to date, has not.
+    """
+    configuration = _configuration(database_url)
+    scripts = ScriptDirectory.from_config(configuration)
+    numbers = [each.revision for each in scripts.walk_revisions() if branch in each.branch_labels]
+    command.revision(
+        configuration,
+        message,
+        autogenerate=True,
+        head=f"{branch}@head" if numbers else "base",
+        branch_label=None if numbers else branch,
+        rev_id=f"{branch}_{len(numbers) + 1:04}",
+    )
 
 
 def _configuration(database_url: str) -> Config:
     configuration = Config()
     configuration.set_main_option("script_location", str(Path(__file__).parent))
+    configuration.set_main_option("file_template", "%%(rev)s")
     # An attribute, not an option: options interpolate %, which passwords in URLs contain.
     configuration.attributes["database_url"] = database_url
     return configuration

@@ -1,4 +1,4 @@
-"""What Alembic runs for each command: it connects, locks out other nodes, and migrates in one transaction."""
+"""Run by Alembic for each command: connects, locks out other nodes, and migrates in one transaction."""
 
 import asyncio
 from typing import Literal
@@ -10,14 +10,13 @@ from sqlalchemy import Connection, text
 from app.db.base import Base, UtcDateTime
 from app.db.engine import open_engines
 from app.db.outbox import OutboxRow
-from app.domain.articles import models as articles
-from app.domain.users import models as users
+from app.domain.slices import SLICES
 
-# The metadata knows the tables of modules that are imported: these are all.
-TABLES = (users.User, users.ApiKey, articles.Article, OutboxRow)
-# Any number that nothing else in this database locks; PostgreSQL's advisory locks have no names.
+# The metadata holds the tables whose modules are imported: these are all.
+TABLES = (OutboxRow, *(table for each in SLICES for table in each.tables))
+# Any number that no other program locks in this database; PostgreSQL's advisory locks have no names.
 LOCK = 5_177_318
-# A step may rewrite a large table.
+# A migration may rewrite a large table.
 STATEMENT_TIMEOUT_SECONDS = 3600
 
 
@@ -40,7 +39,7 @@ async def migrate() -> None:
 
 
 def run(connection: Connection) -> None:
-    """The steps that are missing, inside the transaction that migrate() began: all of them, or none."""
+    """All missing migrations in the transaction that migrate() began, or none."""
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -52,7 +51,7 @@ def run(connection: Connection) -> None:
 
 
 def render(kind: str, item: object, _autogenerate: AutogenContext) -> str | Literal[False]:
-    """How a new step spells a type. It must not import the models' own, which go on changing."""
+    """How a new migration spells a type. It must not import the models, which change later."""
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
 
 

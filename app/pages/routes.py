@@ -1,4 +1,4 @@
-"""The page that shows the API's document to people, and the way to it. No other host is asked for a part of it."""
+"""The page that shows the API's document, with no part from another host."""
 
 from quart import Blueprint, Response, current_app, redirect, render_template, url_for
 from quart.typing import ResponseReturnValue
@@ -23,7 +23,7 @@ async def front() -> ResponseReturnValue:
 @hide
 @exempt(REASON)
 async def favicon() -> Response:
-    """Browsers ask for this path by themselves, also beside an answer that is no page."""
+    """Browsers request this path by themselves."""
     return await current_app.send_static_file("favicon.svg")
 
 
@@ -38,7 +38,7 @@ async def docs() -> str:
 @hide
 @exempt(REASON)
 async def openapi() -> Response:
-    """The document of the API (OpenAPI 3.1), built at the first request and kept: the routes do not change."""
+    """The document of the API (OpenAPI 3.1), built once at the first request."""
     if OPENAPI not in current_app.extensions:
         schema = current_app.extensions["QUART_SCHEMA"].openapi_provider.schema()
         current_app.extensions[OPENAPI] = current_app.json.dumps(schema).encode()

@@ -1,4 +1,4 @@
-"""Addresses of our own routes, for Location and mails: under PUBLIC_URL, never under the Host that a client named."""
+"""Absolute URLs of routes, for Location and mails: under PUBLIC_URL, never under the Host that a client sent."""
 
 from typing import Any
 
@@ -8,6 +8,6 @@ PUBLIC_URL = "PUBLIC_URL"
 
 
 def link_to(endpoint: str, **values: Any) -> str:
-    """The absolute address of a route."""
+    """The absolute URL of a route."""
     base: str = current_app.config[PUBLIC_URL]
     return base + url_for(endpoint, **values)

@@ -13,6 +13,7 @@ from app.kit.keys import Keys
 from app.resources import Resources
 from app.settings import Settings, load_settings
 from app.web.context import EXTENSION
+from tests.application import ALL_SLICES
 from tests.databases import create_postgres
 from tests.domain.client import Client
 from tests.services import RedisServer
@@ -36,7 +37,7 @@ def settings(request: pytest.FixtureRequest, keys: Keys, tmp_path: Path) -> Sett
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[Quart]:
-    created = create_app(settings)
+    created = create_app(settings, slices=ALL_SLICES)
     async with created.test_app():
         yield created
 

@@ -15,7 +15,4 @@ async def test_demo_accounts_are_made_once(client: Client, resources: Resources)
     for user in made:
         assert user.password not in repr(user)
         assert (await client.log_in(user.email.split("@")[0], password=user.password)).status_code == 200
-    page = await (await client.get("/articles")).get_json()
-    assert page["total"] > 1
     assert await seed(resources) == []
-    assert (await (await client.get("/articles")).get_json())["total"] == page["total"]

@@ -55,9 +55,9 @@ async def client(own_cluster: RedisCluster) -> AsyncIterator[Redis]:
 
 
 def keys_of(number: int) -> Keys:
-    """A namespace whose views lie on the node of this number."""
+    """A namespace whose keys of the name "test" lie on the node of this number."""
     spaces = (Keys(f"n{turn}") for turn in itertools.count())
-    return next(keys for keys in spaces if _node_of(keys.views()) == number)
+    return next(keys for keys in spaces if _node_of(keys.own("test")) == number)
 
 
 def _node_of(key: str) -> int:
@@ -134,7 +134,7 @@ async def test_a_node_that_joins_takes_a_slot_and_leaves_again(
 
 
 async def test_a_node_that_hangs_delays_only_what_it_holds(own_cluster: RedisCluster, client: Redis) -> None:
-    async with Load(client, keys_of(0).views()) as hung, Load(client, keys_of(1).views()) as healthy:
+    async with Load(client, keys_of(0).own("test")) as hung, Load(client, keys_of(1).own("test")) as healthy:
         await eventually(lambda: min(hung.answered, healthy.answered) > 500)
         own_cluster.nodes[0].signal(signal.SIGSTOP)
         await eventually(lambda: hung.errors["CircuitOpen"] > 200)
@@ -150,7 +150,7 @@ async def test_a_node_that_hangs_delays_only_what_it_holds(own_cluster: RedisClu
 
 async def test_a_node_that_dies_and_returns(own_cluster: RedisCluster, client: Redis) -> None:
     keys = keys_of(2)
-    async with Load(client, keys.views()) as load:
+    async with Load(client, keys.own("test")) as load:
         await eventually(lambda: load.answered > 500)
         own_cluster.nodes[2].kill()
         await eventually(lambda: load.errors.total() > 50)
@@ -158,7 +158,7 @@ async def test_a_node_that_dies_and_returns(own_cluster: RedisCluster, client: R
         answered = load.answered
         await eventually(lambda: load.answered > answered + 500, seconds=FAILOVER_SECONDS)
     assert load.wrong == 0
-    assert await echo(client, f"{keys.views()}:back", "bac0") == "bac0"
+    assert await echo(client, f"{keys.own('test')}:back", "bac0") == "bac0"
 
 
 def replication(node: RedisServer, field: str) -> str:
@@ -172,17 +172,17 @@ async def test_a_replica_takes_over_from_a_primary_that_dies(tmp_path_factory: p
     keys = keys_of(0)
     try:
         cluster.start()
-        async with connected(cluster.url) as redis, Load(redis, keys.views()) as load:
+        async with connected(cluster.url) as redis, Load(redis, keys.own("test")) as load:
             await eventually(lambda: load.answered > 500)
-            before = int(await redis.incr(f"{keys.views()}:counter"))
-            primary = cluster.primary_of(keys.views())
+            before = int(await redis.incr(keys.own("test") + ":counter"))
+            primary = cluster.primary_of(keys.own("test"))
             offset = replication(primary, "master_repl_offset")
             await eventually(lambda: replication(primary, "slave0").rpartition("offset=")[2].split(",")[0] >= offset)
             primary.kill()
             await eventually(lambda: load.errors.total() > 10)
             answered = load.answered
             await eventually(lambda: load.answered > answered + 500, seconds=FAILOVER_SECONDS)
-            assert await redis.incr(f"{keys.views()}:counter") == before + 1
+            assert await redis.incr(keys.own("test") + ":counter") == before + 1
         assert load.wrong == 0
         assert load.longest_seconds < BUDGET_SECONDS + SLACK_SECONDS
     finally:
@@ -192,7 +192,7 @@ async def test_a_replica_takes_over_from_a_primary_that_dies(tmp_path_factory: p
 async def test_a_slot_that_nobody_has_is_said_at_once_and_waited_for_in_the_background(
     own_cluster: RedisCluster, client: Redis
 ) -> None:
-    key = keys_of(0).views()
+    key = keys_of(0).own("test")
     slot = key_slot(key.partition("{")[2].partition("}")[0].encode())
     assert await client.set(key, "1")
     for node in own_cluster.nodes:

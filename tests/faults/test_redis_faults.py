@@ -37,7 +37,7 @@ async def client(own_server: RedisServer) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def load(client: Redis, keys: Keys) -> AsyncIterator[Load]:
-    async with Load(client, keys.views()) as load:
+    async with Load(client, keys.own("test")) as load:
         await eventually(lambda: load.answered > 1000)
         yield load
     assert load.wrong == 0
@@ -129,13 +129,13 @@ async def test_everything_flushed_under_load(own_server: RedisServer, load: Load
 
 
 async def test_a_full_server_refuses_writes_and_goes_on_reading(client: Redis, keys: Keys) -> None:
-    await client.set(keys.views(), "kept")
+    await client.set(keys.own("test"), "kept")
     await client.config_set("maxmemory", 1)
     with pytest.raises(OutOfMemoryError):
-        await client.set(keys.views(), "more")
-    assert await client.get(keys.views()) == b"kept"
+        await client.set(keys.own("test"), "more")
+    assert await client.get(keys.own("test")) == b"kept"
     await client.config_set("maxmemory", 0)
-    assert await client.set(keys.views(), "more")
+    assert await client.set(keys.own("test"), "more")
 
 
 async def test_a_command_that_may_not_run_twice_is_not_sent_twice(own_server: RedisServer, client: Redis) -> None:
@@ -399,8 +399,8 @@ return 'done'
 
 async def test_a_script_that_is_slow_gets_its_time(client: Redis, keys: Keys) -> None:
     """Silence of a second is taken for a dead peer, and a repeatable script is sent again; then it is waited for."""
-    assert await client.execute_command("EVAL", SLOW, 1, keys.views(), **{REPEATABLE: True}) == b"done"
-    assert int(await client.get(keys.views()) or 0) == 2
+    assert await client.execute_command("EVAL", SLOW, 1, keys.own("test"), **{REPEATABLE: True}) == b"done"
+    assert int(await client.get(keys.own("test")) or 0) == 2
 
 
 @pytest.mark.parametrize(

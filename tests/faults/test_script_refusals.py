@@ -64,7 +64,7 @@ async def test_commands_of_the_same_connection_keep_their_answers(
 async def test_commands_that_never_pause_keep_their_answers(
     client: Redis, keys: Keys, script: str, error: type[Exception]
 ) -> None:
-    async with Load(client, keys.views()) as load:
+    async with Load(client, keys.own("test")) as load:
         await eventually(lambda: load.answered > 200)
         for _ in range(50):
             with pytest.raises(error, match="says the script"):

@@ -52,7 +52,7 @@ def is_primary(server: RedisServer) -> bool:
 async def fail_over(sentinels: SentinelDeployment, redis: Redis, keys: Keys) -> None:
     """Kill the primary under load, and see writes go on at the replica."""
     loop = asyncio.get_running_loop()
-    async with Load(redis, keys.views()) as load:
+    async with Load(redis, keys.own("test")) as load:
         await eventually(lambda: load.answered > 1000)
         sentinels.primary.kill()
         await eventually(lambda: is_primary(sentinels.replica), seconds=30)
@@ -61,7 +61,7 @@ async def fail_over(sentinels: SentinelDeployment, redis: Redis, keys: Keys) -> 
         async def written() -> bool:
             try:
                 with budget(BUDGET_SECONDS):
-                    return bool(await redis.set(keys.views(), "new"))
+                    return bool(await redis.set(keys.own("test"), "new"))
             except UNAVAILABLE:
                 return False
 
@@ -70,7 +70,7 @@ async def fail_over(sentinels: SentinelDeployment, redis: Redis, keys: Keys) -> 
     assert waited < FAILOVER_SECONDS
     assert load.wrong == 0
     assert load.longest_seconds < BUDGET_SECONDS + SLACK_SECONDS
-    assert redis_cli(sentinels.replica.port, "get", keys.views()) == "new"
+    assert redis_cli(sentinels.replica.port, "get", keys.own("test")) == "new"
 
 
 async def test_writes_go_on_at_the_new_primary(sentinels: SentinelDeployment, keys: Keys) -> None:

@@ -7,7 +7,7 @@ from itertools import chain, groupby
 
 from app.domain.articles.words import is_spaced, is_telling, phrases, sentences
 
-# What is read of a text, in characters: it bounds the time (about a second) whatever somebody sends.
+# Characters of a text that are read: it bounds the time to about a second for any text.
 LONGEST_TEXT = 1_000_000
 MOST_KEYWORDS = 8
 LONGEST_PHRASE_WORDS = 4
@@ -23,13 +23,13 @@ class Extract:
 
 
 def extract(title: str, content: str) -> Extract:
-    """At most 3 sentences (600 characters) and 8 keywords. Of a text with no words: its beginning, and none."""
+    """At most 3 sentences (600 characters) and 8 keywords. For a text without words: its beginning, and no keywords."""
     split = sentences(content[:LONGEST_TEXT])
     return Extract(summary=summarize(split), keywords=keywords([title, *split]))
 
 
 def keywords(split: Sequence[str]) -> list[str]:
-    """The telling words that are repeated most, up to half of all, and then what RAKE finds.
+    """The most repeated significant words, up to half of the keywords, and then those that RAKE finds.
 
     That repetition measures what a text is about is from Luhn, "The automatic creation of literature abstracts", 1958.
     """
@@ -41,8 +41,9 @@ def keywords(split: Sequence[str]) -> list[str]:
 def rake(split: Sequence[str]) -> list[str]:
     """RAKE: Rose, Engel, Cramer, Cowley, "Automatic keyword extraction from individual documents", 2010.
 
-    Candidates are the runs of telling words; a word's score is its degree (the words it stands together with, itself
-    too) by its frequency, a candidate's the sum of its words'. Their joining of candidates over stop words is left out.
+    Candidates are the runs of significant words. A word's score is its degree (the number of words in its candidates)
+    divided by its frequency, and a candidate's is the sum of its words' scores. Candidates are not joined over stop
+    words, as the paper does.
     """
     candidates = Counter(chain.from_iterable(map(_candidates, split)))
     frequency: Counter[str] = Counter()
@@ -72,8 +73,8 @@ def _candidates(sentence: str) -> Iterator[tuple[str, ...]]:
 def summarize(split: Sequence[str]) -> str:
     """SumBasic: Nenkova and Vanderwende, "The impact of frequency on summarization", 2005.
 
-    Again and again the best sentence (by the mean probability of its words) that has the most probable word is taken,
-    and the probabilities of its words are squared, so that the next says something else. In the text's own order.
+    Each step takes the best sentence (by the mean probability of its words) that has the most probable word, and
+    squares the probabilities of its words, so that the next sentence differs. Sentences keep the order of the text.
     """
     words = [_words(each) for each in split]
     eligible = [n for n, each in enumerate(words) if len(each) >= FEWEST_WORDS and len(split[n]) <= LONGEST_SUMMARY]
@@ -104,7 +105,7 @@ def _best(eligible: Sequence[int], words: Sequence[Sequence[str]], probability: 
 
 
 def shorten(text: str) -> str:
-    """`text`, cut at a space to LONGEST_SUMMARY characters with an ellipsis."""
+    """`text`, cut at a space to at most LONGEST_SUMMARY characters, with an ellipsis."""
     if len(text) <= LONGEST_SUMMARY:
         return text
     head = text[: LONGEST_SUMMARY - 1]

@@ -7,9 +7,9 @@ from app.db.base import NUMBERS_ARE_NOT_REUSED, Base, BigInt, Id, Moment
 
 
 class Article(Base):
-    """`version` counts the edits; `processed_version` is the one that summary and keywords were made from (0: none).
+    """`version` counts the edits; `processed_version` is the version that summary and keywords are of (0: none).
 
-    An article outlives its author's account: `author_id` is then None.
+    An article stays when its author's account is deleted: `author_id` is then None.
     """
 
     __tablename__ = "articles"

@@ -16,7 +16,7 @@ from app.web.identity import auth
 from app.web.links import link_to
 
 blueprint = Blueprint("articles", __name__, url_prefix="/api/v1")
-# Clients and proxies keep it, and ask each time whether it is still so.
+# Clients and proxies may store it, and revalidate each time.
 PUBLIC = {"Cache-Control": "public, no-cache"}
 
 
@@ -35,7 +35,7 @@ async def list_articles(query_args: Page) -> Response:
 @tag(["articles"])
 @document_response(ArticleList)
 async def list_popular() -> Response:
-    """The ten articles that were read most."""
+    """The ten most read articles."""
     return jsonify(await service.list_popular(resources()))
 
 
@@ -52,7 +52,7 @@ async def list_by_author(user_id: int) -> Response:
 @tag(["articles"])
 @document_response(ArticleShown)
 async def get_article(article_id: int) -> Response:
-    """An article. Reading it counts as a view, be the answer 200 or 304."""
+    """An article. Reading it counts as a view, whether the response is 200 or 304."""
     found = await service.read_article(resources(), article_id)
     response = _answer(found)
     response.headers.update(PUBLIC)
@@ -80,7 +80,7 @@ async def create_article(data: Draft) -> ResponseReturnValue:
 @validate_request(Draft)
 @document_response(ArticleShown)
 async def change_article(article_id: int, data: Draft) -> Response:
-    """Change one's article. With If-Match only if it is still the one that was read."""
+    """Change one's own article. With If-Match only if its version is one of those."""
     changed = await service.change_article(
         resources(),
         auth.current_principal(),
@@ -96,22 +96,22 @@ async def change_article(article_id: int, data: Draft) -> Response:
 @auth.require()
 @tag(["articles"])
 async def delete_article(article_id: int) -> ResponseReturnValue:
-    """Delete one's article. With If-Match only if it is still the one that was read."""
+    """Delete one's own article. With If-Match only if its version is one of those."""
     await service.delete_article(resources(), auth.current_principal(), article_id, versions=_versions_to_match())
     return "", 204
 
 
 def _answer(found: Versioned) -> Response:
-    """The tag has two numbers: the edit, and the edit that the summary is of. Views do not change it."""
+    """The ETag is the version and the version that the summary is of. Views do not change it."""
     response = jsonify(found.article)
     response.set_etag(f"{found.version}.{found.processed_version}")
     return response
 
 
 def _versions_to_match() -> set[int] | None:
-    """The edits that If-Match names (RFC 9110, 13.1.1); None where it names none, or any.
+    """The versions that If-Match names (RFC 9110, 13.1.1); None without the header, or with *.
 
-    That a summary has been made since is no conflict with what a person writes.
+    A summary made since is no conflict with an edit.
     """
     if "If-Match" not in request.headers or request.if_match.star_tag:
         return None

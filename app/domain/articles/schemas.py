@@ -1,4 +1,4 @@
-"""What requests on articles bring, and what is answered."""
+"""The request and response bodies of articles."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ class Draft(Body):
 
 @dataclass(frozen=True, slots=True)
 class ArticleShown:
-    """An article. `summary` and `keywords` follow soon after an edit; `views` may lag some minutes."""
+    """An article. `summary` and `keywords` follow soon after an edit; `views` may be some minutes old."""
 
     id: int
     title: str
@@ -32,7 +32,7 @@ class ArticleShown:
 
 @dataclass(frozen=True, slots=True)
 class Versioned:
-    """An article with what its validator is made of."""
+    """An article with the two versions that its ETag is made of."""
 
     article: ArticleShown
     version: int
@@ -41,7 +41,7 @@ class Versioned:
 
 @dataclass(frozen=True, slots=True)
 class ArticlePage:
-    """One page of all articles. `pages` is how many there are."""
+    """One page of all articles. `pages` is the number of pages."""
 
     articles: list[ArticleShown]
     total: int

@@ -1,4 +1,4 @@
-"""Articles: reads through the cache, and writes with their events and tasks."""
+"""Articles: reads through the cache, and writes together with their events, tasks and invalidations."""
 
 import asyncio
 from collections.abc import Collection
@@ -48,7 +48,7 @@ async def get_article(resources: Resources, article_id: int) -> Versioned:
 
 
 async def read_article(resources: Resources, article_id: int) -> Versioned:
-    """The article, with its view counted. Where the cache has it, both cost one round trip."""
+    """The article; counts a view. On a cache hit both cost one round trip."""
     reading = asyncio.gather(get_article(resources, article_id), count_view(resources, article_id))
     try:
         article, _ = await reading
@@ -90,7 +90,7 @@ async def change_article(
     content: str,
     versions: Collection[int] | None,
 ) -> Versioned:
-    """`versions`: those that the change may replace; None: any. PreconditionFailed when it is another by now."""
+    """`versions`: those that the change may replace; None: any. PreconditionFailed for another current version."""
     async with resources.database.write() as session:
         article = _writable(await store.get_article_for_update(session, article_id), principal, versions)
         article.title, article.content = title, content

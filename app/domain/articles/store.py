@@ -14,12 +14,12 @@ async def get_article(session: ReadSession, article_id: int) -> Article | None:
 
 
 async def get_article_for_update(session: WriteSession, article_id: int) -> Article | None:
-    """Nobody else changes the row until this transaction ends."""
+    """Locks the row until this transaction ends."""
     return await session.scalar(select(Article).where(Article.id == article_id).with_for_update())
 
 
 async def list_articles(session: ReadSession, *, offset: int, limit: int) -> tuple[Sequence[Article], int]:
-    """A page, the latest first, and how many there are in all."""
+    """A page, the latest first, and the number of all articles."""
     page = select(Article).order_by(Article.published_at.desc(), Article.id.desc()).offset(offset).limit(limit)
     total = await session.scalar(select(func.count()).select_from(Article))
     return await session.scalars(page), total or 0
@@ -36,13 +36,13 @@ async def list_by_author(session: ReadSession, author_id: int, *, limit: int) ->
 
 
 async def create_article(session: WriteSession, article: Article) -> None:
-    """Afterwards the article has a number."""
+    """Sets the article's id."""
     session.add(article)
     await session.flush()
 
 
 async def update_views(session: WriteSession, views: Mapping[int, int]) -> None:
-    """Add to the articles' views. Numbers without an article are passed over."""
+    """Add to the articles' views, by article id. Ids without an article are ignored."""
     table = cast(Table, Article.__table__)
     add = update(table).where(table.c.id == bindparam("article")).values(views=table.c.views + bindparam("more"))
     await session.execute(add, [{"article": each, "more": more} for each, more in sorted(views.items())])

@@ -8,6 +8,7 @@ from app.domain.articles import store
 from app.domain.articles.extraction import extract
 from app.domain.articles.models import Article
 from app.domain.articles.tags import tags_of
+from app.domain.articles.views import views_key
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.schedule import Every
 from app.kit.tasks.task import task
@@ -59,10 +60,11 @@ async def flush_views(context: TaskContext) -> int:
     A worker that dies between a commit and the HDEL after it counts one batch twice.
     """
     resources: Resources = context.resources
-    redis, taken = resources.redis, resources.keys.views_taken()
+    redis, counted_views = resources.redis, views_key(resources)
+    taken = f"{counted_views}:taken"
     try:
         # Does nothing where an earlier run has left counts: they come first.
-        await redis.renamenx(resources.keys.views(), taken)
+        await redis.renamenx(counted_views, taken)
     except ResponseError as error:
         if str(error) != NO_SUCH_KEY:
             raise

@@ -6,9 +6,14 @@ from app.kit.client.errors import record_failure
 from app.resources import Resources
 
 
+def views_key(resources: Resources) -> str:
+    """A hash of views by article, without a TTL: they wait until the database has them."""
+    return resources.keys.own("article-views")
+
+
 async def count_view(resources: Resources, article_id: int) -> None:
     try:
-        await resources.redis.hincrby(resources.keys.views(), str(article_id), 1)
+        await resources.redis.hincrby(views_key(resources), str(article_id), 1)
     except RedisError as error:
         # Fails open: the article is shown, the view is not counted.
         record_failure(error, block="articles", telemetry=resources.telemetry)
@@ -18,7 +23,7 @@ async def count_view(resources: Resources, article_id: int) -> None:
 async def forget_views(resources: Resources, article_id: int) -> None:
     """Remove the count of an article that does not exist: made-up numbers must not accumulate in Redis."""
     try:
-        await resources.redis.hdel(resources.keys.views(), str(article_id))
+        await resources.redis.hdel(views_key(resources), str(article_id))
     except RedisError as error:
         # Fails open: the next flush removes it.
         record_failure(error, block="articles", telemetry=resources.telemetry)

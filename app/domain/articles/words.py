@@ -75,7 +75,7 @@ def _is_inside(paragraph: str, end: re.Match[str]) -> bool:
 
 
 def phrases(sentence: str) -> Iterator[list[str]]:
-    """The runs of words between which nothing but a space stands, in lower case."""
+    """The runs of words that are separated by single spaces only, in lower case."""
     run: list[str] = []
     end = 0
     for word in _WORD.finditer(sentence):
@@ -89,10 +89,10 @@ def phrases(sentence: str) -> Iterator[list[str]]:
 
 
 def is_telling(word: str) -> bool:
-    """True where a word says what a text is about: no stop word, no number, no noise."""
+    """Whether a word is significant: no stop word, no number, no noise."""
     return len(word) <= LONGEST_WORD and word not in _STOP_WORDS and not word[0].isdigit() and len(word) > 1
 
 
 def is_spaced(word: str) -> bool:
-    """False for scripts written without spaces, where what stands between spaces is a clause."""
+    """False for scripts written without spaces, in which text between two spaces is a clause."""
     return _UNSPACED.search(word) is None

@@ -1,4 +1,4 @@
-"""API keys: service credentials of a user, shown once and kept as hashes."""
+"""API keys: service credentials of a user, shown once and stored as hashes."""
 
 import re
 import secrets
@@ -14,14 +14,14 @@ from app.kit.keys import digest
 from app.principal import Principal
 from app.resources import Resources
 
-# It tells secret scanners, and people, what they have found.
+# Secret scanners, and people, recognize the key by it.
 PREFIX = "qk_"
 SECRET_BYTES = 32
 _FORM = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 async def create_api_key(resources: Resources, principal: Principal, *, name: str) -> tuple[ApiKey, str]:
-    """The row, and the key itself, which is not kept."""
+    """The row, and the key itself, which is not stored."""
     key = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     row = ApiKey(user_id=principal.user_id, name=name, key_hash=digest(key), created_at=now())
     async with resources.database.write() as session:
@@ -43,7 +43,7 @@ async def delete_api_key(resources: Resources, principal: Principal, key_id: int
 
 
 async def api_key_owner(resources: Resources, key: str) -> tuple[int, frozenset[str]] | None:
-    """The id and the roles of the key's user; None for what is no key, or not any more. Any text may come."""
+    """The id and the roles of the key's user; None for any text that is no current key."""
     if not _FORM.fullmatch(key):
         return None
     try:
@@ -56,7 +56,7 @@ async def api_key_owner(resources: Resources, key: str) -> tuple[int, frozenset[
 
 @memoize(ttl_seconds=60, tags=lambda key_hash: key_tag(key_hash), type=int)
 async def _get_owner(resources: Resources, key_hash: str) -> int:
-    """NotFound, which is not cached: made-up keys leave nothing behind."""
+    """NotFound is not cached, so invented keys store nothing."""
     async with resources.database.read(primary=True) as session:
         user_id = await store.get_api_key_owner(session, key_hash)
     if user_id is None:

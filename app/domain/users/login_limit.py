@@ -16,11 +16,11 @@ LIMIT = "5/minute"
 
 
 async def by_account(_principal: Principal | None) -> str | None:
-    """The address that the body names, whether it has an account or not. None: the request will not validate."""
+    """The email address in the body, with or without an account. None for a body that will not validate."""
     try:
         body = await request.get_json(silent=True) if request.is_json else await request.form
     except BadRequest:
-        # The view will say so, and the client's own limit counts it.
+        # The view answers 400, and the limit by address counts it.
         return None
     email = body.get("email") if hasattr(body, "get") else None
     if not isinstance(email, str) or len(email) > LONGEST_EMAIL:
@@ -29,9 +29,9 @@ async def by_account(_principal: Principal | None) -> str | None:
 
 
 def limit_logins(view: Bearer) -> Bearer:
-    """By client and by account, both reserved before the password is checked; a success (below 400) is given back.
+    """By client and by account. Both are reserved before the password is checked; a success (below 400) is refunded.
 
-    Fails closed: without Redis there is no session to be had either.
+    Fails closed: without Redis no session can be made either.
     """
     for key in (by_address, by_account):
         view = rate_limit(LIMIT, key=key, scope="login", counts="reserved", on_error="closed", sensitive=True)(view)

@@ -1,4 +1,4 @@
-"""What authentication asks of the accounts, for the factory to hand to it."""
+"""The lookups of authentication; the factory gives them to auth.register()."""
 
 from app.domain.users import api_keys, service
 from app.web.context import resources

@@ -9,7 +9,7 @@ ROLES = frozenset({"admin", "editor"})
 
 
 class User(Base):
-    """An account. `email` is kept in lower case, so that its uniqueness does not depend on case."""
+    """An account. `email` is stored in lower case, so that its uniqueness does not depend on case."""
 
     __tablename__ = "users"
     __table_args__ = NUMBERS_ARE_NOT_REUSED
@@ -24,7 +24,7 @@ class User(Base):
 
 
 class ApiKey(Base):
-    """A key is kept as its SHA-256: 256 random bits need no slow hash, and the key itself is shown once."""
+    """A key is stored as its SHA-256: 256 random bits need no slow hash."""
 
     __tablename__ = "api_keys"
     __table_args__ = NUMBERS_ARE_NOT_REUSED

@@ -1,4 +1,4 @@
-"""Passwords, hashed by argon2id in threads of which only a few run at once."""
+"""Passwords, hashed by argon2id in a bounded number of threads."""
 
 import os
 from collections.abc import Callable
@@ -16,10 +16,10 @@ T = TypeVar("T")
 # OWASP, Password Storage Cheat Sheet: argon2id with 19 MiB, two passes, one lane. 17 ms of CPU.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 
-# Of a random text that was thrown away, by the parameters above: who has no account waits as long as who has.
+# The hash of a random text, with the parameters above: a login without an account takes as long as one with it.
 NOBODYS_HASH = "$argon2id$v=19$m=19456,t=2,p=1$VzBxAvbGTt+NtxOS7gBhLA$ZdvdjPOuHpGB797S0uIT7Pk7rPZ38HTevTL0g8t2aqE"
 
-# A queue longer than this takes seconds; whoever comes then is better told to come back.
+# A longer queue takes seconds; a 503 with Retry-After is better then.
 MOST_WAITING = 200
 _slots = RunVar[CapacityLimiter]("argon2_slots")
 
@@ -29,7 +29,7 @@ async def hash_password(password: str) -> str:
 
 
 async def verify_password(password_hash: str | None, password: str) -> bool:
-    """Whether `password` is the one that was hashed. None: no account, which takes the same time to deny."""
+    """Whether `password` is the one that was hashed. False for None (no account), in the same time."""
     matches = await _in_thread(lambda: _verify(password_hash or NOBODYS_HASH, password))
     return matches and password_hash is not None
 
@@ -47,7 +47,7 @@ def _verify(password_hash: str, password: str) -> bool:
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
-    """At most one a CPU: each takes 19 MiB and a whole CPU. Unavailable when too many wait already."""
+    """At most one a CPU: each takes 19 MiB and a whole CPU. Unavailable when MOST_WAITING wait already."""
     try:
         slots = _slots.get()
     except LookupError:

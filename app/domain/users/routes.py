@@ -154,7 +154,7 @@ async def end_session(handle: str) -> ResponseReturnValue:
 @tag(["users"])
 @document_response(Profile)
 async def get_profile() -> Response:
-    """Who one is."""
+    """The current user."""
     account = await service.require_account(resources(), auth.current_principal().user_id)
     return jsonify(Profile(account.id, account.email, account.name, account.roles))
 
@@ -165,7 +165,7 @@ async def get_profile() -> Response:
 @tag(["users"])
 @validate_request(PasswordChange)
 async def change_password(data: PasswordChange) -> ResponseReturnValue:
-    """Change the password: other sessions end, this one gets a new id, in X-Session-ID for who came by a header."""
+    """Change the password: other sessions end, and this one gets a new id, in X-Session-ID if it came in a header."""
     record = auth.current_session()
     await service.change_password(
         resources(), auth.current_principal(), current=data.current, new=data.new, keep=record.id
@@ -180,7 +180,7 @@ async def change_password(data: PasswordChange) -> ResponseReturnValue:
 @validate_request(NewApiKey)
 @document_response(ApiKeyCreated, 201)
 async def create_api_key(data: NewApiKey) -> ResponseReturnValue:
-    """Make an API key. It is shown this once."""
+    """Make an API key. Only this response shows it."""
     row, key = await api_keys.create_api_key(resources(), auth.current_principal(), name=data.name)
     return jsonify(ApiKeyCreated(row.id, row.name, key)), 201
 
@@ -199,7 +199,7 @@ async def list_api_keys() -> Response:
 @auth.require("session", "cookie")
 @tag(["api-keys"])
 async def delete_api_key(key_id: int) -> ResponseReturnValue:
-    """Take an API key back: it ends at once."""
+    """Revoke an API key. It ends at once."""
     await api_keys.delete_api_key(resources(), auth.current_principal(), key_id)
     return "", 204
 

@@ -1,4 +1,4 @@
-"""What requests on accounts bring, and what is answered."""
+"""The request and response bodies of accounts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +24,7 @@ class AccountChange(Body):
 
 
 class Login(Body):
-    """An address that no account can have is answered like an unknown one."""
+    """An invalid address gets the same response as an unknown one."""
 
     email: Annotated[str, StringConstraints(max_length=LONGEST_EMAIL), WITHOUT_NUL]
     password: GivenPassword
@@ -45,7 +45,7 @@ class KeepCurrent(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user as the cache keeps it: all but the password."""
+    """A user as it is cached: without the password hash."""
 
     id: int
     email: str
@@ -66,7 +66,7 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class PublicUser:
-    """A user as everyone may see it."""
+    """The public fields of a user."""
 
     id: int
     name: str
@@ -76,14 +76,14 @@ class PublicUser:
 
 @dataclass(frozen=True, slots=True)
 class PrivateUser(PublicUser):
-    """A user as the user itself and admins see it."""
+    """The fields that the user and admins see."""
 
     email: str
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """It is gone."""
+    """The account was deleted."""
 
     deleted: bool = True
 
@@ -99,7 +99,7 @@ class LoggedIn:
 
 @dataclass(frozen=True, slots=True)
 class SessionShown:
-    """`id` is a handle that only names the session: its secret cannot be had from it."""
+    """`id` names the session; its secret cannot be derived from it."""
 
     id: str
     created_at: datetime
@@ -125,7 +125,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who one is, by the credential that was sent."""
+    """The user of the credential that was sent."""
 
     user_id: int
     email: str

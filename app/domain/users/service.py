@@ -1,4 +1,4 @@
-"""Accounts: registering, signing in, changing, deleting; and who somebody is, for every request that asks."""
+"""Accounts: registration, login, changes, deletion, and the lookups of authentication."""
 
 from collections.abc import Collection, Mapping
 
@@ -15,12 +15,12 @@ from app.kit.sessions.store import SessionsEnded
 from app.principal import Principal
 from app.resources import Resources
 
-# On cached articles, which name their authors.
-AUTHORS_TAG = "authors"
+# On cached values that name accounts: they are invalidated when an account is deleted.
+ACCOUNTS_TAG = "accounts"
 
 
 def user_tag(user_id: int) -> str:
-    """On all that is cached of a user."""
+    """On all cached values of a user."""
     return f"user:{user_id}"
 
 
@@ -62,26 +62,26 @@ async def user_roles(resources: Resources, user_id: int) -> frozenset[str] | Non
 async def register_user(
     resources: Resources, *, email: str, name: str, password: str, roles: Collection[str] = ()
 ) -> User:
-    """Conflict when the address has an account. `email` is in its normal form."""
+    """Conflict when the address has an account. `email` is normalized."""
     password_hash = await hash_password(password)
     async with resources.database.write() as session:
         if await store.get_user_id(session, email) is not None:
             raise Conflict("This email address has an account.")
         user = User(email=email, name=name, password_hash=password_hash, roles=sorted(roles), created_at=now())
         await store.create_user(session, user)
-        # That there was nobody by this number may be cached.
+        # That no user had this id may be cached.
         resources.outbox.invalidate(session, user_tag(user.id))
     return user
 
 
 async def authenticate(resources: Resources, *, email: str, password: str) -> tuple[User, str]:
-    """The user whose address and password these are, and the epoch in which the new session must be made.
+    """The user with this address and password, and the epoch in which the new session must be made.
 
-    Unauthorized otherwise: an unknown address and a wrong password cannot be told apart, by the answer or its time.
+    Unauthorized otherwise, with the same response in the same time for an unknown address and a wrong password.
     """
     async with resources.database.read(primary=True) as session:
         user_id = await store.get_user_id(session, login_email(email))
-    # The epoch first, then the hash: whoever changes the password in between also refuses this login.
+    # The epoch is read before the hash: a password change in between ends the epoch, so this login fails.
     epoch = await resources.sessions.epoch(user_id or 0)
     async with resources.database.read(primary=True) as session:
         user = await store.get_user_of_login(session, user_id)
@@ -105,13 +105,13 @@ async def log_in(
 
 
 async def change_password(resources: Resources, principal: Principal, *, current: str, new: str, keep: str) -> None:
-    """Ends the user's sessions, but for the one with the id `keep`. Forbidden: `current` is not the password."""
+    """Ends the user's sessions, except the one with the id `keep`. Forbidden: `current` is not the password."""
     async with resources.database.read(primary=True) as session:
         user = await store.get_user(session, principal.user_id)
     if user is None or not await verify_password(user.password_hash, current):
         raise Forbidden("The current password is wrong.")
     await _set_password(resources, user, await hash_password(new))
-    # After the commit, so that no login by the old password is left out. If Redis fails here the client hears of it.
+    # After the commit, so that a login with the old password is ended too. If Redis fails here, the response is 503.
     await resources.sessions.end_all(user.id, keep=keep)
 
 
@@ -127,7 +127,7 @@ async def _set_password(resources: Resources, user: User, password_hash: str) ->
 async def change_account(
     resources: Resources, principal: Principal, user_id: int, *, name: str, email: str | None
 ) -> Account:
-    """`email` None: unchanged. An API key cannot change it: the address is where a lost password leads."""
+    """`email` None: unchanged. An API key cannot change it, because a lost password is reset by mail."""
     _require_self_or_admin(principal, user_id)
     if email is not None and principal.credential == "api_key":
         raise Forbidden("An API key cannot change the email address.")
@@ -143,19 +143,19 @@ async def change_account(
 
 
 async def delete_account(resources: Resources, principal: Principal, user_id: int) -> None:
-    """The user's sessions, API keys and caches end; articles stay, without an author."""
+    """The user's sessions, API keys and caches end. Other slices' rows go or stay as their foreign keys say."""
     _require_self_or_admin(principal, user_id)
     async with resources.database.write() as session:
         if await store.get_user(session, user_id) is None:
             raise NotFound("There is no such user.")
         tags = [key_tag(key.key_hash) for key in await store.list_api_keys(session, user_id)]
         await store.delete_user(session, user_id)
-        resources.outbox.invalidate(session, user_tag(user_id), *tags, AUTHORS_TAG)
+        resources.outbox.invalidate(session, user_tag(user_id), *tags, ACCOUNTS_TAG)
     await resources.sessions.end_all(user_id)
 
 
 async def set_roles(resources: Resources, user_id: int, roles: Collection[str]) -> None:
-    """For operators. The user's sessions end, so that none outlives a right that was taken away."""
+    """For operators. The user's sessions end, so that none keeps a role that was removed."""
     async with resources.database.write() as session:
         user = await store.get_user_for_update(session, user_id)
         if user is None:
@@ -175,7 +175,7 @@ async def set_roles_of(resources: Resources, email: str, roles: Collection[str])
 
 
 def login_email(text: str) -> str:
-    """The form in which an address is looked up and counted; any text will do."""
+    """The normalized form by which an address is looked up and counted. Accepts any text."""
     try:
         return normalize_email(text)
     except ValueError:

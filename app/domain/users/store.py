@@ -13,28 +13,28 @@ async def get_user(session: ReadSession, user_id: int) -> User | None:
 
 
 async def get_user_for_update(session: WriteSession, user_id: int) -> User | None:
-    """Nobody else changes the row until this transaction ends."""
+    """Locks the row until this transaction ends."""
     return await session.scalar(select(User).where(User.id == user_id).with_for_update())
 
 
 async def get_user_id(session: ReadSession, email: str) -> int | None:
-    """`email` in its normal form."""
+    """`email` is normalized."""
     return await session.scalar(select(User.id).where(User.email == email))
 
 
 async def get_user_of_login(session: ReadSession, user_id: int | None) -> User | None:
-    """The database is asked for nobody, too: unknown accounts take the time of known ones."""
+    """Runs the query for None too, so that an unknown account takes as long as a known one."""
     return await session.scalar(select(User).where(User.id == user_id))
 
 
 async def create_user(session: WriteSession, user: User) -> None:
-    """Afterwards the user has a number."""
+    """Sets the user's id."""
     session.add(user)
     await session.flush()
 
 
 async def delete_user(session: WriteSession, user_id: int) -> None:
-    """The API keys go too; articles stay, without an author."""
+    """The API keys go too. Other slices' rows go or stay as their foreign keys say."""
     await session.execute(delete(User).where(User.id == user_id))
 
 
@@ -52,6 +52,6 @@ async def get_api_key_owner(session: ReadSession, key_hash: str) -> int | None:
 
 
 async def delete_api_key(session: WriteSession, key_id: int, *, user_id: int) -> str | None:
-    """The hash of the key that was deleted; None when the user has none of this number."""
+    """The hash of the deleted key; None when the user has no key with this id."""
     chosen = delete(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id)
     return await session.scalar(chosen.returning(ApiKey.key_hash))

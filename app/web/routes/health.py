@@ -1,4 +1,4 @@
-"""Health: alive (the loop turns), ready (may take traffic), and a report on each backend."""
+"""Health: live (the loop runs), ready (may receive traffic), and a report on each backend."""
 
 import asyncio
 import time
@@ -35,8 +35,8 @@ async def live() -> Response:
 async def ready() -> tuple[Response, int]:
     """503 while the database is down or not migrated, or while the node drains.
 
-    A Redis that is down makes the node `degraded`, and 200: pages that need none are still answered, and a balancer
-    that took every node away would end those too.
+    200 and `degraded` while Redis is down: pages that do not need it are served, and a load balancer that removed
+    every node would end those too.
     """
     checks = await _checks(resources(), {"redis": _redis, "database": _database, "streams": _streams})
     return _answer(checks, spared={"redis"})
@@ -58,21 +58,21 @@ async def health() -> tuple[Response, int]:
 
 
 def _answer(checks: dict[str, Check], *, spared: Collection[str] = ()) -> tuple[Response, int]:
-    """Unhealthy by one check that is, and degraded by one that is `spared`."""
+    """One unhealthy check makes the report unhealthy, or only degraded if its name is in `spared`."""
     failed = {name for name, check in checks.items() if check["status"] == "unhealthy"}
     status = "unhealthy" if failed.difference(spared) else "degraded" if failed else "healthy"
     return jsonify({"status": status, "checks": checks}), 503 if status == "unhealthy" else 200
 
 
 async def _checks(found: Resources, probes: Mapping[str, Callable[[Resources], Awaitable[Check]]]) -> dict[str, Check]:
-    """All probes at once, each within CHECK_SECONDS. What fails is unhealthy, by the name of its error alone."""
+    """Runs all probes concurrently, each within CHECK_SECONDS. One that fails is unhealthy, with its error's class."""
 
     async def run(probe: Callable[[Resources], Awaitable[Check]]) -> Check:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 return await probe(found)
         except Exception as error:
-            # An error's text may name hosts and users, so only the class is shown, of what is behind it all.
+            # Only the class of the root cause: an error's text may name hosts and users.
             return {"status": "unhealthy", "error": type(root_cause(error)).__name__}
 
     answers = await asyncio.gather(*(run(probe) for probe in probes.values()))
@@ -88,7 +88,7 @@ async def _redis(found: Resources) -> Check:
 
 
 async def _cache(found: Resources) -> Check:
-    """Never unhealthy: while the cache's own server is down, the cache is passed by."""
+    """Never unhealthy: while the cache's own server is down, the cache is bypassed."""
     if found.cache_redis is found.redis:
         return {"status": "shared"}
     breakers = {name: stats["breaker"] for name, stats in client_stats(found.cache_redis).items()}
@@ -129,7 +129,7 @@ async def _streams(found: Resources) -> Check:
 
 
 async def _loop(found: Resources) -> Check:
-    """How late the loop comes to a callback that is due at once."""
+    """How late the loop runs a callback that is due now."""
     began = time.perf_counter()
     await asyncio.sleep(0)
     return {"status": "healthy", "lag_ms": round((time.perf_counter() - began) * 1000, 2)}

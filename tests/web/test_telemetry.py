@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from app.web.routes.metrics import PrometheusTelemetry
+from app.web.telemetry import PrometheusTelemetry
 
 
 class CollectsGarbage(Collector):

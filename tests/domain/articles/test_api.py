@@ -7,10 +7,13 @@ import pytest
 
 from app.domain.articles.service import read_article
 from app.domain.articles.tasks import flush_views
+from app.domain.articles.views import views_key
+from app.domain.seed import seed
 from app.domain.users.service import set_roles
 from app.kit.tasks.context import TaskContext
 from app.resources import Resources
 from tests.domain.client import Client, broadcast
+from tests.keys import lasting_keys
 from tests.kit.tasks.task_worker import Counted
 
 DRAFT = {"title": "On engines", "content": "The engine weaves patterns. It has no pretensions to originate."}
@@ -128,7 +131,7 @@ async def test_an_article_whose_view_cannot_be_counted_is_shown_and_the_defect_c
 ) -> None:
     article = await publish(await client.registered())
     counted = Counted()
-    await resources.redis.set(resources.keys.views(), "no hash")
+    await resources.redis.set(views_key(resources), "no hash")
     assert (await client.get(f"/articles/{article['id']}")).status_code == 200
     shown = await read_article(dataclasses.replace(resources, telemetry=counted), article["id"])
     assert shown.article.id == article["id"]
@@ -138,7 +141,7 @@ async def test_an_article_whose_view_cannot_be_counted_is_shown_and_the_defect_c
 @pytest.mark.parametrize("number", ["0", "99", "x", str(2**31), str(2**63), str(10**30)])
 async def test_no_such_article(client: Client, resources: Resources, number: str) -> None:
     assert (await client.get(f"/articles/{number}")).status_code == 404
-    assert await resources.redis.hlen(resources.keys.views()) == 0
+    assert await resources.redis.hlen(views_key(resources)) == 0
 
 
 async def test_only_the_author_and_admins_write(client: Client, resources: Resources) -> None:
@@ -204,3 +207,20 @@ async def test_articles_outlive_their_author(client: Client) -> None:
     assert (await (await client.get(path)).get_json())["author_id"] is None
     assert (await listed(client))["articles"][0]["author_id"] is None
     assert (await client.get(f"/users/{ada.user_id}/articles")).status_code == 404
+
+
+async def test_demo_articles_are_published_once(client: Client, resources: Resources) -> None:
+    await seed(resources)
+    page = await listed(client)
+    assert page["total"] > 1
+    assert await seed(resources) == []
+    assert (await listed(client))["total"] == page["total"]
+
+
+async def test_the_counts_that_wait_for_the_database_are_the_only_keys_without_a_lifetime(
+    client: Client, resources: Resources
+) -> None:
+    path = f"/articles/{(await publish(await client.registered()))['id']}"
+    for cached in (path, "/articles", "/articles/popular"):
+        await client.get(cached)
+    assert await lasting_keys(resources) == {views_key(resources)}

@@ -14,13 +14,13 @@ from sqlalchemy import func, select
 
 from app.domain.articles.models import Article
 from app.domain.articles.service import create_article
-from app.domain.users.service import register_user, user_roles
+from app.domain.users.service import register_user
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources, relaying
 from app.principal import Principal
 from app.resources import Resources
 from app.settings import load_settings
-from tests.commands import environment, quartet
+from tests.commands import environment
 from tests.services import RedisServer, end
 from tests.waiting import eventually
 
@@ -99,18 +99,6 @@ async def test_killed_in_the_middle_of_200_articles(resources: Resources, worker
     assert (depth["dead"], depth["high"] + depth["normal"] + depth["low"]) == (0, 0)
     # And SIGTERM ends it in order.
     assert await asyncio.to_thread(worker.end, signal.SIGTERM) == 0
-
-
-async def test_an_operator_gives_a_role_and_the_sessions_end(
-    resources: Resources, environ: dict[str, str], tmp_path: Path
-) -> None:
-    user = await register_user(resources, email="b@example.org", name="B", password="correct horse battery")
-    session = await resources.sessions.create({}, channel="header", user_id=user.id)
-    command = partial(quartet, tmp_path, "users", "set-roles", "B@example.org", "editor", **environ)
-    done = await asyncio.to_thread(command)
-    assert done.returncode == 0, done.stderr
-    assert await user_roles(resources, user.id) == frozenset({"editor"})
-    assert await resources.sessions.get(session.id, channel="header") is None
 
 
 async def _at_least(resources: Resources, number: int) -> bool:

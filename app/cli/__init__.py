@@ -1,0 +1,1 @@
+"""The `quartet` command: `python -m app.cli`, or `quartet` where the project is installed."""

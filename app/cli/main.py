@@ -1,0 +1,62 @@
+"""The command itself: it reads the settings, and each subcommand receives them."""
+
+import json
+import logging
+import sys
+
+import click
+
+from app import __version__
+from app.cli.database import db, seed
+from app.cli.serving import run, serve, worker
+from app.cli.users import users
+from app.factory import check_redis_url
+from app.settings import Reading, SettingsError, read_settings
+from app.settings_report import report, table
+from app.web.middleware.request_log import configure_logging
+
+READING = "app.cli.reading"
+logger = logging.getLogger("app.cli")
+
+
+class BadSettings(click.ClickException):
+    """Like a wrong use of the command, it is exit code 2."""
+
+    exit_code = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="quartet", message="%(prog)s %(version)s")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Quartet: an asynchronous service on Quart and Redis.
+
+    Settings come from the environment and from .env in the working directory (docs/settings.md).
+    """
+    try:
+        reading = read_settings()
+        context.obj = reading.settings
+        check_redis_url(context.obj)
+    except SettingsError as error:
+        raise BadSettings("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
+    configure_logging(context.obj.log_level)
+    context.meta[READING] = reading
+    # Names that look like settings and are none would have no effect without a word.
+    for warning in reading.warnings:
+        logger.warning("%s", warning)
+    # A child process for a task runs its parent's main file again (anyio does it): a second's worth of imports, of
+    # which pdb's (through Quart) fails on Python 3.13, where it looks for __main__. Without a file it runs none.
+    vars(sys.modules["__main__"]).pop("__file__", None)
+
+
+@main.command("settings")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object, for programs.")
+@click.pass_context
+def show_settings(context: click.Context, as_json: bool) -> None:
+    """Show every setting, its value and where it came from. Secrets are hidden."""
+    reading: Reading = context.meta[READING]
+    click.echo(json.dumps(report(reading), indent=2) if as_json else table(reading))
+
+
+for command in (run, serve, worker, db, seed, users):
+    main.add_command(command)

@@ -1,0 +1,7 @@
+"""What the service takes from the accounts."""
+
+from app.domain.slice import Slice
+from app.domain.users.models import ApiKey, User
+from app.domain.users.routes import blueprint
+
+SLICE = Slice(blueprint=blueprint, tables=(User, ApiKey))

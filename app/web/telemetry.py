@@ -1,0 +1,73 @@
+"""Telemetry collected by prometheus_client."""
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+PREFIX = "quartet_"
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+
+
+class MetricFamily(Generic[Metric]):
+    """The metrics of one kind, each made at first use; a name must always have the same labels."""
+
+    def __init__(self, make: Callable[[str, list[str]], Metric]) -> None:
+        self._make: Callable[[str, list[str]], Metric] = make
+        self._metrics: dict[str, Metric] = {}
+
+    def get(self, name: str, labels: Mapping[str, str]) -> Metric:
+        metric = self._metrics.get(name)
+        if metric is None:
+            metric = self._metrics[name] = self._make(PREFIX + name, list(labels))
+        return metric.labels(**labels) if labels else metric
+
+
+class PrometheusTelemetry:
+    """app.kit.telemetry.Telemetry over prometheus_client."""
+
+    def __init__(self, *, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self._collection_began = 0.0
+        self._collecting_seconds = 0.0
+        self._counters = MetricFamily(lambda name, labels: Counter(name, name, labels, registry=self.registry))
+        self._gauges = MetricFamily(lambda name, labels: Gauge(name, name, labels, registry=self.registry))
+        self._histograms = MetricFamily(
+            lambda name, labels: Histogram(name, name, labels, registry=self.registry, buckets=SECONDS_BUCKETS)
+        )
+        for collector in (GCCollector, PlatformCollector, ProcessCollector):
+            collector(registry=self.registry)
+        Info(f"{PREFIX}app", "The application.", registry=self.registry).info({"version": version})
+
+    def count(self, name: str, amount: float = 1, /, **labels: str) -> None:
+        self._counters.get(name, labels).inc(amount)
+
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
+        self._histograms.get(name, labels).observe(value)
+
+    def gauge(self, name: str, value: float, /, **labels: str) -> None:
+        self._gauges.get(name, labels).set(value)
+
+    def start_timing_collections(self) -> Callable[[], None]:
+        """Time the garbage collector, which blocks the event loop. Returns a function that stops the timing."""
+        gc.callbacks.append(self._time_collection)
+        return lambda: gc.callbacks.remove(self._time_collection)
+
+    def _time_collection(self, phase: str, _info: dict[str, int]) -> None:
+        """Takes no lock: a collection may begin at any allocation, also while a metric holds its own."""
+        if phase == "start":
+            self._collection_began = time.perf_counter()
+        else:
+            self._collecting_seconds += time.perf_counter() - self._collection_began
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        self.gauge("gc_pause_seconds", self._collecting_seconds)
+        return generate_latest(self.registry)

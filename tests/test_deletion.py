@@ -1,0 +1,71 @@
+"""The example is deleted from a copy of the repository, by README's own commands, and everything else still holds."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import environment
+from tests.readme import ROOT, deletion
+
+EXAMPLE = "articles"
+PROGRAM = """
+from app.domain.slices import SLICES
+from app.factory import create_app
+from app.settings import load_settings
+
+rules = {rule.rule for rule in create_app(load_settings({})).url_map.iter_rules()}
+assert "/api/v1/users" in rules, rules
+print(len(SLICES), *(rule for rule in rules if "articles" in rule))
+"""
+
+
+def run(folder: Path, *command: str, **settings: str) -> str:
+    """What the command printed. It must succeed."""
+    variables = environment({"PYTHONPATH": str(folder), **settings})
+    done = subprocess.run(
+        command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 0, done.stdout[-10_000:]
+    return done.stdout
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A clone of the repository as it is here, without the example."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git repository")
+    folder = tmp_path / "clone"
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file() and not (ROOT / name).is_symlink():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    run(folder, "git", "init", "--quiet")
+    run(folder, "bash", "-euc", deletion())
+    run(folder, "git", "add", "--all")
+    return folder
+
+
+def test_nothing_but_its_own_files_and_two_lists_knows_the_example(copy: Path) -> None:
+    assert not (copy / "app" / "domain" / EXAMPLE).exists()
+    modules = [path for folder in ("app", "tests") for path in (copy / folder).rglob("*.py")]
+    imports = re.compile(rf"^\s*(?:from|import) [\w.]*\bdomain\.{EXAMPLE}|/api/v1/{EXAMPLE}", re.MULTILINE)
+    assert len(modules) > 200
+    assert [str(path) for path in modules if imports.search(path.read_text())] == []
+    assert run(copy, sys.executable, "-c", PROGRAM).split() == ["1"]
+    database = {"DATABASE_URL": f"sqlite+aiosqlite:///{copy / 'test.db'}"}
+    for command in ("db upgrade", "seed"):
+        run(copy, sys.executable, "-m", "app.cli", *command.split(), **database)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", ["check", "test"])
+def test_what_stays_passes(copy: Path, target: str) -> None:
+    # The tools of this run; -o keeps make from installing into them.
+    run(copy, "make", target, f"VENV={sys.prefix}", "-o", f"{sys.prefix}/requirements-dev.installed")
