@@ -209,6 +209,24 @@ async def test_a_slot_that_nobody_has_is_said_at_once_and_waited_for_in_the_back
     assert await waiting in {1, 2}
 
 
+async def test_a_slot_without_an_owner_on_the_map_is_waited_for_in_the_background() -> None:
+    maps, ports = 0, [0]
+
+    def answer(words: list[bytes]) -> bytes:
+        nonlocal maps
+        if words[0] != b"CLUSTER":
+            return b"+value\r\n"
+        maps += 1
+        # The slot of "key" is 12539.
+        return map_of(ports[0], last=16383 if maps > 3 else 12538)
+
+    async with fake_redis(answer) as ports[0], connected(f"redis+cluster://127.0.0.1:{ports[0]}") as redis:
+        with budget(BUDGET_SECONDS), pytest.raises(ClusterDownError):
+            await redis.get("key")
+        assert await redis.get("key") == b"value"
+    assert maps > 3
+
+
 # With a key or without, to one node or to all, on the pipelines or on a connection of its own.
 COMMANDS = [("GET", "key"), ("PING",), ("INFO",), ("DBSIZE",), ("SCRIPT EXISTS", "0" * 40), ("BLPOP", "list", "0.01")]
 
@@ -254,10 +272,10 @@ async def test_a_cluster_that_is_not_there_is_refused_at_once_after_a_while(own_
         await eventually(lambda: answers(redis), seconds=FAILOVER_SECONDS)
 
 
-def map_of(port: int) -> bytes:
-    """CLUSTER SLOTS: all of them at one node."""
+def map_of(port: int, *, last: int = 16383) -> bytes:
+    """CLUSTER SLOTS: those up to `last` at one node, the others nowhere."""
     place = array(bulk("127.0.0.1"), b":%d\r\n" % port, bulk("id"), array())
-    return array(array(b":0\r\n", b":16383\r\n", place))
+    return array(array(b":0\r\n", b":%d\r\n" % last, place))
 
 
 @pytest.mark.parametrize("word", ["MOVED", "ASK"])

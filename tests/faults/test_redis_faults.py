@@ -83,7 +83,7 @@ async def repeating(redis_url: str, every_seconds: float, *command: str) -> Asyn
     done = asyncio.Event()
 
     async def repeat() -> None:
-        # Told to end, not cancelled: redis-py's own client may swallow a cancellation on Python 3.11.
+        # Ended by an event, not cancelled: redis-py's own client may swallow a cancellation on Python 3.11.
         while not done.is_set():
             await other.execute_command(*command)
             await asyncio.sleep(every_seconds)
@@ -118,7 +118,7 @@ async def test_connections_killed_every_100_ms_for_10_seconds(own_server: RedisS
     await disturbed_for(10, own_server, load, 0.1, *KILL)
 
 
-async def test_scripts_flushed_every_10_ms_are_healed(own_server: RedisServer, load: Load) -> None:
+async def test_scripts_flushed_every_10_ms_are_sent_whole(own_server: RedisServer, load: Load) -> None:
     await disturbed_for(1, own_server, load, 0.01, "SCRIPT", "FLUSH")
     assert not load.errors
 
@@ -251,7 +251,7 @@ async def test_a_server_that_is_made_a_replica_opens_the_circuit(own_server: Red
 
 
 async def test_a_user_of_few_rights_finds_out_too(own_server: RedisServer) -> None:
-    """ROLE is among the dangerous commands; the greeting tells the role to everyone."""
+    """ROLE is among the dangerous commands; every user may send HELLO, whose reply has the role."""
     redis_cli(own_server.port, "acl", "setuser", "app", "on", ">s3cret", "~*", "&*", "+@all", "-@dangerous")
     client = connect(own_server.url.replace("//", "//app:s3cret@"), name="few", timeout_seconds=5)
     assert await client.incr("counter") == 1
@@ -303,7 +303,7 @@ async def test_a_server_that_greets_and_then_drops_each_command_opens_the_circui
         await client.aclose()
 
 
-async def test_a_command_that_breaks_its_connection_stops_nobody_else(own_server: RedisServer, load: Load) -> None:
+async def test_a_command_that_breaks_its_connection_stops_no_other(own_server: RedisServer, load: Load) -> None:
     """One that is larger than the server takes: the server closes the connection, each time it is sent."""
     client = connect(own_server.url, name="poison", timeout_seconds=5)
     redis_cli(own_server.port, "config", "set", "client-query-buffer-limit", "1mb")
@@ -346,9 +346,7 @@ async def test_a_transaction_waits_no_longer_than_its_budget(own_server: RedisSe
     own_server.signal(signal.SIGCONT)
 
 
-async def test_a_connection_that_is_closed_while_nobody_waits_costs_nothing(
-    own_server: RedisServer, client: Redis
-) -> None:
+async def test_a_connection_that_is_closed_while_idle_costs_nothing(own_server: RedisServer, client: Redis) -> None:
     """As servers do with those that are idle for long."""
     for _ in range(5):
         await client.ping()

@@ -110,9 +110,9 @@ class PipelinedCluster(ClusterBase):
         asking, redirections = False, 0
         while True:
             await self._ensure_map(deadline)
-            address = redirected or (self._map.any_node() if slot is None else self._map.owner(slot))
-            pipeline = self._map.pipeline(address)
             try:
+                address = redirected or (self._map.any_node() if slot is None else self._map.owner(slot))
+                pipeline = self._map.pipeline(address)
                 pipeline.check_breaker(deadline)
                 return await pipeline.send(args, repeatable=repeatable, deadline=deadline.at, asking=asking)
             except AskError as error:  # MovedError is one

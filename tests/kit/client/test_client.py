@@ -28,7 +28,7 @@ Step = Callable[[Redis, str], Awaitable[Any]]
 
 
 async def fields_of(answer: Awaitable[dict[str, Any]]) -> set[str]:
-    """The names of what was told: the values differ from call to call."""
+    """The names of the fields: the values differ from call to call."""
     return set(await answer)
 
 
@@ -192,7 +192,7 @@ async def test_the_number_of_connections_does_not_grow_with_callers(
     await client.aclose()
 
 
-async def test_a_script_is_healed_without_running_anything_else_twice(redis: Redis, keys: Keys) -> None:
+async def test_an_unknown_script_is_sent_whole_and_nothing_else_runs_twice(redis: Redis, keys: Keys) -> None:
     counter = keys.session("bucket", "counter")
     await redis.script_flush()
     tag = f"{counter}:tag"
@@ -217,7 +217,7 @@ async def test_a_transaction_and_a_watch_keep_their_own_connection(redis_url: st
 
 
 @pytest.mark.server
-async def test_a_blocking_command_holds_nobody_up(real_redis: Redis, keys: Keys) -> None:
+async def test_a_blocking_command_delays_no_other(real_redis: Redis, keys: Keys) -> None:
     waiting = asyncio.ensure_future(real_redis.blpop([f"{keys.namespace}:list"], timeout=5))
     for _ in range(100):
         await real_redis.ping()
@@ -295,7 +295,7 @@ def test_a_command_in_a_loop_that_ends_gets_its_answer(redis_server: RedisServer
 
 @pytest.mark.server
 @pytest.mark.parametrize("where", ["in the loop that ends", "in the next loop"])
-def test_what_is_under_way_when_a_loop_ends_is_nobody_elses_answer(redis_server: RedisServer, where: str) -> None:
+def test_what_is_under_way_when_a_loop_ends_answers_no_later_command(redis_server: RedisServer, where: str) -> None:
     redis = connect(redis_server.url, name="ending", timeout_seconds=5)
     found: list[object] = []
 
@@ -378,8 +378,8 @@ def test_how_long_a_command_asks_to_wait(command: tuple[Any, ...], seconds: floa
 
 
 @pytest.mark.server
-async def test_a_command_without_a_name_is_refused_and_harms_nobody(real_redis: Redis, keys: Keys) -> None:
-    """Redis would not answer it, and each answer after it would be its neighbour's."""
+async def test_a_command_without_a_name_is_refused_and_harms_no_other(real_redis: Redis, keys: Keys) -> None:
+    """Redis would not answer it, and each reply after it would go to the wrong command."""
     names = [f"{keys.namespace}:{number}" for number in range(3)]
     await asyncio.gather(*(real_redis.set(name, name) for name in names))
     asked = [real_redis.execute_command(nothing) for nothing in ("", " ")]
