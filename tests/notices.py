@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from app.domain.fields import Body, Name, Page
 from app.domain.slice import Slice
 from app.domain.users.models import User
+from app.domain.users.service import require_account
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.task import task
 from app.resources import Resources
@@ -75,8 +76,9 @@ async def mine() -> ResponseReturnValue:
 @tag(["notices"])
 @document_response(Mine)
 async def of_user(user_id: int) -> ResponseReturnValue:
-    """Public and cached for each number."""
-    return jsonify(Mine(user_id))
+    """Public and cached for each user; 404 without one."""
+    account = await require_account(resources(), user_id)
+    return jsonify(Mine(account.id))
 
 
 @blueprint.post("/notices")
