@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
 
 from app.kit.cache.entry import LookupResult, StoredEntry, Versions, decode_entry, encode_entry
+from app.kit.client.deployment import deployment
 from app.kit.keys import Keys
 from app.kit.scripts import Argument, run_script
 
@@ -42,7 +42,7 @@ class Entries:
         self._keys = keys
         self._max_bytes = max_bytes
         self._margin_ms = margin_ms
-        self._clustered = isinstance(redis, RedisCluster)
+        self._clustered = deployment(redis).is_clustered
 
     def fits(self, value: bytes) -> bool:
         return len(value) <= self._max_bytes
