@@ -63,7 +63,7 @@ async def get_user(user_id: int) -> Response:
 
 
 @blueprint.put("/users/<int:user_id>")
-@auth.require()
+@auth.require_auth()
 @tag(["users"])
 @validate_request(AccountChange)
 @document_response(PrivateUser)
@@ -75,7 +75,7 @@ async def change_user(user_id: int, data: AccountChange) -> Response:
 
 
 @blueprint.delete("/users/<int:user_id>")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["users"])
 @document_response(Deleted)
 async def delete_user(user_id: int) -> Response:
@@ -97,7 +97,7 @@ async def login(data: Login) -> Response:
 
 
 @blueprint.post("/logout")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["sessions"])
 async def logout() -> ResponseReturnValue:
     """End this session."""
@@ -106,7 +106,7 @@ async def logout() -> ResponseReturnValue:
 
 
 @blueprint.post("/logout-all")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["sessions"])
 @validate_querystring(KeepCurrent)
 @document_response(Ended)
@@ -118,7 +118,7 @@ async def logout_all(query_args: KeepCurrent) -> Response:
 
 
 @blueprint.get("/sessions")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["sessions"])
 @document_response(SessionList)
 async def list_sessions() -> Response:
@@ -140,7 +140,7 @@ async def list_sessions() -> Response:
 
 
 @blueprint.delete("/sessions/<handle>")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["sessions"])
 async def end_session(handle: str) -> ResponseReturnValue:
     """End one of one's sessions."""
@@ -150,7 +150,7 @@ async def end_session(handle: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/profile")
-@auth.require()
+@auth.require_auth()
 @tag(["users"])
 @document_response(Profile)
 async def get_profile() -> Response:
@@ -160,7 +160,7 @@ async def get_profile() -> Response:
 
 
 @blueprint.put("/password")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @rate_limit("5/minute", key=by_principal, counts="reserved", on_error="closed", sensitive=True)
 @tag(["users"])
 @validate_request(PasswordChange)
@@ -175,7 +175,7 @@ async def change_password(data: PasswordChange) -> ResponseReturnValue:
 
 
 @blueprint.post("/api-keys")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["api-keys"])
 @validate_request(NewApiKey)
 @document_response(ApiKeyCreated, 201)
@@ -186,7 +186,7 @@ async def create_api_key(data: NewApiKey) -> ResponseReturnValue:
 
 
 @blueprint.get("/api-keys")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["api-keys"])
 @document_response(ApiKeyList)
 async def list_api_keys() -> Response:
@@ -196,7 +196,7 @@ async def list_api_keys() -> Response:
 
 
 @blueprint.delete("/api-keys/<int:key_id>")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["api-keys"])
 async def delete_api_key(key_id: int) -> ResponseReturnValue:
     """Revoke an API key. It ends at once."""

@@ -10,7 +10,7 @@ from app.errors import Forbidden, Invalid, TooLarge
 from app.kit.events.event import EventTooLarge, validate_topic
 from app.principal import Principal
 from app.web.context import resources
-from app.web.identity.auth import current_principal, current_principal_or_none, require
+from app.web.identity.auth import current_principal, current_principal_or_none, require_role
 from app.web.limits.declare import exempt
 from app.web.sse import event_stream, last_event_id
 
@@ -55,7 +55,7 @@ async def stream() -> Response:
 
 
 @blueprint.post("")
-@require("session", "api_key", "cookie", roles=["admin"])
+@require_role("admin")
 @validate_request(NewEvent)
 @document_response(Published, 202)
 async def publish(data: NewEvent) -> tuple[dict[str, str], int]:
