@@ -7,7 +7,18 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
-from app.setting_types import Address, AnyCase, CommaList, DatabaseURL, Namespace, Networks, Origin, RedisURL
+from app.setting_types import (
+    Address,
+    AnyCase,
+    CommaList,
+    DatabaseURL,
+    EmailAddress,
+    Namespace,
+    Networks,
+    Origin,
+    RedisURL,
+    SmtpURL,
+)
 from app.settings_redis import RedisParts, choose_parts
 from app.variables import BadFile, FromVariables, read_variables, strangers
 
@@ -56,6 +67,12 @@ class Settings(FromVariables):
     session_absolute_seconds: int = Field(default=30 * 86_400, ge=60)
     sessions_per_user: int = Field(default=20, ge=1, le=1000)
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
+
+    argon2_time_cost: int = Field(default=2, ge=1, le=100)
+    argon2_memory_kib: int = Field(default=19_456, ge=8, le=4 << 20)
+    argon2_parallelism: int = Field(default=1, ge=1, le=64)
+    smtp_url: SmtpURL = Field(default="", repr=False)
+    mail_from: EmailAddress = "quartet@localhost"
 
     consumer: bool = True
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
@@ -143,6 +160,10 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
             "WORKERS: more than one needs a Redis server: memory:// lives in one process, "
             "so each worker would have sessions, limits and tasks of its own"
         )
+    if settings.argon2_memory_kib < 8 * settings.argon2_parallelism:
+        problems.append("ARGON2_MEMORY_KIB: must be at least 8 times ARGON2_PARALLELISM (RFC 9106, 3.1)")
+    if settings.smtp_url and "mail_from" not in settings.model_fields_set and "MAIL_FROM" not in failed:
+        problems.append("MAIL_FROM: must be set where SMTP_URL is: servers refuse mail from nowhere")
     if not settings.is_production:
         return problems
     if "secret_key" not in settings.model_fields_set:

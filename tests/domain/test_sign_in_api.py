@@ -7,7 +7,6 @@ import pytest
 from argon2 import PasswordHasher
 
 from app.domain import fields
-from app.domain.users import passwords
 from app.domain.users.models import User
 from app.domain.users.service import set_roles
 from app.resources import Resources
@@ -44,11 +43,11 @@ class CountingHasher(PasswordHasher):
 
 
 async def test_an_unknown_account_and_a_wrong_password_look_alike(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They have the same answer, for the same work, from the first login that a process sees."""
     hasher = CountingHasher()
-    monkeypatch.setattr(passwords, "_hasher", hasher)
+    monkeypatch.setattr(resources.passwords, "_hasher", hasher)
     await client.register()
     answers = []
     for name in ("nobody", "ada", "nobody"):

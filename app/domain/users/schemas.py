@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, StringConstraints
 
 from app.domain.fields import LONGEST_EMAIL, WITHOUT_NUL, Body, Email, Name
+from app.domain.users.reset_token import LONGEST_TOKEN
 
 NewPassword = Annotated[str, StringConstraints(min_length=8, max_length=1024)]
 GivenPassword = Annotated[str, StringConstraints(max_length=1024)]
@@ -33,6 +34,17 @@ class Login(Body):
 class PasswordChange(Body):
     current: GivenPassword
     new: NewPassword
+
+
+class ResetRequest(Body):
+    email: Email
+
+
+class PasswordReset(Body):
+    """`token` is that of the mail."""
+
+    token: Annotated[str, StringConstraints(max_length=LONGEST_TOKEN)]
+    password: NewPassword
 
 
 class NewApiKey(Body):

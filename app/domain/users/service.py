@@ -1,17 +1,14 @@
-"""Accounts: registration, login, changes, deletion, and the lookups of authentication."""
+"""Accounts: registration, changes, deletion, and the roles that authentication looks up."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from app.db.base import now
 from app.domain.fields import normalize_email
 from app.domain.users import store
 from app.domain.users.models import User
-from app.domain.users.passwords import hash_password, is_outdated, verify_password
 from app.domain.users.schemas import Account
-from app.errors import Conflict, Forbidden, NotFound, Unauthorized
+from app.errors import Conflict, Forbidden, NotFound
 from app.kit.cache.memoize import memoize
-from app.kit.sessions.record import SessionRecord
-from app.kit.sessions.store import SessionsEnded
 from app.principal import Principal
 from app.resources import Resources
 
@@ -63,7 +60,7 @@ async def register_user(
     resources: Resources, *, email: str, name: str, password: str, roles: Collection[str] = ()
 ) -> User:
     """Conflict when the address has an account. `email` is normalized."""
-    password_hash = await hash_password(password)
+    password_hash = await resources.passwords.hash(password)
     async with resources.database.write() as session:
         if await store.get_user_id(session, email) is not None:
             raise Conflict("This email address has an account.")
@@ -72,56 +69,6 @@ async def register_user(
         # That no user had this id may be cached.
         resources.outbox.invalidate(session, user_tag(user.id))
     return user
-
-
-async def authenticate(resources: Resources, *, email: str, password: str) -> tuple[User, str]:
-    """The user with this address and password, and the epoch in which the new session must be made.
-
-    Unauthorized otherwise, with the same response in the same time for an unknown address and a wrong password.
-    """
-    async with resources.database.read(primary=True) as session:
-        user_id = await store.get_user_id(session, login_email(email))
-    # The epoch is read before the hash: a password change in between ends the epoch, so this login fails.
-    epoch = await resources.sessions.epoch(user_id or 0)
-    async with resources.database.read(primary=True) as session:
-        user = await store.get_user_of_login(session, user_id)
-    if not await verify_password(user.password_hash if user else None, password) or user is None:
-        raise Unauthorized("The email address or the password is wrong.")
-    if is_outdated(user.password_hash):
-        await _set_password(resources, user, await hash_password(password))
-    return user, epoch
-
-
-async def log_in(
-    resources: Resources, *, email: str, password: str, metadata: Mapping[str, str]
-) -> tuple[User, SessionRecord]:
-    """A session for a client that sends its id in a header. Unauthorized: see authenticate()."""
-    user, epoch = await authenticate(resources, email=email, password=password)
-    try:
-        record = await resources.sessions.create({}, channel="header", user_id=user.id, metadata=metadata, epoch=epoch)
-    except SessionsEnded:
-        raise Unauthorized("All sessions of this account were ended just now.") from None
-    return user, record
-
-
-async def change_password(resources: Resources, principal: Principal, *, current: str, new: str, keep: str) -> None:
-    """Ends the user's sessions, except the one with the id `keep`. Forbidden: `current` is not the password."""
-    async with resources.database.read(primary=True) as session:
-        user = await store.get_user(session, principal.user_id)
-    if user is None or not await verify_password(user.password_hash, current):
-        raise Forbidden("The current password is wrong.")
-    await _set_password(resources, user, await hash_password(new))
-    # After the commit, so that a login with the old password is ended too. If Redis fails here, the response is 503.
-    await resources.sessions.end_all(user.id, keep=keep)
-
-
-async def _set_password(resources: Resources, user: User, password_hash: str) -> None:
-    """Conflict when the password has changed since `user` was read."""
-    async with resources.database.write() as session:
-        found = await store.get_user_for_update(session, user.id)
-        if found is None or found.password_hash != user.password_hash:
-            raise Conflict("The password has been changed by another request.")
-        found.password_hash = password_hash
 
 
 async def change_account(

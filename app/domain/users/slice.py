@@ -3,5 +3,6 @@
 from app.domain.slice import Slice
 from app.domain.users.models import ApiKey, User
 from app.domain.users.routes import blueprint
+from app.domain.users.tasks import TASKS
 
-SLICE = Slice(blueprint=blueprint, tables=(User, ApiKey))
+SLICE = Slice(blueprint=blueprint, tables=(User, ApiKey), tasks=TASKS)

@@ -56,7 +56,7 @@ async def test_every_limit_is_listed_with_where_it_holds(client: QuartClient, ad
     limits = {limit["name"]: limit for limit in (await answer.get_json())["limits"]}
     assert limits["login:account:minute"]["amount"] == 5
     assert limits["login:account:minute"]["on_error"] == "closed"
-    assert "users.login" in limits["login:account:minute"]["endpoints"]
+    assert "users.sign_in.login" in limits["login:account:minute"]["endpoints"]
     assert "limits.policies" in limits["default:principal:minute"]["endpoints"]
 
 
