@@ -15,6 +15,8 @@ from tests.services import RedisServer
 APP = Path(__file__).parents[3] / "app"
 # The blocks that a hit crosses: guard, identity, limits, cache and client. A change that adds a file says why here.
 MOST_FILES = 32
+# Runs each 10 ms while commands are under way.
+BESIDE = {"kit/client/watchdog.py"}
 ROUTE = "/api/v1/articles"
 
 
@@ -63,7 +65,7 @@ async def test_a_hit_enters_few_files(app: Quart) -> None:
             traces.append(trace.files)
             assert "Age" in response.headers
             assert "RateLimit" in response.headers
-    # What runs beside the requests (the outbox's relay, the pipeline's watcher) is not in each of them.
-    files = sorted(set.intersection(*traces))
+    # What runs beside the requests is not in each of them, or is named.
+    files = sorted(set.intersection(*traces) - BESIDE)
     assert "kit/cache/loader.py" in files
     assert len(files) <= MOST_FILES, f"{len(files)} files: {files}"
