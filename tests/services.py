@@ -29,7 +29,8 @@ def binary(name: str) -> str:
 
 
 # Below the range from which the kernel takes ports for outgoing connections (32768 on, ip(7)): no client takes the port
-# of a server that is restarted, nor that of a cluster node's bus, 10,000 above. Processes that test at the same time begin at places of their own.
+# of a server that is restarted, nor that of a cluster node's bus, 10,000 above. Processes that test at
+# the same time begin at places of their own.
 _PORTS = range(10_000, 22_000)
 _ports = itertools.count(os.getpid() * 97)
 
