@@ -255,7 +255,7 @@ async def test_an_outage_of_the_database_is_logged_when_it_begins_and_when_it_is
         client = serving.test_client()
         for _ in range(5):
             assert (await client.get("/health/ready")).status_code == 503
-            assert (await client.get("/api/v1/articles")).status_code == 503
+            assert (await client.get("/api/v1/notices")).status_code == 503
         assert lines() == ["the database is unavailable"]
         await asyncio.to_thread(upgrade, url)
         await eventually(lambda: len(lines()) == 2, seconds=QUIET_SECONDS + 5)
