@@ -6,7 +6,7 @@ import pytest
 from quart import Quart
 from quart.testing import QuartClient
 
-from app.domain.users.service import register_user, set_roles_of
+from app.domain.users.service import register_user
 from app.resources import Resources
 from app.web.context import EXTENSION
 
@@ -17,8 +17,7 @@ PASSWORD = "correct horse battery"
 async def admin(app: Quart, client: QuartClient) -> dict[str, str]:
     """The credential of an admin."""
     resources: Resources = app.extensions[EXTENSION]
-    await register_user(resources, email="root@example.org", name="Root", password=PASSWORD)
-    await set_roles_of(resources, "root@example.org", ("admin",))
+    await register_user(resources, email="root@example.org", name="Root", password=PASSWORD, roles=["admin"])
     login = await client.post("/api/v1/login", json={"email": "root@example.org", "password": PASSWORD})
     return {"X-Session-ID": (await login.get_json())["session_id"]}
 
