@@ -15,6 +15,7 @@ from app.setting_types import (
     EmailAddress,
     Namespace,
     Networks,
+    OptionalHost,
     Origin,
     RedisURL,
     SmtpURL,
@@ -66,6 +67,8 @@ class Settings(FromVariables):
     session_idle_seconds: int = Field(default=86_400, ge=60)
     session_absolute_seconds: int = Field(default=30 * 86_400, ge=60)
     sessions_per_user: int = Field(default=20, ge=1, le=1000)
+    session_cookie_domain: Annotated[OptionalHost, AnyCase] = ""
+    session_cookie_partitioned: bool = False
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
 
     argon2_time_cost: int = Field(default=2, ge=1, le=100)
@@ -164,6 +167,9 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
         problems.append("ARGON2_MEMORY_KIB: must be at least 8 times ARGON2_PARALLELISM (RFC 9106, 3.1)")
     if settings.smtp_url and "mail_from" not in settings.model_fields_set and "MAIL_FROM" not in failed:
         problems.append("MAIL_FROM: must be set where SMTP_URL is: servers refuse mail from nowhere")
+    domain, host = settings.session_cookie_domain.lstrip("."), settings.hosts[0]
+    if domain and host != domain and not host.endswith(f".{domain}") and "PUBLIC_URL" not in failed:
+        problems.append("SESSION_COOKIE_DOMAIN: must be the host of PUBLIC_URL, or a domain above it")
     if not settings.is_production:
         return problems
     if "secret_key" not in settings.model_fields_set:
