@@ -8,7 +8,7 @@ from app.domain.articles import service
 from app.domain.articles.schemas import ArticleList, ArticlePage, ArticleShown, Draft, Versioned
 from app.domain.articles.tags import LIST_TAGS
 from app.domain.fields import Page
-from app.domain.users.service import user_tag
+from app.domain.users.tags import user_tag
 from app.web.caching.cached_view import cached_view
 from app.web.caching.stored_response import is_unchanged, not_modified
 from app.web.context import resources

@@ -1,16 +1,18 @@
 """HTTP of accounts: users, profile, API keys."""
 
-from quart import Blueprint, Response, jsonify
+from quart import Blueprint, Response, jsonify, request
 from quart.typing import ResponseReturnValue
 from quart_schema import document_response, tag, validate_request
 
-from app.domain.users import api_keys, service, sign_in_routes
+from app.domain.users import api_keys, avatars, service, sign_in_routes
+from app.domain.users.avatar_image import MEDIA_TYPE
 from app.domain.users.schemas import (
     Account,
     AccountChange,
     ApiKeyCreated,
     ApiKeyList,
     ApiKeyShown,
+    AvatarTaken,
     Deleted,
     Identified,
     NewApiKey,
@@ -23,6 +25,7 @@ from app.principal import Principal
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
+from app.web.limits.subjects import by_principal
 from app.web.links import link_to
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/v1")
@@ -72,6 +75,34 @@ async def delete_user(user_id: int) -> Response:
     return jsonify(Deleted())
 
 
+@blueprint.put("/users/<int:user_id>/avatar")
+@auth.require_auth()
+@rate_limit("20/hour", key=by_principal)
+@tag(["users"])
+@document_response(AvatarTaken)
+async def put_avatar(user_id: int) -> Response:
+    """Upload one's picture: a PNG, JPEG, GIF or WebP image as the body. A task crops and resizes it."""
+    data: bytes = await request.get_data(as_text=False)  # type: ignore[assignment]  # as_text decides
+    return jsonify(AvatarTaken(await avatars.put_avatar(resources(), auth.current_principal(), user_id, data)))
+
+
+@blueprint.delete("/users/<int:user_id>/avatar")
+@auth.require_auth()
+@tag(["users"])
+async def delete_avatar(user_id: int) -> ResponseReturnValue:
+    """Delete one's picture."""
+    await avatars.delete_avatar(resources(), auth.current_principal(), user_id)
+    return "", 204
+
+
+@blueprint.get("/users/<int:user_id>/avatar/<version>")
+@tag(["users"])
+async def get_avatar(user_id: int, version: str) -> Response:
+    """A user's picture, at the address that `avatar_url` of the user names. A new picture has a new address."""
+    image = await avatars.get_image(resources(), user_id, version)
+    return Response(image, content_type=MEDIA_TYPE, headers={"Cache-Control": "public, max-age=86400, immutable"})
+
+
 @blueprint.get("/profile")
 @auth.require_auth()
 @tag(["users"])
@@ -100,7 +131,7 @@ async def create_api_key(data: NewApiKey) -> ResponseReturnValue:
 async def list_api_keys() -> Response:
     """One's API keys, without the keys themselves."""
     found = await api_keys.list_api_keys(resources(), auth.current_principal())
-    return jsonify(ApiKeyList([ApiKeyShown(row.id, row.name, row.created_at) for row in found]))
+    return jsonify(ApiKeyList([ApiKeyShown(row.id, row.name, row.created_at, row.last_used_at) for row in found]))
 
 
 @blueprint.delete("/api-keys/<int:key_id>")
@@ -113,7 +144,8 @@ async def delete_api_key(key_id: int) -> ResponseReturnValue:
 
 
 def _shown(account: Account, *, to: Principal | None) -> Response:
+    version = account.avatar_version
+    avatar_url = link_to("users.get_avatar", user_id=account.id, version=version) if version else None
     if to is not None and to.may_write(account.id):
-        private = PrivateUser(account.id, account.name, account.avatar_url, account.created_at, account.email)
-        return jsonify(private)
-    return jsonify(PublicUser(account.id, account.name, account.avatar_url, account.created_at))
+        return jsonify(PrivateUser(account.id, account.name, avatar_url, account.created_at, account.email))
+    return jsonify(PublicUser(account.id, account.name, avatar_url, account.created_at))

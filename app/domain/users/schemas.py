@@ -62,7 +62,7 @@ class Account:
     id: int
     email: str
     name: str
-    avatar_url: str | None
+    avatar_version: str | None
     created_at: datetime
     roles: tuple[str, ...]
 
@@ -91,6 +91,13 @@ class PrivateUser(PublicUser):
     """The fields that the user and admins see."""
 
     email: str
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarTaken:
+    """The image was taken. The task resizes it; then `avatar_url` of the user changes."""
+
+    task_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +163,12 @@ class ApiKeyCreated:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyShown:
-    """An API key without its secret."""
+    """An API key without its secret. `last_used_at` is accurate to a minute; null: never used."""
 
     id: int
     name: str
     created_at: datetime
+    last_used_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,23 +7,12 @@ from app.domain.fields import normalize_email
 from app.domain.users import store
 from app.domain.users.models import User
 from app.domain.users.schemas import Account
+from app.domain.users.tags import ACCOUNTS_TAG, key_tag, user_tag
 from app.errors import Conflict, Forbidden, NotFound
 from app.kit.cache.memoize import memoize
+from app.kit.sessions.revocation import Revocation, publish_revocation
 from app.principal import Principal
 from app.resources import Resources
-
-# On cached values that name accounts: they are invalidated when an account is deleted.
-ACCOUNTS_TAG = "accounts"
-
-
-def user_tag(user_id: int) -> str:
-    """On all cached values of a user."""
-    return f"user:{user_id}"
-
-
-def key_tag(key_hash: str) -> str:
-    """On the cached owner of an API key."""
-    return f"api-key:{key_hash}"
 
 
 @memoize(ttl_seconds=300, tags=lambda user_id: user_tag(user_id), type=Account | None)
@@ -37,7 +26,7 @@ async def get_account(resources: Resources, user_id: int) -> Account | None:
         id=user.id,
         email=user.email,
         name=user.name,
-        avatar_url=user.avatar_url,
+        avatar_version=user.avatar_version,
         created_at=user.created_at,
         roles=tuple(user.roles),
     )
@@ -98,7 +87,7 @@ async def delete_account(resources: Resources, principal: Principal, user_id: in
         tags = [key_tag(key.key_hash) for key in await store.list_api_keys(session, user_id)]
         await store.delete_user(session, user_id)
         resources.outbox.invalidate(session, user_tag(user_id), *tags, ACCOUNTS_TAG)
-    await resources.sessions.end_all(user_id)
+    await _end_credentials(resources, user_id)
 
 
 async def set_roles(resources: Resources, user_id: int, roles: Collection[str]) -> None:
@@ -109,7 +98,7 @@ async def set_roles(resources: Resources, user_id: int, roles: Collection[str]) 
             raise NotFound("There is no such user.")
         user.roles = sorted(roles)
         resources.outbox.invalidate(session, user_tag(user_id))
-    await resources.sessions.end_all(user_id)
+    await _end_credentials(resources, user_id)
 
 
 async def account_id(resources: Resources, email: str) -> int:
@@ -127,6 +116,12 @@ def login_email(text: str) -> str:
         return normalize_email(text)
     except ValueError:
         return text.strip().lower()
+
+
+async def _end_credentials(resources: Resources, user_id: int) -> None:
+    """End the sessions, and what was opened with API keys. After the commit; RedisError where Redis fails."""
+    await resources.sessions.end_all(user_id)
+    await publish_revocation(resources.redis, resources.keys, Revocation(user_id))
 
 
 def _require_self_or_admin(principal: Principal, user_id: int) -> None:

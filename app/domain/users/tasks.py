@@ -1,7 +1,12 @@
 """The tasks of accounts."""
 
+from anyio import to_process
+from msgspec import Struct
+
 from app.domain.users import store
+from app.domain.users.avatar_image import resize_image
 from app.domain.users.reset_token import RESET_SECONDS, fingerprint_of, make_reset_token
+from app.domain.users.tags import user_tag
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.task import task
 from app.mail import Mail
@@ -38,4 +43,36 @@ async def send_password_reset(context: TaskContext, email: str) -> None:
     await resources.mailer.send(Mail(user.email, "Your new password", text))
 
 
-TASKS = (send_password_reset,)
+class Upload(Struct, frozen=True):
+    """The image that a user has uploaded, by its version."""
+
+    user_id: int
+    version: str
+
+
+@task(timeout_seconds=60)
+async def resize_avatar(context: TaskContext, upload: Upload) -> str:
+    """Make the avatar of an upload, in a child process; returns "resized", "damaged" or "outdated".
+
+    A damaged image is dropped, and the earlier avatar stays. An upload that another has replaced is left to its task.
+    """
+    resources: Resources = context.resources
+    async with resources.database.read(primary=True) as reading:
+        found = await store.get_avatar(reading, upload.user_id)
+    if found is None or found.version != upload.version or found.upload is None:
+        return "outdated"
+    image = await to_process.run_sync(resize_image, found.upload, cancellable=True)
+    async with resources.database.write() as session:
+        user = await store.get_user_for_update(session, upload.user_id)
+        avatar = await store.get_avatar(session, upload.user_id)
+        if user is None or avatar is None or avatar.version != upload.version:
+            return "outdated"
+        avatar.upload = None
+        if image is None:
+            return "damaged"
+        avatar.image, user.avatar_version = image, upload.version
+        resources.outbox.invalidate(session, user_tag(user.id))
+    return "resized"
+
+
+TASKS = (send_password_reset, resize_avatar)
