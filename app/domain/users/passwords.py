@@ -1,7 +1,6 @@
-"""The service of passwords: login, change, and the reset by mail."""
+"""The service of passwords: their check at a login, their change, and the reset by mail."""
 
 import hmac
-from collections.abc import Mapping
 from contextlib import suppress
 
 from app.domain.users import store
@@ -11,8 +10,6 @@ from app.domain.users.service import login_email
 from app.domain.users.tasks import send_password_reset
 from app.errors import Conflict, Forbidden, Invalid, Unauthorized, Unavailable
 from app.kit.keys import digest
-from app.kit.sessions.record import SessionRecord
-from app.kit.sessions.store import SessionsEnded
 from app.principal import Principal
 from app.resources import Resources
 
@@ -36,18 +33,6 @@ async def authenticate(resources: Resources, *, email: str, password: str) -> tu
         with suppress(Conflict):
             await _set_password(resources, user, password)
     return user, epoch
-
-
-async def log_in(
-    resources: Resources, *, email: str, password: str, metadata: Mapping[str, str]
-) -> tuple[User, SessionRecord]:
-    """A session for a client that sends its id in a header. Unauthorized: see authenticate()."""
-    user, epoch = await authenticate(resources, email=email, password=password)
-    try:
-        record = await resources.sessions.create({}, channel="header", user_id=user.id, metadata=metadata, epoch=epoch)
-    except SessionsEnded:
-        raise Unauthorized("All sessions of this account were ended just now.") from None
-    return user, record
 
 
 async def change_password(resources: Resources, principal: Principal, *, current: str, new: str, keep: str) -> None:

@@ -20,8 +20,8 @@ from app.domain.users.schemas import (
     SessionList,
     SessionShown,
 )
+from app.domain.users.sign_in import sign_in_by_header
 from app.errors import NotFound
-from app.web.client_address import client_address
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
@@ -37,8 +37,7 @@ blueprint = Blueprint("sign_in", __name__)
 @document_response(LoggedIn)
 async def login(data: Login) -> Response:
     """Start a session, for clients that send its id in X-Session-ID or Authorization. Sets no cookie."""
-    metadata = auth.session_metadata(client_address())
-    user, record = await passwords.log_in(resources(), email=data.email, password=data.password, metadata=metadata)
+    user, record = await sign_in_by_header(email=data.email, password=data.password)
     return jsonify(LoggedIn(record.id, _moment(record.expires_at), Identified(user.id, user.name, user.email)))
 
 
