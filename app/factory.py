@@ -16,6 +16,7 @@ from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
 from app.lifespan import Jobs, consuming, open_resources, relaying
+from app.pages import accounts
 from app.pages import routes as pages
 from app.settings import Settings, SettingsError
 from app.web import problems
@@ -32,6 +33,7 @@ BLUEPRINTS = (
     events.blueprint,
     limits.blueprint,
     pages.blueprint,
+    accounts.blueprint,
     health.blueprint,
     metrics.blueprint,
 )
