@@ -129,6 +129,7 @@ async def sign_in(user_id: int, *, ip: str, epoch: str | None = None, remember: 
     browser = current_browser_session()
     if browser is None:
         raise BadRequest("This request has no browser session.")
+    browser.require_cookie()
     metadata = session_metadata(ip)
     store = resources().sessions
     return await browser.sign_in(store, user_id, metadata=metadata, epoch=epoch, permanent=remember)
