@@ -142,7 +142,6 @@ class BrowserSession(SessionMixin):
         The data of another user's session does not move: it ends with that session.
         """
         data, old = self._write().copy(), self.record.id if self.record else self._ended_id
-        self.require_cookie()
         if self.record is not None and self.record.user_id not in (None, user_id):
             data = {}
         data.pop(_PERMANENT, None)
