@@ -79,6 +79,8 @@ def jobs_of(slices: Sequence[Slice] = SLICES) -> Jobs:
 def _configuration(settings: Settings) -> dict[str, Any]:
     return {
         "SECRET_KEY": settings.secret_key,
+        "SESSION_COOKIE_DOMAIN": settings.session_cookie_domain or None,
+        "SESSION_COOKIE_PARTITIONED": settings.session_cookie_partitioned,
         "MAX_CONTENT_LENGTH": settings.max_body_bytes,
         "TRUSTED_PROXIES": settings.trusted_proxies,
         "TRUSTED_HOPS": settings.trusted_hops,
@@ -102,7 +104,7 @@ def _register_web(app: Quart, settings: Settings, telemetry: PrometheusTelemetry
     csrf.register(app)
     enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)
-    session_interface.register(app, is_production=settings.is_production)
+    session_interface.register(app, is_production=settings.is_production, name=settings.namespace)
     auth.register(app, UserLookups())
 
 

@@ -91,6 +91,7 @@ Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDec
 AnyCase = BeforeValidator(_lower)
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]
+OptionalHost = Annotated[str, AfterValidator(lambda value: _host(value) if value else value)]
 Hosts = Annotated[str, AfterValidator(_hosts)]
 Origin = Annotated[str, Field(pattern=rf"^https?://{_HOST}(:\d{{1,5}})?$")]
 Namespace = Annotated[str, AfterValidator(_namespace)]

@@ -7,7 +7,17 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
-from app.setting_types import Address, AnyCase, CommaList, DatabaseURL, Namespace, Networks, Origin, RedisURL
+from app.setting_types import (
+    Address,
+    AnyCase,
+    CommaList,
+    DatabaseURL,
+    Namespace,
+    Networks,
+    OptionalHost,
+    Origin,
+    RedisURL,
+)
 from app.settings_redis import RedisParts, choose_parts
 from app.variables import BadFile, FromVariables, read_variables, strangers
 
@@ -55,6 +65,8 @@ class Settings(FromVariables):
     session_idle_seconds: int = Field(default=86_400, ge=60)
     session_absolute_seconds: int = Field(default=30 * 86_400, ge=60)
     sessions_per_user: int = Field(default=20, ge=1, le=1000)
+    session_cookie_domain: Annotated[OptionalHost, AnyCase] = ""
+    session_cookie_partitioned: bool = False
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
 
     consumer: bool = True
@@ -143,6 +155,9 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
             "WORKERS: more than one needs a Redis server: memory:// lives in one process, "
             "so each worker would have sessions, limits and tasks of its own"
         )
+    domain, host = settings.session_cookie_domain.lstrip("."), settings.hosts[0]
+    if domain and host != domain and not host.endswith(f".{domain}") and "PUBLIC_URL" not in failed:
+        problems.append("SESSION_COOKIE_DOMAIN: must be the host of PUBLIC_URL, or a domain above it")
     if not settings.is_production:
         return problems
     if "secret_key" not in settings.model_fields_set:

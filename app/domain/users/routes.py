@@ -101,7 +101,7 @@ async def login(data: Login) -> Response:
 @tag(["sessions"])
 async def logout() -> ResponseReturnValue:
     """End this session."""
-    await auth.end_session()
+    await auth.sign_out()
     return "", 204
 
 

@@ -120,16 +120,19 @@ def session_metadata(ip: str) -> Mapping[str, str]:
     return {"ip": ip, "user_agent": request.headers.get("User-Agent", "")}
 
 
-async def sign_in(user_id: int, *, ip: str, epoch: str | None = None) -> SessionRecord:
-    """Make the browser's session the user's, under a new id, with its data.
+async def sign_in(user_id: int, *, ip: str, epoch: str | None = None, remember: bool = True) -> SessionRecord:
+    """Make the browser's session the user's, under a new id, with what a visitor's session held.
 
-    The principal is known from the next request on. SessionsEnded: see SessionStore.create.
+    `epoch` is what SessionStore.epoch() said before the password was checked. Without `remember` the cookie ends with
+    the browser. The principal is known from the next request on. SessionsEnded: see SessionStore.create.
     """
     browser = current_browser_session()
     if browser is None:
         raise BadRequest("This request has no browser session.")
+    browser.require_cookie()
     metadata = session_metadata(ip)
-    return await browser.sign_in(resources().sessions, user_id, metadata=metadata, epoch=epoch)
+    store = resources().sessions
+    return await browser.sign_in(store, user_id, metadata=metadata, epoch=epoch, permanent=remember)
 
 
 async def rotate_session() -> SessionRecord:
@@ -143,8 +146,8 @@ async def rotate_session() -> SessionRecord:
     return record
 
 
-async def end_session() -> None:
-    """Log out: end the current session."""
+async def sign_out() -> None:
+    """End the current session."""
     record, browser = current_session(), current_browser_session()
     if record.channel == "cookie" and browser is not None:
         browser.clear()

@@ -75,7 +75,7 @@ async def rotate() -> Any:
 
 
 async def log_out() -> Any:
-    await auth.end_session()
+    await auth.sign_out()
     return {}
 
 
