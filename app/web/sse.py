@@ -30,6 +30,9 @@ async def event_stream(topics: Iterable[str], *, last_event_id: str | None, unti
     response.headers["Cache-Control"] = "no-store"
     # Otherwise nginx buffers the events.
     response.headers["X-Accel-Buffering"] = "no"
+    if request.method == "HEAD":
+        # The length of a stream is not known (RFC 9110, 8.6).
+        response.headers.pop("Content-Length", None)
     # Quart would end the response after RESPONSE_TIMEOUT.
     response.timeout = None
     return response

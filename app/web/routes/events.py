@@ -7,16 +7,15 @@ from quart import Blueprint, Response, request
 from quart_schema import document_querystring, document_response, tag_blueprint, validate_request
 
 from app.errors import Forbidden, Invalid, TooLarge
-from app.kit.events.event import EventTooLarge, validate_topic
+from app.kit.events.event import BROADCAST, RESERVED_TYPES, EventTooLarge, user_channel, validate_topic
 from app.principal import Principal
 from app.web.context import resources
 from app.web.identity.auth import current_principal, current_principal_or_none, require
 from app.web.limits.declare import exempt
 from app.web.sse import event_stream, last_event_id
 
-BROADCAST = "broadcast"
-# Types whose meaning the service itself defines.
-RESERVED_TYPES = frozenset({"resync", "user_online", "user_offline", "new_message"})
+# Types of the service's own, which only its code publishes.
+OWN_TYPES = RESERVED_TYPES | {"user_online", "user_offline", "new_message"}
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/v1/events")
 tag_blueprint(blueprint, ["events"])
@@ -47,7 +46,7 @@ class Published(BaseModel):
 async def stream() -> Response:
     """A stream of server-sent events. Without `channel`: broadcast, and the caller's own user channel."""
     principal = current_principal_or_none()
-    own = [f"user:{principal.user_id}"] if principal else []
+    own = [user_channel(principal.user_id)] if principal else []
     topics = request.args.getlist("channel") or [BROADCAST, *own]
     for topic in topics:
         _authorize(topic, principal)
@@ -60,7 +59,7 @@ async def stream() -> Response:
 @document_response(Published, 202)
 async def publish(data: NewEvent) -> tuple[dict[str, str], int]:
     """Publish one event."""
-    if data.type in RESERVED_TYPES:
+    if data.type in OWN_TYPES:
         raise Invalid([{"loc": ["type"], "msg": "this type is the service's own"}])
     try:
         return {"id": await resources().publisher.publish(data.channel, data.type, data.data)}, 202
@@ -77,5 +76,5 @@ def _authorize(topic: str, principal: Principal | None) -> None:
     if topic == BROADCAST:
         return
     reader = principal or current_principal()
-    if not reader.is_admin and topic != f"user:{reader.user_id}":
+    if not reader.is_admin and topic != user_channel(reader.user_id):
         raise Forbidden("This channel is not yours.")

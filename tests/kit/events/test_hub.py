@@ -94,10 +94,18 @@ async def test_bad_channels_are_refused(hub: Hub, publisher: Publisher, channel:
         await publisher.publish(channel, "tick", None)
 
 
-@pytest.mark.parametrize("kind", ["", "a b", "tick\n", "x" * 65])
+@pytest.mark.parametrize("kind", ["", "a b", "tick\n", "x" * 65, "error", "open", "resync"])
 async def test_bad_types_are_refused(publisher: Publisher, kind: str) -> None:
     with pytest.raises(ValueError, match="type"):
         await publisher.publish("broadcast", kind, None)
+
+
+async def test_a_user_and_everyone_have_a_channel(hub: Hub, publisher: Publisher) -> None:
+    mine, other = await live_reader(hub, "broadcast", "user:7"), await live_reader(hub, "broadcast", "user:8")
+    own = await publisher.publish_to_user(7, "tick", 1)
+    every = await publisher.publish_broadcast("tick", 2)
+    assert await received(mine, 2) == [own, every]
+    assert await received(other, 1) == [every]
 
 
 async def test_an_event_that_is_too_large_is_refused(publisher: Publisher) -> None:
