@@ -34,6 +34,10 @@ class Keys:
     def session_call(self, bucket: str, call: str) -> str:
         return f"{{{self.namespace}:session:{bucket}}}:call:{call}"
 
+    # A pub/sub channel, and no key: all credentials that end are told there.
+    def revocations(self) -> str:
+        return f"{self.namespace}:revocations"
+
     # Cache: an entry and its lease share a tag; tag versions are in any slot.
     def cache_entry(self, entry_digest: str) -> str:
         return f"{{{self.namespace}:cache:{entry_digest}}}"

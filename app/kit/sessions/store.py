@@ -89,7 +89,7 @@ class SessionStore:
         if user_id is not None:
             keys += [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
         args: list[Argument] = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
-        args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch]
+        args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch, self._keys.revocations()]
         args += [part for pair in fields.items() for part in pair]
         calls = [self._run_script("create", keys=keys, args=args)]
         if replaces is not None:
@@ -143,7 +143,8 @@ class SessionStore:
         """Give the session a new id, in Redis and in `record`. False: it has ended."""
         new = new_id(record.bucket)
         keys = [self._key(record), self._keys.session(record.bucket, digest(new)), *self._index(record)]
-        if not await self._run_script("rotate", keys=keys, args=[record.public_id, digest(new)]):
+        args = [record.public_id, digest(new), self._keys.revocations()]
+        if not await self._run_script("rotate", keys=keys, args=args):
             return False
         record.id = new
         return True
@@ -180,6 +181,7 @@ class SessionStore:
         keys.append(self._new_call_key(bucket))
         kept = digest(keep) if keep is not None else ""
         args: list[Argument] = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
+        args += [self._keys.revocations(), user_id]
         ended: int = await self._run_script("end_all", keys=keys, args=args)
         return ended
 
@@ -210,7 +212,7 @@ class SessionStore:
 
     async def _delete(self, bucket: str, public_id: str, *, user: str) -> bool:
         keys = [self._keys.session(bucket, public_id), self._new_call_key(bucket)]
-        args = [public_id, self._keys.session_index(bucket, ""), user]
+        args = [public_id, self._keys.session_index(bucket, ""), user, self._keys.revocations()]
         return bool(await self._run_script("delete", keys=keys, args=args))
 
     def _new_call_key(self, bucket: str) -> str:
