@@ -1,6 +1,7 @@
 """Event streams as HTTP answers."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -228,3 +229,33 @@ async def test_draining_lets_the_server_stop_at_once(app: Quart, hub: Hub) -> No
         rest: Any = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 1)
         assert b"retry: " in rest
         writer.close()
+
+
+async def test_a_client_that_reads_nothing_is_gone_and_the_others_are_served(
+    app: Quart, redis: Redis, keys: Keys
+) -> None:
+    hub = Hub(redis, keys, heartbeat_seconds=1.0)
+    await hub.start()
+    app.extensions[EXTENSION].hub = hub
+    publisher, sent = Publisher(redis, keys), 0
+    async with served(app) as port:
+        stalled = socket.socket()
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect(("127.0.0.1", port))
+        stalled.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+        writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await eventually(lambda: hub.streams == 2)
+
+        async def gone() -> bool:
+            nonlocal sent
+            sent += 1
+            published = await publisher.publish("broadcast", "tick", "x" * 60_000)
+            await reader.readuntil(published.encode())
+            return hub.streams == 1
+
+        await eventually(gone)
+        stalled.close()
+        writer.close()
+        await hub.close()
+    assert sent > 3
