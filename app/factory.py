@@ -15,7 +15,7 @@ from app.domain.slice import Slice
 from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
-from app.lifespan import Jobs, consuming, open_resources, relaying
+from app.lifespan import Jobs, consuming, open_resources, relaying, streaming
 from app.pages import routes as pages
 from app.settings import Settings, SettingsError
 from app.web import problems
@@ -25,11 +25,12 @@ from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
 from app.web.middleware import csrf, deadline, request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
-from app.web.routes import events, health, limits, metrics
+from app.web.routes import events, health, limits, metrics, presence
 from app.web.telemetry import PrometheusTelemetry
 
 BLUEPRINTS = (
     events.blueprint,
+    presence.blueprint,
     limits.blueprint,
     pages.blueprint,
     health.blueprint,
@@ -130,6 +131,7 @@ def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTele
             resources = await stack.enter_async_context(open_resources(settings, role="web", telemetry=telemetry))
             app.extensions[EXTENSION] = resources
             await stack.enter_async_context(relaying(resources))
+            await stack.enter_async_context(streaming(resources))
             stack.callback(telemetry.start_timing_collections())
             if settings.consumer:
                 await stack.enter_async_context(consuming(settings, resources, jobs))

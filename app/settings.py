@@ -75,6 +75,9 @@ class Settings(FromVariables):
     task_grace_seconds: float = Field(default=10, ge=0, le=50)
     drain_seconds: float = Field(default=1, ge=0, le=3600)
     max_streams: int = Field(default=10_000, ge=1)
+    max_streams_per_user: int = Field(default=100, ge=1)
+    max_streams_per_network: int = Field(default=1000, ge=1)
+    stream_max_age_seconds: float = Field(default=3600, ge=10, le=86_400)
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from app.db.base import now
 from app.domain.users import store
 from app.domain.users.models import ApiKey
-from app.domain.users.service import key_tag, user_roles
+from app.domain.users.service import end_streams, key_tag, user_roles
 from app.errors import NotFound
 from app.kit.cache.memoize import memoize
 from app.kit.keys import digest
@@ -40,6 +40,7 @@ async def delete_api_key(resources: Resources, principal: Principal, key_id: int
         if key_hash is None:
             raise NotFound("You have no such API key.")
         resources.outbox.invalidate(session, key_tag(key_hash))
+    await end_streams(resources, principal.user_id, key_hash)
 
 
 async def api_key_owner(resources: Resources, key: str) -> tuple[int, frozenset[str]] | None:
