@@ -7,7 +7,6 @@ from typing import Any
 
 from quart import Quart
 from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSchema, hide
-from werkzeug.routing import IntegerConverter
 
 from app import __version__
 from app.db.schema import Schema
@@ -21,9 +20,10 @@ from app.settings import Settings, SettingsError
 from app.web import problems
 from app.web.context import EXTENSION
 from app.web.guard import guard_views
+from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
-from app.web.middleware import csrf, deadline, request_log, security
+from app.web.middleware import csrf, deadline, request_log, security, well_formed
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
 from app.web.routes import events, health, limits, metrics
 from app.web.telemetry import PrometheusTelemetry
@@ -39,14 +39,6 @@ BLUEPRINTS = (
 DEFAULT_LIMIT = "1200/minute"
 MIGRATIONS = Path(__file__).parent / "migrations"
 STATIC_FOLDER = Path(__file__).parent / "pages" / "static"
-LARGEST_ID = 2**63 - 1
-
-
-class Identifier(IntegerConverter):
-    """`<int:...>` in a route: a number that the column of an id can hold. A larger one is 404."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"max": LARGEST_ID, **kwargs})
 
 
 def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart:
@@ -97,6 +89,7 @@ def _register_web(app: Quart, settings: Settings, telemetry: PrometheusTelemetry
     """In the order in which they see a request; they see its response in reverse order."""
     request_log.register(app, telemetry)
     security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
+    well_formed.register(app)
     deadline.register(app, seconds=settings.redis_budget_ms / 1000)
     problems.register(app)
     csrf.register(app)
