@@ -11,7 +11,7 @@ from quart import Quart
 
 from app.kit.limits.limit import Charge, Limit, LimitOptions
 from app.principal import Principal
-from app.web.limits.subjects import Subject, by_address
+from app.web.limits.subjects import Subject, by_address, is_read_from_body
 from app.web.route_policy import Bearer, View, attach, policy_of
 
 T = TypeVar("T")
@@ -33,6 +33,11 @@ class Rule:
     cost: Cost
     scope: str | None
     options: LimitOptions
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether the request's body must be read to know who is counted, or how."""
+        return any(map(is_read_from_body, (*self.subjects, *self.sources, self.cost)))
 
     def limit(self, source: str | Limit, endpoint: str, *, finder: str = "") -> Limit:
         """A text as a Limit, named after the route (or scope), the subject, the period, and the function that
