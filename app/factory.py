@@ -18,8 +18,10 @@ from app.lifespan import Jobs, consuming, open_resources, relaying
 from app.pages import routes as pages
 from app.settings import Settings, SettingsError
 from app.web import problems
+from app.web.caching.view_key import CACHED_HOSTS
 from app.web.context import EXTENSION
 from app.web.guard import guard_views
+from app.web.host import stated_hosts
 from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
@@ -78,6 +80,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "QUARTET_DEVELOPMENT": settings.environment == "development",
         "METRICS_TOKEN": settings.metrics_token,
         "PUBLIC_URL": settings.public_url,
+        CACHED_HOSTS: stated_hosts(settings.hosts, settings.ports),
         # Browsers revalidate each time and get a 304: after an upgrade no page runs an old script with a new one.
         "SEND_FILE_MAX_AGE_DEFAULT": 0,
         # Errors are answered, never raised into the server, in tests too.

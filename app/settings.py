@@ -71,6 +71,12 @@ class Settings(FromVariables):
         return (urlsplit(self.public_url).hostname or "", *self.allowed_hosts)
 
     @property
+    def ports(self) -> frozenset[int]:
+        """The ports that are served, as far as they are stated."""
+        urls = [self.public_url] if self.bind.startswith("unix:") else [self.public_url, f"http://{self.bind}"]
+        return frozenset(port for url in urls if (port := urlsplit(url).port))
+
+    @property
     def is_production(self) -> bool:
         return self.environment == "production"
 

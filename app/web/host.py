@@ -1,6 +1,7 @@
 """The Host of a request: its syntax, and the finite set of values under which responses are cached."""
 
 import re
+from collections.abc import Iterable
 
 from app.web.client_address import is_loopback
 
@@ -23,7 +24,7 @@ def is_own_machine(name: str) -> bool:
     return name == "localhost" or name.endswith(".localhost") or is_loopback(name)
 
 
-def stated_hosts(names: tuple[str, ...], ports: set[int]) -> frozenset[str]:
-    """Each value of Host that these names and the loopback names make, without a port and with each of `ports`."""
-    hosts = {f"[{name}]" if ":" in name else name for name in (*names, *LOOPBACK_HOSTS) if name}
+def stated_hosts(names: Iterable[str], ports: Iterable[int]) -> frozenset[str]:
+    """Each value of Host that these names and three loopback names make, without a port and with each of `ports`."""
+    hosts = {*LOOPBACK_HOSTS, *(f"[{name}]" if ":" in name else name for name in names if name)}
     return frozenset(hosts | {f"{host}:{port}" for host in hosts for port in ports})

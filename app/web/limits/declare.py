@@ -26,18 +26,14 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.:+-]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """The declaration of one decorator."""
+    """The declaration of one decorator. `needs_body`: the request's body tells who is counted, or how."""
 
     sources: tuple[Source, ...]
     subjects: tuple[Subject, ...]
     cost: Cost
     scope: str | None
+    needs_body: bool
     options: LimitOptions
-
-    @property
-    def needs_body(self) -> bool:
-        """Whether the request's body must be read to know who is counted, or how."""
-        return any(map(is_read_from_body, (*self.subjects, *self.sources, self.cost)))
 
     def limit(self, source: str | Limit, endpoint: str, *, finder: str = "") -> Limit:
         """A text as a Limit, named after the route (or scope), the subject, the period, and the function that
@@ -103,7 +99,8 @@ def rate_limit(
     Several decorators on one view add up. ValueError for an invalid limit.
     """
     subjects = key if isinstance(key, tuple) else (key,)
-    rule = Rule(sources=limits, subjects=subjects, cost=cost, scope=scope, options=options)
+    needs_body = any(map(is_read_from_body, (*subjects, *limits, cost)))
+    rule = Rule(sources=limits, subjects=subjects, cost=cost, scope=scope, needs_body=needs_body, options=options)
 
     def decorate(bearer: Bearer) -> Bearer:
         if policy_of(bearer, Exemption):
