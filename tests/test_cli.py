@@ -28,6 +28,7 @@ PRODUCTION = {
     "SECRET_KEY": "x" * 32,
     "REDIS_URL": "redis://127.0.0.1:1",
     "PUBLIC_URL": "https://example.org",
+    "METRICS_TOKEN": "m" * 16,
 }
 WARNING = "is not a setting"
 
