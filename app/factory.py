@@ -10,7 +10,7 @@ from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSc
 
 from app import __version__
 from app.db.schema import Schema
-from app.domain.slice import Slice
+from app.domain.slice import AT_LOGIN, Slice
 from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
@@ -53,6 +53,7 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     app.request_class = StrictRequest
     telemetry = PrometheusTelemetry(version=__version__)
     app.extensions[metrics.TELEMETRY_EXTENSION] = telemetry
+    app.extensions[AT_LOGIN] = tuple(each.at_login for each in slices if each.at_login)
     app.extensions[health.SCHEMA] = Schema(MIGRATIONS)
     _register_web(app, settings, telemetry)
     _register_schema(app)

@@ -32,7 +32,9 @@ from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.kit.tasks.worker import Worker
 from app.kit.telemetry import Telemetry
+from app.mail import ConsoleMailer, Mailer, MailFailed, SmtpMailer
 from app.outbox import Outbox
+from app.passwords import Passwords
 from app.resources import Resources
 from app.settings import Settings
 from app.web.identity.grants import StreamRevocations
@@ -116,7 +118,7 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
             grace_seconds=settings.task_grace_seconds,
             connect_leases=_lease_client(settings, resources.redis),
             publish_event=publish_event,
-            outages=(*UNAVAILABLE, Unavailable),
+            outages=(*UNAVAILABLE, Unavailable, MailFailed),
             telemetry=resources.telemetry,
         )
 
@@ -167,7 +169,21 @@ def _blocks(
         outbox=Outbox(database, publisher, queue, cache, telemetry=telemetry),
         telemetry=telemetry,
         secret_key=settings.secret_key,
+        public_url=settings.public_url,
+        passwords=Passwords(
+            time_cost=settings.argon2_time_cost,
+            memory_kib=settings.argon2_memory_kib,
+            parallelism=settings.argon2_parallelism,
+        ),
+        mailer=_mailer(settings),
     )
+
+
+def _mailer(settings: Settings) -> Mailer | None:
+    """None in production without a server: a console is no mailbox, and what it prints may be kept in a log."""
+    if settings.smtp_url:
+        return SmtpMailer(settings.smtp_url, sender=settings.mail_from)
+    return None if settings.is_production else ConsoleMailer(sender=settings.mail_from)
 
 
 def _client_name(settings: Settings, role: str) -> str:

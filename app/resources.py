@@ -14,7 +14,9 @@ from app.kit.limits.limiter import RateLimiter
 from app.kit.sessions.store import SessionStore
 from app.kit.tasks.queue import Queue
 from app.kit.telemetry import Telemetry
+from app.mail import Mailer
 from app.outbox import Outbox
+from app.passwords import Passwords
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +38,7 @@ class Resources:
     outbox: Outbox
     telemetry: Telemetry
     secret_key: str = field(repr=False)
+    public_url: str
+    passwords: Passwords
+    mailer: Mailer | None
+    """None where no mail can be sent."""

@@ -12,11 +12,13 @@ from app.setting_types import (
     AnyCase,
     CommaList,
     DatabaseURL,
+    EmailAddress,
     Namespace,
     Networks,
     OptionalHost,
     Origin,
     RedisURL,
+    SmtpURL,
 )
 from app.settings_redis import RedisParts, choose_parts
 from app.variables import BadFile, FromVariables, read_variables, strangers
@@ -69,6 +71,12 @@ class Settings(FromVariables):
     session_cookie_domain: Annotated[OptionalHost, AnyCase] = ""
     session_cookie_partitioned: bool = False
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
+
+    argon2_time_cost: int = Field(default=2, ge=1, le=100)
+    argon2_memory_kib: int = Field(default=19_456, ge=8, le=4 << 20)
+    argon2_parallelism: int = Field(default=1, ge=1, le=64)
+    smtp_url: SmtpURL = Field(default="", repr=False)
+    mail_from: EmailAddress = "quartet@localhost"
 
     consumer: bool = True
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
@@ -165,6 +173,10 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
             "WORKERS: more than one needs a Redis server: memory:// lives in one process, "
             "so each worker would have sessions, limits and tasks of its own"
         )
+    if settings.argon2_memory_kib < 8 * settings.argon2_parallelism:
+        problems.append("ARGON2_MEMORY_KIB: must be at least 8 times ARGON2_PARALLELISM (RFC 9106, 3.1)")
+    if settings.smtp_url and "mail_from" not in settings.model_fields_set and "MAIL_FROM" not in failed:
+        problems.append("MAIL_FROM: must be set where SMTP_URL is: servers refuse mail from nowhere")
     domain, host = settings.session_cookie_domain.lstrip("."), settings.hosts[0]
     if domain and host != domain and not host.endswith(f".{domain}") and "PUBLIC_URL" not in failed:
         problems.append("SESSION_COOKIE_DOMAIN: must be the host of PUBLIC_URL, or a domain above it")
