@@ -7,12 +7,23 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
-from app.setting_types import Address, AnyCase, CommaList, DatabaseURL, Namespace, Networks, Origin, RedisURL
+from app.setting_types import (
+    Address,
+    AnyCase,
+    CommaList,
+    DatabaseURL,
+    Namespace,
+    Networks,
+    Origin,
+    QueueNames,
+    RedisURL,
+)
 from app.settings_redis import RedisParts, choose_parts
 from app.variables import BadFile, FromVariables, read_variables, strangers
 
 DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  public, and refused in production
 SECRET_KEY_LENGTH = 32
+DEFAULT_QUEUE = "default"
 DEFAULT_BIND = "127.0.0.1:8000"
 
 SettingsT = TypeVar("SettingsT", bound=FromVariables)
@@ -57,7 +68,9 @@ class Settings(FromVariables):
     sessions_per_user: int = Field(default=20, ge=1, le=1000)
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
 
+    task_queues: QueueNames = ()
     consumer: bool = True
+    consumer_queues: QueueNames = ()
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
     task_lease_seconds: float = Field(default=30, ge=1, le=3600)
     task_grace_seconds: float = Field(default=10, ge=0, le=50)
@@ -68,6 +81,11 @@ class Settings(FromVariables):
     def hosts(self) -> tuple[str, ...]:
         """The host names that requests may have, besides loopback ones."""
         return (urlsplit(self.public_url).hostname or "", *self.allowed_hosts)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The names of all queues, the default one first."""
+        return tuple(dict.fromkeys((DEFAULT_QUEUE, *self.task_queues)))
 
     @property
     def is_production(self) -> bool:
@@ -143,6 +161,8 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
             "WORKERS: more than one needs a Redis server: memory:// lives in one process, "
             "so each worker would have sessions, limits and tasks of its own"
         )
+    if unknown := [name for name in settings.consumer_queues if name not in settings.queues]:
+        problems.append(f"CONSUMER_QUEUES: {', '.join(unknown)}: no such queue in TASK_QUEUES")
     if not settings.is_production:
         return problems
     if "secret_key" not in settings.model_fields_set:

@@ -11,7 +11,7 @@ from app.kit.aio import end_tasks, raise_if_cancelled
 from app.kit.client.deadline import start_budget
 from app.kit.client.errors import record_failure
 from app.kit.events.catch_up import CatchUp
-from app.kit.events.event import HISTORY_SECONDS, Cursor, validate_topic
+from app.kit.events.event import HISTORY_SECONDS, Cursor, Message, validate_topic
 from app.kit.events.fanout import Fanout
 from app.kit.events.heartbeat import HEARTBEAT_SECONDS, HeartbeatWheel
 from app.kit.events.history import History
@@ -106,22 +106,45 @@ class Hub:
         tasks, self._tasks = self._tasks, []
         await end_tasks(tasks)
 
+    async def cursor_at(self, seconds: float) -> Cursor:
+        """The cursor of a moment that has passed, in epoch seconds by Redis' clock. Raises UNAVAILABLE."""
+        now = (await self._history.read({})).end
+        return min(now, Cursor(now.epoch, (int(seconds * 1000), 0)))
+
+    async def replay(self, channel: str, after: Cursor) -> tuple[list[Message], Cursor]:
+        """The events of a channel after a cursor, as far as its history has them, and the present cursor.
+
+        Raises UNAVAILABLE.
+        """
+        messages: list[Message] = []
+        page = await self._history.read({channel: after})
+        messages += page.messages
+        while page.rest:
+            page = await self._history.read(page.rest, end=page.end)
+            messages += page.messages
+        return messages, page.end
+
     def subscribe(
-        self, topics: Iterable[str], *, last_event_id: str | None = None, until: Collection[str] = ()
+        self,
+        topics: Iterable[str],
+        *,
+        last_event_id: str | None = None,
+        until: Collection[str] = (),
+        seconds: float | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """A stream of the events of `topics`, as bytes to be written as they come.
 
         It resumes after `last_event_id`; without one, or with any other text, it starts with the next event. It ends
-        after an event of a type in `until`, when the client is too slow, when Redis does not answer the replay, and
-        when the hub drains. ValueError for bad topics.
+        after an event of a type in `until`, after `seconds`, when the client is too slow, when Redis does not answer
+        the replay, and when the hub drains. ValueError for bad topics.
         """
         unique = [validate_topic(topic) for topic in dict.fromkeys(topics)]
         if not 1 <= len(unique) <= MAX_TOPICS:
             raise ValueError(f"a stream has between 1 and {MAX_TOPICS} topics")
-        return self._stream(unique, Cursor.parse(last_event_id), frozenset(until))
+        return self._stream(unique, Cursor.parse(last_event_id), frozenset(until), seconds)
 
     async def _stream(
-        self, topics: list[str], cursor: Cursor | None, until: frozenset[str]
+        self, topics: list[str], cursor: Cursor | None, until: frozenset[str], seconds: float | None
     ) -> AsyncGenerator[bytes, None]:
         if self.draining or len(self._streams) >= self._max_streams:
             # Never 429 or 503: they stop an EventSource for good, and this client is to reconnect, here or elsewhere.
@@ -132,6 +155,7 @@ class Hub:
         start_budget(None)
         stream = Stream(telemetry=self._telemetry, until=until, max_frames=self._max_frames, max_bytes=self._max_bytes)
         self._enter(stream)
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, stream.end)
         subscriptions = self._fanout.add(stream, topics)
         try:
             # At once, so that the client sees that it is connected; `retry:` differs from client to client.
@@ -147,6 +171,8 @@ class Hub:
             while data := await stream.take():
                 yield data
         finally:
+            if timer is not None:
+                timer.cancel()
             self._fanout.discard(stream, subscriptions)
             self._leave(stream)
 
