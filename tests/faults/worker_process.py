@@ -12,6 +12,8 @@ from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import task
 from app.kit.tasks.worker import Worker
 
+LEASE_SECONDS = 0.3
+
 
 @task()
 async def work(context: TaskContext, number: int) -> int:
@@ -35,7 +37,7 @@ async def serve(url: str, namespace: str, max_deaths: int) -> None:
         Queue(redis, Keys(namespace)),
         [work, stay, kill],
         concurrency=8,
-        lease_seconds=0.3,
+        lease_seconds=LEASE_SECONDS,
         grace_seconds=0.1,
         idle_seconds=0.05,
         max_deaths=max_deaths,
