@@ -3,7 +3,7 @@
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -238,3 +238,32 @@ async def test_stats_tell_what_goes_on(resources: Resources, owner: Client, admi
     assert second["limits"]["allowed"] > 0
     assert second["cache"] is not None
     assert (await owner.get("/admin/stats")).status_code == 403
+
+
+async def test_metrics_tell_of_queues_and_of_what_ran_here(app: Quart, resources: Resources) -> None:
+    task_id = await resources.queue.enqueue(fail, "x")
+    await ended(resources.queue, task_id)
+    await resources.queues["mail"].enqueue(fail, "later", delay_seconds=3600)
+
+    async def metrics() -> str:
+        answer = await app.test_client().get("/metrics", scope_base={"client": ("127.0.0.1", 1)})
+        return await answer.get_data(as_text=True)
+
+    text = await metrics()
+    for line in (
+        'quartet_queue_depth{place="dead",queue="default"} 1.0',
+        'quartet_queue_depth{place="scheduled",queue="mail"} 1.0',
+        'quartet_queue_depth{place="high",queue="mail"} 0.0',
+        'quartet_queue_oldest_seconds{queue="default"} 0.0',
+        'quartet_queue_tasks{outcome="failed",queue="default"} 1.0',
+        'quartet_queue_up{queue="mail"} 1.0',
+        'quartet_task_starts_total{task="fail"} 1.0',
+        'quartet_task_ends_total{outcome="dead",task="fail"} 1.0',
+        'quartet_task_seconds_count{task="fail"} 1.0',
+    ):
+        assert line in text
+    await eventually(lambda: has_lag(metrics))
+
+
+async def has_lag(metrics: Callable[[], Awaitable[str]]) -> bool:
+    return "quartet_task_loop_lag_seconds_count" in await metrics()
