@@ -70,7 +70,7 @@ async def test_a_task_that_kills_its_worker_is_dead_after_three(
     redis_server: RedisServer, real_redis: Redis, keys: Keys
 ) -> None:
     queue = Queue(real_redis, keys)
-    task_id = await queue.enqueue(kill, None)
+    task_id = (await queue.enqueue(kill, None)).id
     for _ in range(3):
         with worker_process(redis_server, keys) as process:
             assert await asyncio.to_thread(process.wait, 10) == -signal.SIGKILL
@@ -81,7 +81,7 @@ async def test_a_task_that_kills_its_worker_is_dead_after_three(
 
 async def test_sigterm_gives_back_what_runs(redis_server: RedisServer, real_redis: Redis, keys: Keys) -> None:
     queue = Queue(real_redis, keys)
-    task_id = await queue.enqueue(stay, None)
+    task_id = (await queue.enqueue(stay, None)).id
     with worker_process(redis_server, keys) as process:
         await in_state(queue, task_id, "running")
         process.terminate()
