@@ -33,6 +33,7 @@ from app.kit.telemetry import Telemetry
 from app.outbox import Outbox
 from app.resources import Resources
 from app.settings import DEFAULT_QUEUE, Settings
+from app.web.middleware.request_log import current_request_id
 
 # How long work outside a request may wait for Redis.
 BACKGROUND_SECONDS = 5.0
@@ -149,7 +150,7 @@ def _blocks(
 ) -> Resources:
     cache = Cache(cache_redis, keys, telemetry=telemetry)
     publisher = Publisher(redis, keys, telemetry=telemetry)
-    queues = {name: Queue(redis, keys, name=name) for name in settings.queues}
+    queues = {name: Queue(redis, keys, name=name, correlation=current_request_id) for name in settings.queues}
     queue = queues[DEFAULT_QUEUE]
     return Resources(
         redis=redis,

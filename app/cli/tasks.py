@@ -2,15 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 import msgspec
 
 from app.cli.running import refuse_embedded, run_to_end
-from app.kit.tasks.listing import PLACES, Place, list_tasks
-from app.kit.tasks.model import TaskInfo
-from app.kit.tasks.queue import Queue
+from app.kit.tasks.info import TaskInfo
+from app.kit.tasks.queue import Place, Queue
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources
 from app.settings import DEFAULT_QUEUE, Settings
@@ -18,7 +17,7 @@ from app.settings import DEFAULT_QUEUE, Settings
 T = TypeVar("T")
 
 MOST_LISTED = 1000
-LONGEST_CELL = 60
+LONGEST_CELL, LONGEST_SHOWN = 60, 2000
 COLUMNS = ("id", "name", "state", "attempts", "created", "error")
 
 
@@ -41,13 +40,13 @@ _offset = click.option("--offset", type=click.IntRange(0), default=0, help="Leav
 
 
 @tasks.command("list")
-@click.option("--place", type=click.Choice(PLACES), default="waiting", show_default=True)
+@click.option("--place", type=click.Choice(get_args(Place)), default="waiting", show_default=True)
 @_limit
 @_offset
 @_common
 def list_command(settings: Settings, *, name: str, place: Place, limit: int, offset: int, as_json: bool) -> None:
     """List the tasks in one place: the next ones first, dead ones the latest first."""
-    _print_list(_on(settings, name, lambda queue: list_tasks(queue, place, offset=offset, limit=limit)), as_json)
+    _print_list(_on(settings, name, lambda queue: queue.tasks(place, offset=offset, limit=limit)), as_json)
 
 
 @tasks.command("dead")
@@ -56,7 +55,7 @@ def list_command(settings: Settings, *, name: str, place: Place, limit: int, off
 @_common
 def dead_command(settings: Settings, *, name: str, limit: int, offset: int, as_json: bool) -> None:
     """List dead tasks, the latest first, each with its reason."""
-    _print_list(_on(settings, name, lambda queue: list_tasks(queue, "dead", offset=offset, limit=limit)), as_json)
+    _print_list(_on(settings, name, lambda queue: queue.dead(offset=offset, limit=limit)), as_json)
 
 
 @tasks.command("show")
@@ -68,7 +67,13 @@ def show_command(settings: Settings, *, task_id: str, name: str, as_json: bool) 
     if info is None:
         raise click.ClickException(f"no task {task_id} in the queue {name}, or it ended and is no longer kept")
     shown = _as_dict(info)
-    click.echo(_json(shown) if as_json else _table([(key, _cell(value)) for key, value in shown.items()]))
+    if as_json:
+        click.echo(_json(shown))
+        return
+    trace = shown.pop("traceback") or ""
+    click.echo(_table([(key, _cell(value, longest=LONGEST_SHOWN)) for key, value in shown.items()]))
+    for line in trace.splitlines():
+        click.echo(_cell(line, longest=LONGEST_SHOWN))
 
 
 @tasks.command("requeue")
@@ -95,13 +100,17 @@ def purge_command(settings: Settings, *, task_id: str | None, name: str, every: 
 @tasks.command("stats")
 @_common
 def stats_command(settings: Settings, *, name: str, as_json: bool) -> None:
-    """Show how many tasks are in each place of a queue, the age of the oldest that waits, and the totals so far."""
+    """Show how many tasks are in each place of a queue, the age of the oldest that waits, the totals, the workers."""
 
     async def read(queue: Queue) -> dict[str, dict[str, Any]]:
-        return {"depth": dict(await queue.depth()), "totals": await queue.totals()}
+        workers = {worker.id: msgspec.to_builtins(worker.health) for worker in await queue.workers()}
+        return {"depth": dict(await queue.depth()), "totals": await queue.totals(), "workers": workers}
 
     found = _on(settings, name, read)
-    rows = [(f"{part} {what}", f"{amount:,}") for part, amounts in found.items() for what, amount in amounts.items()]
+    rows = [(f"{part} {what}", f"{found[part][what]:,}") for part in ("depth", "totals") for what in found[part]]
+    for worker_id, health in found["workers"].items():
+        busy = f"{health['running']} of {health['concurrency']} running, lag {health['loop_lag_seconds']:.3f} s"
+        rows.append((f"worker {worker_id[:8]} on {health['host']}:{health['pid']}", busy))
     click.echo(_json(found) if as_json else _table(rows))
 
 
@@ -149,13 +158,13 @@ def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, *, longest: int = LONGEST_CELL) -> str:
     """One line: what a task has written must not draw on the terminal."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else _json(value, indent=0)
     line = "".join(character if character.isprintable() else " " for character in text)
-    return line if len(line) <= LONGEST_CELL else f"{line[: LONGEST_CELL - 1]}…"
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def _json(value: Any, *, indent: int = 2) -> str:

@@ -52,15 +52,15 @@ async def _gauge_queue(telemetry: PrometheusTelemetry, queue: Queue) -> None:
     except RedisError as error:
         # Fails open: the other metrics are read, and these are unknown.
         record_failure(error, block="tasks", telemetry=telemetry)
-        telemetry.gauge("queue_up", 0.0, queue=queue.name)
+        telemetry.gauge("task_queue_up", 0.0, queue=queue.name)
         return
-    telemetry.gauge("queue_up", 1.0, queue=queue.name)
-    telemetry.gauge("queue_oldest_seconds", depth["oldest_seconds"], queue=queue.name)
+    telemetry.gauge("task_queue_up", 1.0, queue=queue.name)
+    telemetry.gauge("task_queue_oldest_seconds", depth["oldest_seconds"], queue=queue.name)
     for place, size in depth.items():
         if isinstance(size, int):
-            telemetry.gauge("queue_depth", size, queue=queue.name, place=place)
+            telemetry.gauge("task_queue_depth", size, queue=queue.name, place=place)
     for outcome, amount in totals.items():
-        telemetry.gauge("queue_tasks", amount, queue=queue.name, outcome=outcome)
+        telemetry.gauge("task_queue_totals", amount, queue=queue.name, outcome=outcome)
 
 
 def _check_reader(token: str) -> None:

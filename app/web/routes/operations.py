@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
+from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field
 from quart import Blueprint, Response, current_app, jsonify
 from quart_schema import document_response, tag_blueprint, validate_querystring
 
 from app.errors import Invalid, NotFound
-from app.kit.tasks.listing import Place, list_tasks
-from app.kit.tasks.model import TaskInfo
-from app.kit.tasks.queue import Queue
+from app.kit.tasks.info import TaskInfo, WorkerInfo
+from app.kit.tasks.queue import Place, Queue
 from app.web.context import resources
 from app.web.identity.auth import require
 from app.web.routes.metrics import TELEMETRY_EXTENSION
@@ -50,10 +50,13 @@ class TaskListed:
     queue: str
     state: str
     progress: int
+    priority: str
     attempts: int
     deaths: int
     owner_id: int | None
+    worker: str | None
     created_at: datetime | None
+    due_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
     error: str | None
@@ -66,10 +69,13 @@ class TaskListed:
             queue=queue,
             state=info.state,
             progress=info.progress,
+            priority=info.priority,
             attempts=info.attempts,
             deaths=info.deaths,
             owner_id=info.owner,
+            worker=info.worker,
             created_at=moment(info.created_at),
+            due_at=moment(info.due_at),
             started_at=moment(info.started_at),
             finished_at=moment(info.finished_at),
             error=info.error,
@@ -93,7 +99,7 @@ class Purged:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """`queues`: by name depth, oldest age, totals and, since the last call of this route, rates a second.
+    """`queues`: by name depth, oldest age, totals, workers and, since the last call of this route, rates a second.
 
     `cache` and `limits` are counts of this process since its start.
     """
@@ -111,7 +117,7 @@ class Stats:
 async def list_place(query_args: ListQuery) -> Response:
     """The tasks in one place of a queue: waiting, scheduled, running or dead."""
     queue = _queue(query_args)
-    found = await list_tasks(queue, query_args.place, offset=query_args.offset, limit=query_args.limit)
+    found = await queue.tasks(query_args.place, offset=query_args.offset, limit=query_args.limit)
     return jsonify(TaskList([TaskListed.of(info, queue.name) for info in found]))
 
 
@@ -170,7 +176,17 @@ async def stats() -> Response:
 
 async def _queue_stats(queue: Queue) -> dict[str, Any]:
     totals = await queue.totals()
-    return {"depth": await queue.depth(), "totals": totals, "rates": _rates(queue.name, totals)}
+    return {
+        "depth": await queue.depth(),
+        "totals": totals,
+        "rates": _rates(queue.name, totals),
+        "workers": [_worker(worker) for worker in await queue.workers()],
+    }
+
+
+def _worker(worker: WorkerInfo) -> dict[str, Any]:
+    health = asdict(worker.health) | {"started_at": moment(worker.health.started_at)}
+    return {"id": worker.id, "seen_at": moment(worker.seen_at), **health}
 
 
 def _rates(name: str, totals: dict[str, int]) -> dict[str, float] | None:

@@ -12,7 +12,7 @@ from quart_schema import document_response, tag_blueprint
 from app.errors import Conflict, Forbidden, NotFound
 from app.kit.events.event import Cursor, Message
 from app.kit.events.sse import encode_frame, encode_message, encode_retry
-from app.kit.tasks.model import TaskInfo
+from app.kit.tasks.info import TaskInfo
 from app.kit.tasks.queue import Queue
 from app.web.context import resources
 from app.web.identity.auth import current_principal, require
@@ -31,7 +31,10 @@ tag_blueprint(blueprint, ["tasks"])
 
 @dataclass(frozen=True, slots=True)
 class TaskShown:
-    """`state`: scheduled, queued, running, done, failed or aborted. `progress`: 0 to 100."""
+    """`state`: held (by its parent in a chain), scheduled, queued, running, done, failed or aborted.
+
+    `progress`: 0 to 100.
+    """
 
     id: str
     name: str

@@ -89,7 +89,7 @@ async def frames(response: Response) -> list[re.Match[str]]:
 
 
 async def test_owner_and_admin_see_a_task(app: Quart, resources: Resources, owner: Client, admin: Client) -> None:
-    task_id = await resources.queue.enqueue(long_job, "a", owner=owner.user_id)
+    task_id = (await resources.queue.enqueue(long_job, "a", owner=owner.user_id)).id
     await eventually(lambda: progress_of(owner, task_id, 40))
     go_on("a")
     await ended(resources.queue, task_id)
@@ -113,7 +113,7 @@ async def progress_of(client: Client, task_id: str, progress: int) -> bool:
 
 
 async def test_a_task_without_an_owner_is_the_admins(resources: Resources, owner: Client, admin: Client) -> None:
-    task_id = await resources.queues["mail"].enqueue(fail, "why")
+    task_id = (await resources.queues["mail"].enqueue(fail, "why")).id
     await ended(resources.queues["mail"], task_id)
     assert (await owner.get(f"/tasks/{task_id}")).status_code == 403
     shown = await (await admin.get(f"/tasks/{task_id}")).get_json()
@@ -124,7 +124,7 @@ async def test_a_task_without_an_owner_is_the_admins(resources: Resources, owner
 async def test_a_stream_tells_the_end_and_then_stays_closed(
     resources: Resources, owner: Client, name: str, end: str
 ) -> None:
-    task_id = await resources.queue.enqueue(long_job, name, owner=owner.user_id)
+    task_id = (await resources.queue.enqueue(long_job, name, owner=owner.user_id)).id
     path = f"/tasks/{task_id}/events"
     streaming = asyncio.create_task(owner.get(path))
     await eventually(lambda: resources.hub.streams == 1)
@@ -144,7 +144,7 @@ async def test_a_stream_tells_the_end_and_then_stays_closed(
 
 async def test_an_end_whose_events_are_lost_is_told_from_the_record(resources: Resources, owner: Client) -> None:
     go_on("bad")
-    task_id = await resources.queue.enqueue(long_job, "bad", owner=owner.user_id)
+    task_id = (await resources.queue.enqueue(long_job, "bad", owner=owner.user_id)).id
     await ended(resources.queue, task_id)
     await eventually(lambda: resources.redis.exists(resources.keys.event_stream(f"task:{task_id}")))
     await resources.redis.delete(resources.keys.event_stream(f"task:{task_id}"))
@@ -159,7 +159,7 @@ async def test_a_stream_ends_by_itself_and_resumes(
     resources: Resources, owner: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(routes, "STREAM_SECONDS", 0.2)
-    task_id = await resources.queue.enqueue(long_job, "c", owner=owner.user_id)
+    task_id = (await resources.queue.enqueue(long_job, "c", owner=owner.user_id)).id
     await in_state(resources.queue, task_id, "running")
     text = await (await owner.get(f"/tasks/{task_id}/events")).get_data(as_text=True)
     assert "retry:" in text
@@ -172,25 +172,25 @@ async def test_a_stream_ends_by_itself_and_resumes(
 
 
 async def test_a_task_without_events_has_no_stream(resources: Resources, owner: Client) -> None:
-    task_id = await resources.queue.enqueue(fail, "x", owner=owner.user_id)
+    task_id = (await resources.queue.enqueue(fail, "x", owner=owner.user_id)).id
     assert (await owner.get(f"/tasks/{task_id}/events")).status_code == 409
 
 
 async def test_delete_aborts(resources: Resources, owner: Client) -> None:
-    task_id = await resources.queue.enqueue(long_job, "d", owner=owner.user_id)
+    task_id = (await resources.queue.enqueue(long_job, "d", owner=owner.user_id)).id
     await in_state(resources.queue, task_id, "running")
     answer = await owner.delete(f"/tasks/{task_id}")
     assert answer.status_code == 202
     assert await answer.get_json() == {"id": task_id}
     assert (await ended(resources.queue, task_id)).state == "aborted"
     assert (await owner.delete(f"/tasks/{task_id}")).status_code == 202
-    done = await resources.queue.enqueue(fail, "x", owner=owner.user_id)
+    done = (await resources.queue.enqueue(fail, "x", owner=owner.user_id)).id
     await ended(resources.queue, done)
     assert (await owner.delete(f"/tasks/{done}")).status_code == 409
 
 
 async def test_an_admin_brings_dead_tasks_back(resources: Resources, owner: Client, admin: Client) -> None:
-    ids = [await resources.queue.enqueue(fail, str(number)) for number in range(3)]
+    ids = [(await resources.queue.enqueue(fail, str(number))).id for number in range(3)]
     for task_id in ids:
         await ended(resources.queue, task_id)
     listed = (await (await admin.get("/admin/tasks?place=dead")).get_json())["tasks"]
@@ -227,7 +227,7 @@ async def test_stats_tell_what_goes_on(resources: Resources, owner: Client, admi
     first = await (await admin.get("/admin/stats")).get_json()
     assert set(first["queues"]) == {"default", "mail"}
     assert first["queues"]["default"]["rates"] is None
-    task_id = await resources.queue.enqueue(fail, "x")
+    task_id = (await resources.queue.enqueue(fail, "x")).id
     await ended(resources.queue, task_id)
     second = await (await admin.get("/admin/stats")).get_json()
     default = second["queues"]["default"]
@@ -241,9 +241,9 @@ async def test_stats_tell_what_goes_on(resources: Resources, owner: Client, admi
 
 
 async def test_metrics_tell_of_queues_and_of_what_ran_here(app: Quart, resources: Resources) -> None:
-    task_id = await resources.queue.enqueue(fail, "x")
+    task_id = (await resources.queue.enqueue(fail, "x")).id
     await ended(resources.queue, task_id)
-    await resources.queues["mail"].enqueue(fail, "later", delay_seconds=3600)
+    await resources.queues["mail"].enqueue(fail, "later", delay=3600)
 
     async def metrics() -> str:
         answer = await app.test_client().get("/metrics", scope_base={"client": ("127.0.0.1", 1)})
@@ -251,12 +251,12 @@ async def test_metrics_tell_of_queues_and_of_what_ran_here(app: Quart, resources
 
     text = await metrics()
     for line in (
-        'quartet_queue_depth{place="dead",queue="default"} 1.0',
-        'quartet_queue_depth{place="scheduled",queue="mail"} 1.0',
-        'quartet_queue_depth{place="high",queue="mail"} 0.0',
-        'quartet_queue_oldest_seconds{queue="default"} 0.0',
-        'quartet_queue_tasks{outcome="failed",queue="default"} 1.0',
-        'quartet_queue_up{queue="mail"} 1.0',
+        'quartet_task_queue_depth{place="dead",queue="default"} 1.0',
+        'quartet_task_queue_depth{place="scheduled",queue="mail"} 1.0',
+        'quartet_task_queue_depth{place="high",queue="mail"} 0.0',
+        'quartet_task_queue_oldest_seconds{queue="default"} 0.0',
+        'quartet_task_queue_totals{outcome="failed",queue="default"} 1.0',
+        'quartet_task_queue_up{queue="mail"} 1.0',
         'quartet_task_starts_total{task="fail"} 1.0',
         'quartet_task_ends_total{outcome="dead",task="fail"} 1.0',
         'quartet_task_seconds_count{task="fail"} 1.0',
