@@ -1,5 +1,6 @@
 """The typed bundle of what the lifespan opened, which handlers, services and tasks receive."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
@@ -34,6 +35,8 @@ class Resources:
     hub: Hub
     presence: Presence
     queue: Queue
+    queues: Mapping[str, Queue]
+    """Every queue by its name, `queue` among them."""
     database: Database
     outbox: Outbox
     telemetry: Telemetry

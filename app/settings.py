@@ -17,6 +17,7 @@ from app.setting_types import (
     Networks,
     OptionalHost,
     Origin,
+    QueueNames,
     RedisURL,
     SmtpURL,
 )
@@ -26,6 +27,7 @@ from app.variables import BadFile, FromVariables, read_variables, strangers
 DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  public, and refused in production
 SECRET_KEY_LENGTH = 32
 METRICS_TOKEN_LENGTH = 16
+DEFAULT_QUEUE = "default"
 DEFAULT_BIND = "127.0.0.1:8000"
 
 SettingsT = TypeVar("SettingsT", bound=FromVariables)
@@ -78,7 +80,9 @@ class Settings(FromVariables):
     smtp_url: SmtpURL = Field(default="", repr=False)
     mail_from: EmailAddress = "quartet@localhost"
 
+    task_queues: QueueNames = ()
     consumer: bool = True
+    consumer_queues: QueueNames = ()
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
     task_lease_seconds: float = Field(default=30, ge=1, le=3600)
     task_grace_seconds: float = Field(default=10, ge=0, le=50)
@@ -98,6 +102,11 @@ class Settings(FromVariables):
         """The ports that are served, as far as they are stated."""
         urls = [self.public_url] if self.bind.startswith("unix:") else [self.public_url, f"http://{self.bind}"]
         return frozenset(port for url in urls if (port := urlsplit(url).port))
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The names of all queues, the default one first."""
+        return tuple(dict.fromkeys((DEFAULT_QUEUE, *self.task_queues)))
 
     @property
     def is_production(self) -> bool:
@@ -180,6 +189,8 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
     domain, host = settings.session_cookie_domain.lstrip("."), settings.hosts[0]
     if domain and host != domain and not host.endswith(f".{domain}") and "PUBLIC_URL" not in failed:
         problems.append("SESSION_COOKIE_DOMAIN: must be the host of PUBLIC_URL, or a domain above it")
+    if unknown := [name for name in settings.consumer_queues if name not in settings.queues]:
+        problems.append(f"CONSUMER_QUEUES: {', '.join(unknown)}: no such queue in TASK_QUEUES")
     if not settings.is_production:
         return problems
     if "secret_key" not in settings.model_fields_set:

@@ -16,6 +16,8 @@ from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import Task, task
 from app.kit.tasks.worker import Worker
 
+LEASE_SECONDS = 0.3
+
 
 @task()
 async def work(context: TaskContext, number: int) -> int:
