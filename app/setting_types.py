@@ -101,9 +101,16 @@ def _namespace(value: str) -> str:
     return value
 
 
+def _queue(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", value):
+        raise ValueError("must be names of 1 to 32 of a-z, 0-9, - and _")
+    return value
+
+
 # NoDecode: lists are separated by commas, where pydantic-settings would expect JSON.
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
+QueueNames = Annotated[tuple[Annotated[str, AfterValidator(_queue)], ...], NoDecode, BeforeValidator(_split)]
 AnyCase = BeforeValidator(_lower)
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from bench import app, cache, client, limits, logins
+from bench import app, cache, client, limits, logins, tasks
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
@@ -11,6 +11,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "cache": cache.main,
     "app": app.main,
     "logins": logins.main,
+    "tasks": tasks.main,
 }
 
 

@@ -131,7 +131,13 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
 
 
 def test_locks_hold_hashes_and_no_addresses() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock", "requirements-build.lock", "bench/requirements.lock"):
+    for name in (
+        "requirements.lock",
+        "requirements-dev.lock",
+        "requirements-build.lock",
+        "bench/requirements.lock",
+        "bench/requirements-older.lock",
+    ):
         lock = (ROOT / name).read_text()
         assert "://" not in lock
         pinned = re.findall(r"^[\w.\[\],-]+==.*$", lock, re.MULTILINE)

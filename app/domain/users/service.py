@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+from redis.exceptions import RedisError
+
 from app.db.base import now
 from app.domain.fields import normalize_email
 from app.domain.users import store
@@ -10,6 +12,7 @@ from app.domain.users.schemas import Account
 from app.domain.users.tags import ACCOUNTS_TAG, key_tag, user_tag
 from app.errors import Conflict, Forbidden, NotFound
 from app.kit.cache.memoize import memoize
+from app.kit.client.errors import record_failure
 from app.kit.sessions.revocation import Revocation, publish_revocation
 from app.principal import Principal
 from app.resources import Resources
@@ -101,6 +104,15 @@ async def set_roles(resources: Resources, user_id: int, roles: Collection[str]) 
     await _end_credentials(resources, user_id)
 
 
+async def end_streams(resources: Resources, user_id: int, credential: str | None = None) -> None:
+    """End what is open for the user, or for one API key's hash, on all nodes. Sessions do so by themselves."""
+    try:
+        await publish_revocation(resources.redis, resources.keys, Revocation(user_id, credential))
+    except RedisError as error:
+        # Fails open: each node checks its streams when it has reached Redis again.
+        record_failure(error, block="sessions", telemetry=resources.telemetry)
+
+
 async def account_id(resources: Resources, email: str) -> int:
     """The id of the account with this address. NotFound where there is none."""
     async with resources.database.read(primary=True) as session:
@@ -120,8 +132,8 @@ def login_email(text: str) -> str:
 
 async def _end_credentials(resources: Resources, user_id: int) -> None:
     """End the sessions, and what was opened with API keys. After the commit; RedisError where Redis fails."""
+    await end_streams(resources, user_id)
     await resources.sessions.end_all(user_id)
-    await publish_revocation(resources.redis, resources.keys, Revocation(user_id))
 
 
 def _require_self_or_admin(principal: Principal, user_id: int) -> None:

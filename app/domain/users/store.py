@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from app.db.database import ReadSession, WriteSession
 from app.domain.users.models import ApiKey, Avatar, User
@@ -60,6 +60,10 @@ async def create_api_key(session: WriteSession, key: ApiKey) -> None:
 
 async def list_api_keys(session: ReadSession, user_id: int) -> Sequence[ApiKey]:
     return await session.scalars(select(ApiKey).where(ApiKey.user_id == user_id).order_by(ApiKey.id))
+
+
+async def count_api_keys(session: ReadSession, user_id: int) -> int:
+    return await session.scalar(select(func.count()).select_from(ApiKey).where(ApiKey.user_id == user_id)) or 0
 
 
 async def get_api_key(session: ReadSession, key_hash: str) -> ApiKey | None:

@@ -124,7 +124,7 @@ class BrowserSession(SessionMixin):
         For a visitor's session as for a user's. RuntimeError in a WebSocket.
         """
         self._write()
-        self._require_cookie()
+        self.require_cookie()
         # What is not in Redis yet gets its first id when it is saved.
         return self.record is None or await resources().sessions.rotate(self.record)
 
@@ -142,7 +142,6 @@ class BrowserSession(SessionMixin):
         The data of another user's session does not move: it ends with that session.
         """
         data, old = self._write().copy(), self.record.id if self.record else self._ended_id
-        self._require_cookie()
         if self.record is not None and self.record.user_id not in (None, user_id):
             data = {}
         data.pop(_PERMANENT, None)
@@ -182,12 +181,13 @@ class BrowserSession(SessionMixin):
         current = (self.record.id, self._is_permanent())
         return None if current == self._cookie else current
 
-    def _is_permanent(self) -> bool:
-        return bool(self._data.get(_PERMANENT, True))
-
-    def _require_cookie(self) -> None:
+    def require_cookie(self) -> None:
+        """RuntimeError in a WebSocket."""
         if not self._can_send_cookie:
             raise RuntimeError("a WebSocket cannot send the cookie of a new session id")
+
+    def _is_permanent(self) -> bool:
+        return bool(self._data.get(_PERMANENT, True))
 
     def _read(self) -> dict[str, Any]:
         self.used = True

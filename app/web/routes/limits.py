@@ -116,6 +116,9 @@ def _subject() -> str:
     subject = request.args.get("subject", "")
     if not subject:
         raise Invalid([{"loc": ["subject"], "msg": "must say who is counted, as user:7 or address:192.0.2.1"}])
-    kind, _, address = subject.partition(":")
-    # An address is counted by its network, and an account by its name in lower case.
-    return f"{kind}:{network_of(address)}" if kind == "address" else subject.lower()
+    kind, _, name = subject.partition(":")
+    # As the limits count them: an address by its network, an account by its email address in lower case, all others
+    # (an API key, the value of a header) as they are.
+    if kind == "address":
+        return f"{kind}:{network_of(name)}"
+    return subject.lower() if kind == "account" else subject

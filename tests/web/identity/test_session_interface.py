@@ -13,11 +13,19 @@ from redis.asyncio import Redis
 
 from app.kit.client.standalone import PipelinedRedis
 from app.kit.keys import Keys, digest
-from app.kit.sessions.record import SessionRecord
 from app.kit.sessions.store import SessionStore
 from app.web.identity import auth
 from tests.waiting import eventually
-from tests.web.identity.session_app import session_app, store_on, store_on_nothing, use_store
+from tests.web.identity.session_app import (
+    get,
+    result_of,
+    serve,
+    session_app,
+    store_on,
+    store_on_nothing,
+    stored,
+    use_store,
+)
 
 ID = r"([0-9a-f]{3}\.[\w-]{43})"
 SET = re.compile(rf"quartet={ID}; Expires=[^;]+; Max-Age=86400; HttpOnly; Path=/; SameSite=Lax")
@@ -54,38 +62,10 @@ async def down(keys: Keys) -> AsyncIterator[Quart]:
         yield session_app(store)
 
 
-def serve(app: Quart, body: Callable[[], Any], path: str = "/") -> None:
-    """Answer with what `body` makes of the session."""
-
-    async def answer() -> Any:
-        result = body()
-        return result if isinstance(result, Response) else {"result": result}
-
-    app.add_url_rule(path, path, answer, methods=["GET", "POST"])
-
-
-async def get(app: Quart, path: str = "/", *, cookie: str | None = None, **headers: str) -> Response:
-    """One request of a browser that has this session cookie."""
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    if cookie is not None:
-        sent["Cookie"] = f"{app.config['SESSION_COOKIE_NAME']}={cookie}"
-    return await app.test_client(use_cookies=False).get(path, headers=sent)
-
-
-async def result_of(response: Response) -> Any:
-    assert response.status_code == 200
-    return (await response.get_json())["result"]
-
-
 def sent_id(response: Response, pattern: re.Pattern[str] = SET) -> str:
     found = pattern.fullmatch(response.headers["Set-Cookie"])
     assert found, response.headers["Set-Cookie"]
     return found[1]
-
-
-async def stored(store: SessionStore, record: SessionRecord | str) -> dict[str, Any] | None:
-    found = await store.get(record if isinstance(record, str) else record.id, channel="cookie")
-    return found.data if found else None
 
 
 async def test_a_session_begins_with_the_first_write(app: Quart, store: SessionStore) -> None:

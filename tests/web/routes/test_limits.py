@@ -7,6 +7,8 @@ from quart import Quart
 from quart.testing import QuartClient
 
 from app.domain.users.service import register_user
+from app.factory import DEFAULT_LIMIT
+from app.kit.limits.limit import Charge, Limit
 from app.resources import Resources
 from app.web.context import EXTENSION
 
@@ -48,6 +50,25 @@ async def test_an_address_may_be_written_as_a_person_does(
     assert (await client.post("/api/v1/login", json=wrong, scope_base=elsewhere)).status_code == 401
     path = f"/api/v1/admin/limits/login:address:minute?subject=address:{quote(written)}"
     assert (await (await client.get(path, headers=admin)).get_json())["remaining"] == 4
+
+
+@pytest.mark.parametrize(
+    ("counted", "written"),
+    [
+        ("api-key:qk_AbC", "api-key:qk_AbC"),
+        ("header:Gold", "header:Gold"),
+        ("account:ada@example.org", "account:Ada@Example.org"),
+    ],
+)
+async def test_only_an_email_address_is_folded(
+    app: Quart, client: QuartClient, admin: dict[str, str], counted: str, written: str
+) -> None:
+    limit = Limit.parse(DEFAULT_LIMIT, name="default:principal:minute", algorithm="counter")
+    resources: Resources = app.extensions[EXTENSION]
+    await resources.limiter.check([Charge(limit, counted)])
+    path = f"/api/v1/admin/limits/{limit.name}?subject={quote(written)}"
+    assert (await (await client.get(path, headers=admin)).get_json())["remaining"] == limit.amount - 1
+    assert (await client.delete(path, headers=admin)).status_code == 204
 
 
 async def test_every_limit_is_listed_with_where_it_holds(client: QuartClient, admin: dict[str, str]) -> None:
