@@ -203,12 +203,16 @@ def _blocks(
         telemetry=telemetry,
         secret_key=settings.secret_key,
         public_url=settings.public_url,
-        passwords=Passwords(
-            time_cost=settings.argon2_time_cost,
-            memory_kib=settings.argon2_memory_kib,
-            parallelism=settings.argon2_parallelism,
-        ),
+        passwords=_passwords(settings),
         mailer=_mailer(settings),
+    )
+
+
+def _passwords(settings: Settings) -> Passwords:
+    return Passwords(
+        time_cost=settings.argon2_time_cost,
+        memory_kib=settings.argon2_memory_kib,
+        parallelism=settings.argon2_parallelism,
     )
 
 
