@@ -35,7 +35,7 @@ dev: $(VENV)/requirements-dev.installed ## The same, and start again whenever a 
 		--target-type command '$(IN_VENV) -m app.cli run' .
 
 test: $(VENV)/requirements-dev.installed ## Run the tests; those that need a missing server are skipped and named
-	@$(IN_VENV) -m pytest
+	@$(IN_VENV) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-long: $(VENV)/requirements-dev.installed ## Run the soaks and the long fault runs
 	@$(IN_VENV) -m pytest -m long -o faulthandler_timeout=1800

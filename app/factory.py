@@ -7,7 +7,6 @@ from typing import Any
 
 from quart import Quart
 from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSchema, hide
-from werkzeug.routing import IntegerConverter
 
 from app import __version__
 from app.db.schema import Schema
@@ -15,21 +14,25 @@ from app.domain.slice import Slice
 from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
-from app.lifespan import Jobs, consuming, open_resources, relaying
+from app.lifespan import Jobs, consuming, open_resources, relaying, streaming
 from app.pages import routes as pages
 from app.settings import Settings, SettingsError
 from app.web import problems
+from app.web.caching.view_key import CACHED_HOSTS
 from app.web.context import EXTENSION
 from app.web.guard import guard_views
+from app.web.host import stated_hosts
+from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
-from app.web.middleware import csrf, deadline, request_log, security
+from app.web.middleware import csrf, deadline, request_log, security, well_formed
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
-from app.web.routes import events, health, limits, metrics
+from app.web.routes import events, health, limits, metrics, presence
 from app.web.telemetry import PrometheusTelemetry
 
 BLUEPRINTS = (
     events.blueprint,
+    presence.blueprint,
     limits.blueprint,
     pages.blueprint,
     health.blueprint,
@@ -39,14 +42,6 @@ BLUEPRINTS = (
 DEFAULT_LIMIT = "1200/minute"
 MIGRATIONS = Path(__file__).parent / "migrations"
 STATIC_FOLDER = Path(__file__).parent / "pages" / "static"
-LARGEST_ID = 2**63 - 1
-
-
-class Identifier(IntegerConverter):
-    """`<int:...>` in a route: a number that the column of an id can hold. A larger one is 404."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"max": LARGEST_ID, **kwargs})
 
 
 def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart:
@@ -88,6 +83,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "QUARTET_DEVELOPMENT": settings.environment == "development",
         "METRICS_TOKEN": settings.metrics_token,
         "PUBLIC_URL": settings.public_url,
+        CACHED_HOSTS: stated_hosts(settings.hosts, settings.ports),
         # Browsers revalidate each time and get a 304: after an upgrade no page runs an old script with a new one.
         "SEND_FILE_MAX_AGE_DEFAULT": 0,
         # Errors are answered, never raised into the server, in tests too.
@@ -99,6 +95,7 @@ def _register_web(app: Quart, settings: Settings, telemetry: PrometheusTelemetry
     """In the order in which they see a request; they see its response in reverse order."""
     request_log.register(app, telemetry)
     security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
+    well_formed.register(app)
     deadline.register(app, seconds=settings.redis_budget_ms / 1000)
     problems.register(app)
     csrf.register(app)
@@ -130,6 +127,7 @@ def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTele
             resources = await stack.enter_async_context(open_resources(settings, role="web", telemetry=telemetry))
             app.extensions[EXTENSION] = resources
             await stack.enter_async_context(relaying(resources))
+            await stack.enter_async_context(streaming(resources))
             stack.callback(telemetry.start_timing_collections())
             if settings.consumer:
                 await stack.enter_async_context(consuming(settings, resources, jobs))

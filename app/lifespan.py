@@ -20,9 +20,11 @@ from app.kit.client.connect import connect
 from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE
 from app.kit.events.hub import Hub
+from app.kit.events.presence import Presence
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
 from app.kit.limits.limiter import RateLimiter
+from app.kit.sessions.revocation import Revocations
 from app.kit.sessions.store import SessionStore
 from app.kit.supervisor import supervised
 from app.kit.tasks.queue import Queue
@@ -33,6 +35,7 @@ from app.kit.telemetry import Telemetry
 from app.outbox import Outbox
 from app.resources import Resources
 from app.settings import Settings
+from app.web.identity.grants import StreamRevocations
 
 # How long work outside a request may wait for Redis.
 BACKGROUND_SECONDS = 5.0
@@ -84,6 +87,18 @@ async def relaying(resources: Resources) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def streaming(resources: Resources) -> AsyncIterator[None]:
+    """End event streams whose credentials end, and tell who is online, during the block."""
+    redis, keys, telemetry = resources.redis, resources.keys, resources.telemetry
+    listener = StreamRevocations(resources.hub)
+    async with (
+        supervised("revocations", lambda: Revocations(redis, keys, listener, telemetry=telemetry), telemetry=telemetry),
+        supervised("presence", lambda: resources.presence, telemetry=telemetry),
+    ):
+        yield
+
+
+@asynccontextmanager
 async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> AsyncIterator[None]:
     """Run background tasks in this loop during the block; at its end they get their grace period."""
 
@@ -120,6 +135,7 @@ def _blocks(
     cache = Cache(cache_redis, keys, telemetry=telemetry)
     publisher = Publisher(redis, keys, telemetry=telemetry)
     queue = Queue(redis, keys)
+    presence = Presence(redis, keys, publisher, telemetry=telemetry)
     return Resources(
         redis=redis,
         cache_redis=cache_redis,
@@ -135,7 +151,17 @@ def _blocks(
         cache=cache,
         limiter=RateLimiter(redis, keys, telemetry=telemetry, secret=settings.secret_key.encode()),
         publisher=publisher,
-        hub=Hub(redis, keys, max_streams=settings.max_streams, telemetry=telemetry),
+        hub=Hub(
+            redis,
+            keys,
+            presence=presence,
+            max_streams=settings.max_streams,
+            max_streams_per_user=settings.max_streams_per_user,
+            max_streams_per_network=settings.max_streams_per_network,
+            max_age_seconds=settings.stream_max_age_seconds,
+            telemetry=telemetry,
+        ),
+        presence=presence,
         queue=queue,
         database=database,
         outbox=Outbox(database, publisher, queue, cache, telemetry=telemetry),

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from app.db.database import Database
 from app.kit.cache.cache import Cache
 from app.kit.events.hub import Hub
+from app.kit.events.presence import Presence
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
 from app.kit.limits.limiter import RateLimiter
@@ -29,6 +30,7 @@ class Resources:
     limiter: RateLimiter
     publisher: Publisher
     hub: Hub
+    presence: Presence
     queue: Queue
     database: Database
     outbox: Outbox

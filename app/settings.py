@@ -23,6 +23,7 @@ from app.variables import BadFile, FromVariables, read_variables, strangers
 
 DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  public, and refused in production
 SECRET_KEY_LENGTH = 32
+METRICS_TOKEN_LENGTH = 16
 DEFAULT_BIND = "127.0.0.1:8000"
 
 SettingsT = TypeVar("SettingsT", bound=FromVariables)
@@ -75,11 +76,20 @@ class Settings(FromVariables):
     task_grace_seconds: float = Field(default=10, ge=0, le=50)
     drain_seconds: float = Field(default=1, ge=0, le=3600)
     max_streams: int = Field(default=10_000, ge=1)
+    max_streams_per_user: int = Field(default=100, ge=1)
+    max_streams_per_network: int = Field(default=1000, ge=1)
+    stream_max_age_seconds: float = Field(default=3600, ge=10, le=86_400)
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """The host names that requests may have, besides loopback ones."""
         return (urlsplit(self.public_url).hostname or "", *self.allowed_hosts)
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """The ports that are served, as far as they are stated."""
+        urls = [self.public_url] if self.bind.startswith("unix:") else [self.public_url, f"http://{self.bind}"]
+        return frozenset(port for url in urls if (port := urlsplit(url).port))
 
     @property
     def is_production(self) -> bool:
@@ -166,6 +176,11 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
         problems.append("SECRET_KEY: is the development default")
     elif len(settings.secret_key) < SECRET_KEY_LENGTH:
         problems.append(f"SECRET_KEY: must have at least {SECRET_KEY_LENGTH} characters")
+    if len(settings.metrics_token) < METRICS_TOKEN_LENGTH and "METRICS_TOKEN" not in failed:
+        problems.append(
+            f"METRICS_TOKEN: must be set in production, with at least {METRICS_TOKEN_LENGTH} characters: "
+            "behind a proxy on the same machine every client of /metrics is local"
+        )
     if embedded and not settings.allow_embedded_redis and "ALLOW_EMBEDDED_REDIS" not in failed:
         problems.append("REDIS_URL: memory:// forgets everything at exit; name a server, or set ALLOW_EMBEDDED_REDIS=1")
     if "public_url" not in settings.model_fields_set and "PUBLIC_URL" not in failed:

@@ -71,6 +71,13 @@ class Keys:
     def event_epoch(self) -> str:
         return f"{{{self.namespace}:events}}:epoch"
 
+    def presence(self, name: str) -> str:
+        return f"{{{self.namespace}:events}}:presence:{name}"
+
+    def presence_of_node(self, node: str) -> str:
+        """The users of a node; without one, the prefix to which the script appends one that it reads."""
+        return self.presence(f"node:{node}")
+
     def event_channel(self, channel: str) -> str:
         return f"{self.namespace}:events:{channel}"
 

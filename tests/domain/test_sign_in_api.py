@@ -8,7 +8,9 @@ from argon2 import PasswordHasher
 
 from app.domain import fields
 from app.domain.users import passwords
+from app.domain.users.api_keys import MOST_KEYS
 from app.domain.users.models import User
+from app.domain.users.routes import API_KEYS_LIMIT
 from app.domain.users.service import set_roles
 from app.resources import Resources
 from tests.domain.client import PASSWORD, Client
@@ -240,3 +242,27 @@ async def test_a_hash_by_old_parameters_is_renewed_at_login(client: Client, reso
         user = await reading.get(User, user_id)
     assert user is not None
     assert user.password_hash != old
+
+
+async def test_a_user_has_at_most_so_many_api_keys(client: Client) -> None:
+    """Also when they are made at the same time."""
+    ada, eve = await client.registered("ada"), await client.registered("eve")
+    made = await asyncio.gather(*(ada.post("/api-keys", {"name": "ci"}) for _ in range(MOST_KEYS + 5)))
+    assert sorted(answer.status_code for answer in made) == [201] * MOST_KEYS + [409] * 5
+    kept = (await (await ada.get("/api-keys")).get_json())["api_keys"]
+    assert len(kept) == MOST_KEYS
+    assert (await eve.post("/api-keys", {"name": "ci"})).status_code == 201
+    assert (await ada.delete(f"/api-keys/{kept[0]['id']}")).status_code == 204
+    assert (await ada.post("/api-keys", {"name": "ci"})).status_code == 201
+
+
+async def test_api_keys_are_limited_by_user_and_by_address(client: Client) -> None:
+    ada, eve = await client.registered("ada"), await client.registered("eve")
+    invalid = {"name": " "}
+    allowed = int(API_KEYS_LIMIT.partition("/")[0])
+    for _ in range(allowed):
+        assert (await ada.post("/api-keys", invalid)).status_code == 422
+    # The user from another address, and another user from the address.
+    assert (await ada.post("/api-keys", invalid, X_Forwarded_For="198.51.100.1")).status_code == 429
+    assert (await eve.post("/api-keys", invalid)).status_code == 429
+    assert (await eve.post("/api-keys", invalid, X_Forwarded_For="198.51.100.2")).status_code == 422

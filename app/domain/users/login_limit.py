@@ -9,12 +9,13 @@ from app.domain.users.service import login_email
 from app.errors import BadRequest
 from app.principal import Principal
 from app.web.limits.declare import rate_limit
-from app.web.limits.subjects import by_address
+from app.web.limits.subjects import by_address, reads_body
 
 Bearer = TypeVar("Bearer")
 LIMIT = "5/minute"
 
 
+@reads_body
 async def by_account(_principal: Principal | None) -> str | None:
     """The email address in the body, with or without an account. None for a body that will not validate."""
     try:

@@ -39,6 +39,8 @@ from app.web.limits.subjects import by_principal
 from app.web.links import link_to
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/v1")
+# By user and by address.
+API_KEYS_LIMIT = "60/hour"
 
 
 @blueprint.post("/users")
@@ -176,6 +178,8 @@ async def change_password(data: PasswordChange) -> ResponseReturnValue:
 
 @blueprint.post("/api-keys")
 @auth.require("session", "cookie")
+@rate_limit(API_KEYS_LIMIT, key=by_principal)
+@rate_limit(API_KEYS_LIMIT)
 @tag(["api-keys"])
 @validate_request(NewApiKey)
 @document_response(ApiKeyCreated, 201)

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping
 
+from redis.exceptions import RedisError
+
 from app.db.base import now
 from app.domain.fields import normalize_email
 from app.domain.users import store
@@ -10,7 +12,9 @@ from app.domain.users.passwords import hash_password, is_outdated, verify_passwo
 from app.domain.users.schemas import Account
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized
 from app.kit.cache.memoize import memoize
+from app.kit.client.errors import record_failure
 from app.kit.sessions.record import SessionRecord
+from app.kit.sessions.revocation import Revocation, publish_revocation
 from app.kit.sessions.store import SessionsEnded
 from app.principal import Principal
 from app.resources import Resources
@@ -151,6 +155,7 @@ async def delete_account(resources: Resources, principal: Principal, user_id: in
         tags = [key_tag(key.key_hash) for key in await store.list_api_keys(session, user_id)]
         await store.delete_user(session, user_id)
         resources.outbox.invalidate(session, user_tag(user_id), *tags, ACCOUNTS_TAG)
+    await end_streams(resources, user_id)
     await resources.sessions.end_all(user_id)
 
 
@@ -162,7 +167,17 @@ async def set_roles(resources: Resources, user_id: int, roles: Collection[str]) 
             raise NotFound("There is no such user.")
         user.roles = sorted(roles)
         resources.outbox.invalidate(session, user_tag(user_id))
+    await end_streams(resources, user_id)
     await resources.sessions.end_all(user_id)
+
+
+async def end_streams(resources: Resources, user_id: int, credential: str | None = None) -> None:
+    """End what is open for the user, or for one API key's hash, on all nodes. Sessions do so by themselves."""
+    try:
+        await publish_revocation(resources.redis, resources.keys, Revocation(user_id, credential))
+    except RedisError as error:
+        # Fails open: each node checks its streams when it has reached Redis again.
+        record_failure(error, block="sessions", telemetry=resources.telemetry)
 
 
 async def set_roles_of(resources: Resources, email: str, roles: Collection[str]) -> None:

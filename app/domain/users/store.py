@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from app.db.database import ReadSession, WriteSession
 from app.domain.users.models import ApiKey, User
@@ -45,6 +45,10 @@ async def create_api_key(session: WriteSession, key: ApiKey) -> None:
 
 async def list_api_keys(session: ReadSession, user_id: int) -> Sequence[ApiKey]:
     return await session.scalars(select(ApiKey).where(ApiKey.user_id == user_id).order_by(ApiKey.id))
+
+
+async def count_api_keys(session: ReadSession, user_id: int) -> int:
+    return await session.scalar(select(func.count()).select_from(ApiKey).where(ApiKey.user_id == user_id)) or 0
 
 
 async def get_api_key_owner(session: ReadSession, key_hash: str) -> int | None:

@@ -160,7 +160,7 @@ async def _from_headers(given: list[tuple[str, str]]) -> Identity:
         raise BadRequest(f"Send one credential: {', '.join(CREDENTIAL_HEADERS)} exclude each other.")
     [(name, value)] = given
     if name == "API-Key":
-        owner = await _lookups().api_key_owner(value)
+        owner = await current_lookups().api_key_owner(value)
         if owner is None:
             raise _refused()
         return Identity(Principal(owner[0], owner[1], "api_key"))
@@ -191,7 +191,7 @@ async def _principal(record: SessionRecord, credential: Credential) -> Principal
     """None for a visitor's session, and for one whose user is gone."""
     if record.user_id is None:
         return None
-    roles = await _lookups().user_roles(record.user_id)
+    roles = await current_lookups().user_roles(record.user_id)
     return None if roles is None else Principal(record.user_id, roles, credential)
 
 
@@ -210,7 +210,8 @@ def _refused() -> Unauthorized:
     )
 
 
-def _lookups() -> Lookups:
+def current_lookups() -> Lookups:
+    """What the factory gave to register()."""
     found: Lookups = current_app.extensions[LOOKUPS]
     return found
 
