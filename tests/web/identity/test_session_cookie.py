@@ -49,6 +49,7 @@ FORMS: list[tuple[dict[str, Any], str, str]] = [
         "Domain=example.org; {}Secure; HttpOnly; Path=/; SameSite=Lax",
     ),
     ({"SESSION_COOKIE_DOMAIN": "example.org"}, "quartet", "Domain=example.org; {}HttpOnly; Path=/; SameSite=Lax"),
+    ({"SESSION_COOKIE_PARTITIONED": True}, "quartet", "{}Secure; HttpOnly; Path=/; SameSite=Lax; Partitioned"),
     (
         {"is_production": True, "SESSION_COOKIE_PARTITIONED": True},
         "__Host-quartet",
