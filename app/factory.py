@@ -10,7 +10,7 @@ from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSc
 
 from app import __version__
 from app.db.schema import Schema
-from app.domain.slice import Slice
+from app.domain.slice import AT_LOGIN, Slice
 from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
@@ -27,13 +27,15 @@ from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
 from app.web.middleware import csrf, deadline, request_log, security, well_formed
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
-from app.web.routes import events, health, limits, metrics, presence
+from app.web.routes import events, health, limits, metrics, operations, presence, tasks
 from app.web.telemetry import PrometheusTelemetry
 
 BLUEPRINTS = (
     events.blueprint,
     presence.blueprint,
     limits.blueprint,
+    operations.blueprint,
+    tasks.blueprint,
     pages.blueprint,
     health.blueprint,
     metrics.blueprint,
@@ -53,13 +55,16 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     app.request_class = StrictRequest
     telemetry = PrometheusTelemetry(version=__version__)
     app.extensions[metrics.TELEMETRY_EXTENSION] = telemetry
+    app.extensions[AT_LOGIN] = tuple(each.at_login for each in slices if each.at_login)
     app.extensions[health.SCHEMA] = Schema(MIGRATIONS)
+    jobs = jobs_of(slices)
+    tasks.keep_names(app, [task.name for task in jobs.tasks if task.events])
     _register_web(app, settings, telemetry)
     _register_schema(app)
     for blueprint in (*(each.blueprint for each in slices), *BLUEPRINTS):
         app.register_blueprint(blueprint)
     guard_views(app)
-    _register_lifespan(app, settings, telemetry, jobs_of(slices))
+    _register_lifespan(app, settings, telemetry, jobs)
     return app
 
 

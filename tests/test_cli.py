@@ -118,7 +118,7 @@ def test_a_port_that_needs_rights_is_told_of() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("serve",), ("run",), ("seed",), ("db", "upgrade"), ("users", "set-roles", "a@b.c"), ("worker",)]
+    "command", [("serve",), ("run",), ("seed",), ("db", "upgrade"), ("users", "set-role", "a@b.c", "user"), ("worker",)]
 )
 def test_a_path_of_sqlite_that_cannot_be_made_is_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "file").touch()
@@ -201,7 +201,7 @@ def test_the_table_of_settings_tells_values_and_sources_and_no_secret(tmp_path: 
 COMMANDS = [("serve",), ("run",), ("worker",), ("seed",), ("db", "upgrade"), ("settings",), ("settings", "--json")]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, ("users", "set-roles", "a@example.org")], ids=" ".join)
+@pytest.mark.parametrize("command", [*COMMANDS, ("users", "set-role", "a@example.org", "user")], ids=" ".join)
 def test_every_command_warns_once_of_a_mistyped_variable(tmp_path: Path, taken: str, command: tuple[str, ...]) -> None:
     (tmp_path / ".env").write_text("OTHER=hunter2\n")
     # Each ends at once: serve and run for their address, others for their store, the database or their work.

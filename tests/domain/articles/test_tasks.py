@@ -28,7 +28,7 @@ async def working(resources: Resources) -> AsyncIterator[None]:
 
 
 async def finished(resources: Resources, edit: Edit) -> None:
-    task_id = await resources.queue.enqueue(process_article, edit)
+    task_id = (await resources.queue.enqueue(process_article, edit)).id
 
     async def is_done() -> bool:
         info = await resources.queue.get(task_id)

@@ -31,7 +31,7 @@ async def pause() -> None:
         await asyncio.sleep(0)
 
 
-@auth.require()
+@auth.require_auth()
 async def profile() -> Any:
     return {"id": auth.current_principal().user_id}
 

@@ -6,7 +6,7 @@ import pytest
 from quart import Quart
 from quart.testing import QuartClient
 
-from app.domain.users.service import register_user, set_roles_of
+from app.domain.users.service import register_user
 from app.factory import DEFAULT_LIMIT
 from app.kit.limits.limit import Charge, Limit
 from app.resources import Resources
@@ -19,8 +19,7 @@ PASSWORD = "correct horse battery"
 async def admin(app: Quart, client: QuartClient) -> dict[str, str]:
     """The credential of an admin."""
     resources: Resources = app.extensions[EXTENSION]
-    await register_user(resources, email="root@example.org", name="Root", password=PASSWORD)
-    await set_roles_of(resources, "root@example.org", ("admin",))
+    await register_user(resources, email="root@example.org", name="Root", password=PASSWORD, roles=["admin"])
     login = await client.post("/api/v1/login", json={"email": "root@example.org", "password": PASSWORD})
     return {"X-Session-ID": (await login.get_json())["session_id"]}
 
@@ -77,7 +76,7 @@ async def test_every_limit_is_listed_with_where_it_holds(client: QuartClient, ad
     limits = {limit["name"]: limit for limit in (await answer.get_json())["limits"]}
     assert limits["login:account:minute"]["amount"] == 5
     assert limits["login:account:minute"]["on_error"] == "closed"
-    assert "users.login" in limits["login:account:minute"]["endpoints"]
+    assert "users.sign_in.login" in limits["login:account:minute"]["endpoints"]
     assert "limits.policies" in limits["default:principal:minute"]["endpoints"]
 
 
