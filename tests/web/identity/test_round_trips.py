@@ -67,7 +67,7 @@ async def end_others() -> Any:
     return {"ended": ended}
 
 
-@auth.require()
+@auth.require_auth()
 async def profile() -> Any:
     return {"id": auth.current_principal().user_id}
 
