@@ -117,7 +117,9 @@ async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> Asy
 def _blocks(
     settings: Settings, keys: Keys, *, redis: Redis, cache_redis: Redis, database: Database, telemetry: Telemetry
 ) -> Resources:
-    cache = Cache(cache_redis, keys, telemetry=telemetry)
+    # A server of the cache's own evicts; the shared one keeps sessions and tasks, for which memory must be left.
+    percent = settings.cache_memory_percent if cache_redis is redis else None
+    cache = Cache(cache_redis, keys, telemetry=telemetry, memory_percent=percent)
     publisher = Publisher(redis, keys, telemetry=telemetry)
     queue = Queue(redis, keys)
     return Resources(
