@@ -165,7 +165,9 @@ async def consuming(
 def _blocks(
     settings: Settings, keys: Keys, *, redis: Redis, cache_redis: Redis, database: Database, telemetry: Telemetry
 ) -> Resources:
-    cache = Cache(cache_redis, keys, telemetry=telemetry)
+    # A server of the cache's own evicts; the shared one keeps sessions and tasks, for which memory must be left.
+    percent = settings.cache_memory_percent if cache_redis is redis else None
+    cache = Cache(cache_redis, keys, telemetry=telemetry, memory_percent=percent)
     publisher = Publisher(redis, keys, telemetry=telemetry)
     presence = Presence(redis, keys, publisher, telemetry=telemetry)
     queues = {name: Queue(redis, keys, name=name, correlation=current_request_id) for name in settings.queues}

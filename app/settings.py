@@ -58,6 +58,7 @@ class Settings(FromVariables):
 
     redis_url: RedisURL = Field(default="memory://", repr=False)
     cache_redis_url: RedisURL = Field(default="", repr=False)
+    cache_memory_percent: int = Field(default=50, ge=1, le=100)
     allow_embedded_redis: bool = False
     namespace: Namespace = "quartet"
     redis_budget_ms: int = Field(default=250, ge=10, le=60_000)
