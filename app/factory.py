@@ -15,6 +15,7 @@ from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
 from app.lifespan import Jobs, consuming, open_resources, relaying, streaming
+from app.pages import accounts
 from app.pages import routes as pages
 from app.settings import Settings, SettingsError
 from app.web import problems
@@ -37,6 +38,7 @@ BLUEPRINTS = (
     operations.blueprint,
     tasks.blueprint,
     pages.blueprint,
+    accounts.blueprint,
     health.blueprint,
     metrics.blueprint,
 )
