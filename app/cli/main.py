@@ -8,7 +8,8 @@ import click
 
 from app import __version__
 from app.cli.database import db, seed
-from app.cli.serving import run, serve, worker
+from app.cli.events import events
+from app.cli.serving import run, serve, subscribe, worker
 from app.cli.users import users
 from app.factory import check_redis_url
 from app.settings import Reading, SettingsError, read_settings
@@ -58,5 +59,5 @@ def show_settings(context: click.Context, as_json: bool) -> None:
     click.echo(json.dumps(report(reading), indent=2) if as_json else table(reading))
 
 
-for command in (run, serve, worker, db, seed, users):
+for command in (run, serve, worker, subscribe, db, seed, users, events):
     main.add_command(command)

@@ -7,6 +7,7 @@ from typing import Any
 from quart import Blueprint
 
 from app.db.base import Base
+from app.kit.events.handler import EventHandler
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.resources import Resources
@@ -32,6 +33,7 @@ class Slice:
 
     tables      the models that its migrations make
     tasks       what the worker runs, and `schedule`: when the recurring ones are due
+    handlers    what the subscriber calls with events
     seed        adds the demo data that belongs to these demo accounts
     """
 
@@ -39,4 +41,5 @@ class Slice:
     tables: tuple[type[Base], ...] = ()
     tasks: tuple[Task[Any], ...] = ()
     schedule: tuple[Entry, ...] = ()
+    handlers: tuple[EventHandler, ...] = ()
     seed: Callable[[Resources, Sequence[DemoUser]], Awaitable[None]] = _no_demo_data
