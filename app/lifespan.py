@@ -19,9 +19,11 @@ from app.kit.client.checks import warn_if_not_durable
 from app.kit.client.connect import connect
 from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE
+from app.kit.events.handler import EventHandler
 from app.kit.events.hub import Hub
 from app.kit.events.presence import Presence
 from app.kit.events.publisher import Publisher
+from app.kit.events.subscriber import Subscriber
 from app.kit.keys import Keys
 from app.kit.limits.limiter import RateLimiter
 from app.kit.sessions.revocation import Revocations
@@ -114,6 +116,21 @@ async def streaming(resources: Resources) -> AsyncIterator[None]:
         supervised("revocations", lambda: Revocations(redis, keys, listener, telemetry=telemetry), telemetry=telemetry),
         supervised("presence", lambda: resources.presence, telemetry=telemetry),
     ):
+        yield
+
+
+@asynccontextmanager
+async def subscribing(resources: Resources, handlers: Sequence[EventHandler]) -> AsyncIterator[None]:
+    """Call the handlers of events in this loop during the block; at its end they get their grace period."""
+    if not handlers:
+        yield
+        return
+
+    def make_subscriber() -> Subscriber:
+        telemetry = resources.telemetry
+        return Subscriber(resources.redis, resources.keys, handlers, resources=resources, telemetry=telemetry)
+
+    async with supervised("subscriber", make_subscriber, telemetry=resources.telemetry):
         yield
 
 
