@@ -18,8 +18,8 @@ PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 # A payload, a result. Larger data belongs into a store, and its key into the payload.
 MAX_TASK_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 4096
-# Of an error, and of a stack trace, from its end.
-ERROR_CHARACTERS, TRACE_CHARACTERS = 2000, 8000
+# Of an error; of a stack trace, of which the middle is left out; of one of its lines.
+ERROR_CHARACTERS, TRACE_CHARACTERS, LINE_CHARACTERS = 2000, 8000, 500
 # 9999-12-31: what a datetime can express.
 LATEST_SECONDS = 253_402_300_799.0
 
@@ -214,7 +214,10 @@ class Report:
 
 
 def _bounded(reason: str, trace: str) -> tuple[str, str]:
-    return printable(reason, ERROR_CHARACTERS), printable(trace[-TRACE_CHARACTERS:], TRACE_CHARACTERS)
+    half = TRACE_CHARACTERS // 2
+    lines = "\n".join(line[:LINE_CHARACTERS] for line in trace.split("\n"))
+    ends = lines if len(lines) <= TRACE_CHARACTERS else f"{lines[:half]}\n...\n{lines[-half:]}"
+    return printable(reason, ERROR_CHARACTERS), printable(ends, len(ends))
 
 
 class Depth(TypedDict):
