@@ -16,13 +16,17 @@ from tests.kit.tasks.task_worker import working
 GUIDE = Path(__file__).parent.parent / "docs/tasks.md"
 
 
-@pytest.fixture
-def guide() -> dict[str, Any]:
-    """The names that the guide's examples make, one after the other in one module."""
+def names_of_examples() -> dict[str, Any]:
+    """What the guide's examples define, one after the other in one module."""
     names: dict[str, Any] = {"__name__": "guide"}
     for number, example in enumerate(re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)):
         exec(compile(example, f"tasks.md, example {number}", "exec"), names)  # noqa: S102
     return names
+
+
+@pytest.fixture
+def guide() -> dict[str, Any]:
+    return names_of_examples()
 
 
 @pytest.fixture
