@@ -19,8 +19,8 @@ from app.web.context import EXTENSION
 from tests.application import ALL_SLICES
 from tests.databases import create_postgres
 from tests.domain.client import Client
-from tests.raw_requests import Door
 from tests.domain.worker import TaskWorker
+from tests.raw_requests import Door
 from tests.services import RedisServer
 
 
