@@ -51,14 +51,17 @@ async def _from_app_error(error: AppError) -> Response:
 async def _from_validation(error: RequestSchemaValidationError) -> Response:
     cause = error.validation_error
     if isinstance(cause, ValidationError):
-        # Neither the input nor pydantic's context: a body may hold a password.
-        errors = cause.errors(include_url=False, include_context=False, include_input=False)
-        return await _from_app_error(Invalid([_field(each) for each in errors]))
+        return await _from_app_error(Invalid(field_errors(cause)))
     return await _from_app_error(BadRequest("The body must be a JSON object."))
 
 
+def field_errors(error: ValidationError) -> list[dict[str, Any]]:
+    """The place and the message of each error. Not the input and its context: a body may hold a password."""
+    return [_field(each) for each in error.errors(include_url=False, include_context=False, include_input=False)]
+
+
 def _field(error: ErrorDetails) -> dict[str, Any]:
-    """The place and the message of one error. A name that the client made up is shortened."""
+    # A name that the client made up is shortened.
     loc = [part[:LONGEST_NAME] if isinstance(part, str) else part for part in error["loc"]]
     return {"loc": loc, "msg": error["msg"].removeprefix("Value error, ") if loc else "must be an object"}
 
