@@ -6,6 +6,7 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -259,7 +260,7 @@ async def test_a_database_that_is_not_migrated_is_not_ready(tmp_path: Path) -> N
         await asyncio.to_thread(upgrade, url)
         assert (await client.get("/health/ready")).status_code == 200
         # A later version has migrated it meanwhile, as in a rolling upgrade: this one goes on serving.
-        with sqlite3.connect(tmp_path / "empty.db") as connection:
+        with closing(sqlite3.connect(tmp_path / "empty.db")) as connection, connection:
             later = "UPDATE alembic_version SET version_num = 'outbox_9999' WHERE version_num LIKE 'outbox%'"
             assert connection.execute(later).rowcount == 1
         assert (await client.get("/health/ready")).status_code == 200
@@ -278,7 +279,7 @@ async def test_an_outage_of_the_database_is_logged_when_it_begins_and_when_it_is
         client = serving.test_client()
         for _ in range(5):
             assert (await client.get("/health/ready")).status_code == 503
-            assert (await client.get("/api/v1/articles")).status_code == 503
+            assert (await client.get("/api/v1/notices")).status_code == 503
         assert lines() == ["the database is unavailable"]
         await asyncio.to_thread(upgrade, url)
         await eventually(lambda: len(lines()) == 2, seconds=QUIET_SECONDS + 5)

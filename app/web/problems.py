@@ -79,13 +79,17 @@ async def _from_http_exception(error: HTTPException) -> Response:
     return response
 
 
-async def _from_redis(error: RedisError) -> Response:
-    """Fails closed: where a block has no answer without Redis, the client is asked to come back."""
+def redis_failure(error: RedisError) -> Unavailable:
+    """Fails closed: where a block has no answer without Redis, the client is asked to come back. Logs the error."""
     if isinstance(error, UNAVAILABLE):
         logger.warning("redis is unavailable: %s", type(root_cause(error)).__name__)
     else:
         logger.error("a defect: redis answered with an error", exc_info=error)
-    return await _from_app_error(Unavailable("A backend that this answer needs is down."))
+    return Unavailable("A backend that this answer needs is down.")
+
+
+async def _from_redis(error: RedisError) -> Response:
+    return await _from_app_error(redis_failure(error))
 
 
 async def _from_defect(error: Exception) -> Response:

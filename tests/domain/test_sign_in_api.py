@@ -5,13 +5,16 @@ from typing import Literal
 
 import pytest
 from argon2 import PasswordHasher
+from sqlalchemy import update
 
+from app.db.base import now
 from app.domain import fields
-from app.domain.users import passwords
-from app.domain.users.api_keys import MOST_KEYS
-from app.domain.users.models import User
+from app.domain.users.api_keys import MOST_KEYS, RECORDED_EVERY
+from app.domain.users.models import ApiKey, User
 from app.domain.users.routes import API_KEYS_LIMIT
 from app.domain.users.service import set_roles
+from app.domain.users.tags import key_tag
+from app.kit.keys import digest
 from app.resources import Resources
 from tests.domain.client import PASSWORD, Client
 
@@ -46,11 +49,11 @@ class CountingHasher(PasswordHasher):
 
 
 async def test_an_unknown_account_and_a_wrong_password_look_alike(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They have the same answer, for the same work, from the first login that a process sees."""
     hasher = CountingHasher()
-    monkeypatch.setattr(passwords, "_hasher", hasher)
+    monkeypatch.setattr(resources.passwords, "_hasher", hasher)
     await client.register()
     answers = []
     for name in ("nobody", "ada", "nobody"):
@@ -202,6 +205,30 @@ async def test_an_api_key_stands_for_its_user_and_may_less(client: Client) -> No
     assert (await by_key.post("/api-keys", {"name": "more"})).status_code == 403
     assert (await by_key.put("/password", {"current": PASSWORD, "new": "another password"})).status_code == 403
     assert (await by_key.get("/sessions")).status_code == 403
+
+
+async def test_the_last_use_of_an_api_key_is_recorded_once_a_minute(client: Client, resources: Resources) -> None:
+    ada = await client.registered()
+    by_key = await ada.by_api_key()
+
+    async def last_used() -> str | None:
+        [key] = (await (await ada.get("/api-keys")).get_json())["api_keys"]
+        used: str | None = key["last_used_at"]
+        return used
+
+    assert await last_used() is None
+    assert (await by_key.get("/profile")).status_code == 200
+    first = await last_used()
+    assert first is not None
+    # Also where nothing is cached, a second use within the minute writes nothing.
+    await resources.cache.invalidate_tags(key_tag(digest(by_key.headers["API-Key"])))
+    assert (await by_key.get("/profile")).status_code == 200
+    assert await last_used() == first
+    async with resources.database.write() as session:
+        await session.execute(update(ApiKey).values(last_used_at=now() - 2 * RECORDED_EVERY))
+    await resources.cache.invalidate_tags(key_tag(digest(by_key.headers["API-Key"])))
+    assert (await by_key.get("/profile")).status_code == 200
+    assert str(await last_used()) >= first
 
 
 async def test_an_api_key_that_is_taken_back_ends_at_once(client: Client) -> None:

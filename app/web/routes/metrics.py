@@ -4,9 +4,12 @@ import hmac
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from quart import Blueprint, Response, current_app, request
+from redis.exceptions import RedisError
 
 from app.errors import Forbidden, Unauthorized
 from app.kit.client.connect import client_stats
+from app.kit.client.errors import record_failure
+from app.kit.tasks.queue import Queue
 from app.web.client_address import TRUSTED_HOPS, TRUSTED_PROXIES, is_loopback
 from app.web.context import resources
 from app.web.host import host_name, is_own_machine
@@ -30,6 +33,8 @@ async def metrics() -> Response:
     _check_reader(current_app.config[METRICS_TOKEN])
     telemetry: PrometheusTelemetry = current_app.extensions[TELEMETRY_EXTENSION]
     _gauge_redis(telemetry)
+    for queue in resources().queues.values():
+        await _gauge_queue(telemetry, queue)
     return Response(telemetry.exposition(), content_type=CONTENT_TYPE_LATEST)
 
 
@@ -44,6 +49,24 @@ def _gauge_redis(telemetry: PrometheusTelemetry) -> None:
         for name, value in stats.items():
             if isinstance(value, int):
                 telemetry.gauge(f"redis_{name}", float(value), server=server)
+
+
+async def _gauge_queue(telemetry: PrometheusTelemetry, queue: Queue) -> None:
+    """Of the queue, and so of all its workers; what one worker measures is in the metrics of its process."""
+    try:
+        depth, totals = await queue.depth(), await queue.totals()
+    except RedisError as error:
+        # Fails open: the other metrics are read, and these are unknown.
+        record_failure(error, block="tasks", telemetry=telemetry)
+        telemetry.gauge("task_queue_up", 0.0, queue=queue.name)
+        return
+    telemetry.gauge("task_queue_up", 1.0, queue=queue.name)
+    telemetry.gauge("task_queue_oldest_seconds", depth["oldest_seconds"], queue=queue.name)
+    for place, size in depth.items():
+        if isinstance(size, int):
+            telemetry.gauge("task_queue_depth", size, queue=queue.name, place=place)
+    for outcome, amount in totals.items():
+        telemetry.gauge("task_queue_totals", amount, queue=queue.name, outcome=outcome)
 
 
 def _check_reader(token: str) -> None:
