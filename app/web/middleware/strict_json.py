@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from quart import Request
 from quart.json.provider import DefaultJSONProvider
+from werkzeug.datastructures import MultiDict
 
 from app.errors import BadRequest
 from app.web.middleware.bounded_form import MOST_BYTES, MOST_FIELDS, BoundedFormParser
@@ -33,6 +34,11 @@ class StrictRequest(Request):
     form_data_parser_class = BoundedFormParser
     max_form_memory_size = MOST_BYTES
     max_form_parts = MOST_FIELDS
+
+    @property
+    def parsed_form(self) -> MultiDict[str, str]:
+        """The form if it has been parsed; otherwise an empty one, and nothing is parsed for it."""
+        return MultiDict() if self._form is None else self._form
 
     def on_json_loading_failed(self, error: Exception | None = None) -> Any:
         raise BadRequest("The body is not JSON (RFC 8259).")
