@@ -60,9 +60,9 @@ blueprint = Blueprint("accounts", __name__, template_folder="templates")
 async def show_problem(problem: AppError) -> Response:
     """The form again, with what was wrong and what was typed, passwords excepted.
 
-    A form that was refused before it was parsed, as by the limit of an address, is not parsed to show it.
+    A long form that was refused before it was parsed, as by the limit of an address, is not parsed to show it.
     """
-    form = cast(StrictRequest, request).parsed_form
+    form = await cast(StrictRequest, request).form_to_show()
     values = {name: form[name] for name in ("name", "email", "remember") if name in form}
     token, target = form.get("token", ""), safe_target(form.get("next", ""))
     return await show_form(FORMS[request.path], values, problem=problem, token=token, target=target)
