@@ -1,5 +1,6 @@
 """The typed bundle of what the lifespan opened, which handlers, services and tasks receive."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
@@ -14,7 +15,9 @@ from app.kit.limits.limiter import RateLimiter
 from app.kit.sessions.store import SessionStore
 from app.kit.tasks.queue import Queue
 from app.kit.telemetry import Telemetry
+from app.mail import Mailer
 from app.outbox import Outbox
+from app.passwords import Passwords
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,13 @@ class Resources:
     hub: Hub
     presence: Presence
     queue: Queue
+    queues: Mapping[str, Queue]
+    """Every queue by its name, `queue` among them."""
     database: Database
     outbox: Outbox
     telemetry: Telemetry
     secret_key: str = field(repr=False)
+    public_url: str
+    passwords: Passwords
+    mailer: Mailer | None
+    """None where no mail can be sent."""

@@ -1,4 +1,4 @@
-"""quartet run, quartet serve, quartet worker and quartet subscribe."""
+"""quartet run, quartet serve and quartet subscribe."""
 
 import errno
 import socket
@@ -10,9 +10,9 @@ from app.cli.database import add_demo_data, upgrade_schema
 from app.cli.running import refuse_embedded, refuse_production, run_to_end, stop_signal
 from app.db.engine import make_folder
 from app.errors import AppError
-from app.factory import create_app, handlers_of, jobs_of
+from app.factory import create_app, handlers_of
 from app.kit.telemetry import NoTelemetry
-from app.lifespan import consuming, open_resources, relaying, subscribing
+from app.lifespan import open_resources, relaying, subscribing
 from app.server import BoundedConfig, configuration, serve_many, serve_one
 from app.settings import Settings
 
@@ -33,14 +33,6 @@ def run(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Serve HTTP until Ctrl-C."""
     _serve(settings, _bound(settings))
-
-
-@click.command()
-@click.pass_obj
-def worker(settings: Settings) -> None:
-    """Run background tasks in a process of their own, until SIGTERM or Ctrl-C."""
-    refuse_embedded(settings, "a worker of its own would wait at a store that no other process sees")
-    run_to_end(_work(settings))
 
 
 @click.command()
@@ -87,17 +79,6 @@ def _serve(settings: Settings, config: BoundedConfig) -> None:
     if settings.workers > 1:
         sys.exit(serve_many(config))
     serve_one(create_app(settings), settings, config)
-
-
-async def _work(settings: Settings) -> None:
-    stop = stop_signal()
-    async with (
-        open_resources(settings, role="worker", telemetry=NoTelemetry()) as resources,
-        relaying(resources),
-        consuming(settings, resources, jobs_of()),
-    ):
-        click.echo(f"Quartet's worker runs on {socket.gethostname()}")
-        await stop.wait()
 
 
 async def _subscribe(settings: Settings) -> None:

@@ -87,12 +87,29 @@ class Keys:
         return f"{{{self.namespace}:{queue}}}:"
 
     def task_places(self, queue: str) -> list[str]:
-        """KEYS of every task script: ready lists by priority, sched, lease, dead, wake, aborts, stat."""
-        places = ("ready:high", "ready:normal", "ready:low", "sched", "lease", "dead", "wake", "aborts", "stat")
-        return [self.task_prefix(queue) + place for place in places]
+        """KEYS of every task script: ready lists by priority, sched, lease, dead, wake, aborts, stat, workers, limited.
 
-    def task_wake(self, queue: str) -> str:
-        return self.task_prefix(queue) + "wake"
+        limited: the names of tasks of which some wait for a limit.
+        """
+        ready = ("ready:high", "ready:normal", "ready:low")
+        rest = ("sched", "lease", "dead", "wake", "aborts", "stat", "workers", "limited")
+        return [self.task_prefix(queue) + place for place in (*ready, *rest)]
+
+    def task_wake(self, queue: str, worker_id: str = "") -> str:
+        """The wake list of all workers, or that of one."""
+        return self.task_prefix(queue) + (f"wake:{worker_id}" if worker_id else "wake")
+
+    def task_workers(self, queue: str) -> str:
+        return self.task_prefix(queue) + "workers"
+
+    def task_schedules(self, queue: str) -> str:
+        return self.task_prefix(queue) + "schedules"
+
+    def task_limited(self, queue: str) -> str:
+        return self.task_prefix(queue) + "limited"
+
+    def task_parked(self, queue: str, task_name: str) -> str:
+        return f"{self.task_prefix(queue)}parked:{task_name}"
 
     def task_dead(self, queue: str) -> str:
         return self.task_prefix(queue) + "dead"

@@ -30,6 +30,11 @@ def start_budget(seconds: float | None) -> None:
     _current.set(None if seconds is None else Budget(seconds))
 
 
+def running_budget() -> Budget | None:
+    """The budget of the running work; None where it has none."""
+    return _current.get()
+
+
 @contextmanager
 def budget(seconds: float) -> Iterator[Budget]:
     """A budget for the duration of a block."""

@@ -11,7 +11,7 @@ from app.kit.aio import end_tasks, raise_if_cancelled
 from app.kit.client.deadline import start_budget
 from app.kit.client.errors import record_failure
 from app.kit.events.catch_up import CatchUp
-from app.kit.events.event import HISTORY_SECONDS, Cursor, validate_topic
+from app.kit.events.event import HISTORY_SECONDS, Cursor, Message, validate_topic
 from app.kit.events.fanout import Fanout
 from app.kit.events.grant import Grant
 from app.kit.events.heartbeat import HEARTBEAT_SECONDS, HeartbeatWheel
@@ -130,6 +130,24 @@ class Hub:
         """Calls of revoke() may be missing: check the grants of all streams, and end those that do not hold."""
         self._open.check_all()
 
+    async def cursor_at(self, seconds: float) -> Cursor:
+        """The cursor of a moment that has passed, in epoch seconds by Redis' clock. Raises UNAVAILABLE."""
+        now = (await self._history.read({})).end
+        return min(now, Cursor(now.epoch, (int(seconds * 1000), 0)))
+
+    async def replay(self, channel: str, after: Cursor) -> tuple[list[Message], Cursor]:
+        """The events of a channel after a cursor, as far as its history has them, and the present cursor.
+
+        Raises UNAVAILABLE.
+        """
+        messages: list[Message] = []
+        page = await self._history.read({channel: after})
+        messages += page.messages
+        while page.rest:
+            page = await self._history.read(page.rest, end=page.end)
+            messages += page.messages
+        return messages, page.end
+
     def subscribe(
         self,
         topics: Iterable[str],
@@ -137,12 +155,14 @@ class Hub:
         last_event_id: str | None = None,
         until: Collection[str] = (),
         grant: Grant | None = None,
+        seconds: float | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """A stream of the events of `topics`, as bytes to be written as they come.
 
         It resumes after `last_event_id`; without one, or with any other text, it starts with the next event. It ends
-        after an event of a type in `until`, when the client is too slow, when Redis does not answer the replay, when
-        its `grant` ends (without one it is a visitor's), and when the hub drains. ValueError for bad topics.
+        after an event of a type in `until`, after `seconds`, when the client is too slow, when Redis does not answer
+        the replay, when its `grant` ends (without one it is a visitor's), and when the hub drains. ValueError for bad
+        topics.
         """
         unique = [validate_topic(topic) for topic in dict.fromkeys(topics)]
         if not 1 <= len(unique) <= MAX_TOPICS:
@@ -155,9 +175,11 @@ class Hub:
             max_frames=self._max_frames,
             max_bytes=self._max_bytes,
         )
-        return self._write(stream, unique, Cursor.parse(last_event_id))
+        return self._write(stream, unique, Cursor.parse(last_event_id), seconds)
 
-    async def _write(self, stream: Stream, topics: list[str], cursor: Cursor | None) -> AsyncGenerator[bytes, None]:
+    async def _write(
+        self, stream: Stream, topics: list[str], cursor: Cursor | None, seconds: float | None
+    ) -> AsyncGenerator[bytes, None]:
         if refusal := "drain" if self.draining else self._open.refusal(stream):
             # Never 429 or 503: they stop an EventSource for good, and this client is to reconnect, here or elsewhere.
             self._telemetry.count("events_streams_refused", reason=refusal)
@@ -167,6 +189,7 @@ class Hub:
         start_budget(None)
         stream.writer = asyncio.current_task()
         self._open.add(stream)
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, stream.end)
         subscriptions = self._fanout.add(stream, topics)
         try:
             # At once, so that the client sees that it is connected; `retry:` differs from client to client.
@@ -182,6 +205,8 @@ class Hub:
             while data := await stream.take():
                 yield data
         finally:
+            if timer is not None:
+                timer.cancel()
             self._fanout.discard(stream, subscriptions)
             self._open.discard(stream)
 

@@ -15,14 +15,13 @@ from app.kit.scripts import Argument, run_script
 from app.kit.sessions.codec import (
     MAX_SESSION_BYTES,
     SessionRejected,
-    Unstorable,
     decode_record,
     encode_fields,
     encode_record,
-    encoded_size,
     field_name,
 )
 from app.kit.sessions.record import Channel, SessionInfo, SessionRecord, bucket_for, bucket_of, new_id
+from app.kit.sessions.values import SessionTooLarge
 from app.kit.telemetry import NoTelemetry, Telemetry
 
 # Longer than any login takes from reading the epoch to create().
@@ -111,18 +110,15 @@ class SessionStore:
     async def save(self, record: SessionRecord, *, changed: Mapping[str, Any], removed: Collection[str]) -> bool:
         """Merge fields into the session and slide its expiry. False: it has ended, and nothing was written.
 
-        Fields that are not named keep what other requests wrote. Unstorable: `changed` cannot be kept.
+        Fields that are not named keep what other requests wrote. Unstorable: `changed` cannot be kept; SessionTooLarge
+        also where it does not fit beside what other requests wrote.
         """
         encoded = encode_fields(changed)
-        merged = {name: value for name, value in record.stored.items() if name not in removed} | encoded
-        if encoded_size(merged) > MAX_SESSION_BYTES:
-            raise Unstorable(
-                f"the session would have more than {MAX_SESSION_BYTES} bytes, by the fields {sorted(encoded)!a}"
-            )
         pairs = [part for name, value in encoded.items() for part in (field_name(name), value)]
         saved = await self._slide(record, [len(encoded), *pairs, *(field_name(name) for name in removed)])
         if saved:
-            record.stored = merged
+            kept = {name: value for name, value in record.stored.items() if name not in removed}
+            record.stored = kept | encoded
         return saved
 
     def needs_touch(self, record: SessionRecord) -> bool:
@@ -204,9 +200,12 @@ class SessionStore:
 
     async def _slide(self, record: SessionRecord, changes: Sequence[Argument]) -> bool:
         keys = [self._key(record), *self._index(record)]
-        times = await self._run_script("save", keys=keys, args=[self._idle_ms, record.public_id, *changes])
+        args = [self._idle_ms, record.public_id, MAX_SESSION_BYTES, *changes]
+        times = await self._run_script("save", keys=keys, args=args)
         if times is None:
             return False
+        if not times:
+            raise SessionTooLarge(f"the session would have more than {MAX_SESSION_BYTES} bytes")
         record.last_activity, record.expires_at = int(times[0]) / 1000, int(times[1]) / 1000
         return True
 

@@ -11,7 +11,7 @@ from app.kit.events.event import BROADCAST, RESERVED_TYPES, EventTooLarge, user_
 from app.kit.events.presence import PRESENCE
 from app.principal import Principal
 from app.web.context import resources
-from app.web.identity.auth import current_principal, current_principal_or_none, require
+from app.web.identity.auth import current_principal, current_principal_or_none, require_role
 from app.web.identity.grants import current_grant
 from app.web.limits.declare import exempt
 from app.web.sse import event_stream, last_event_id
@@ -57,7 +57,7 @@ async def stream() -> Response:
 
 
 @blueprint.post("")
-@require("session", "api_key", "cookie", roles=["admin"])
+@require_role("admin")
 @validate_request(NewEvent)
 @document_response(Published, 202)
 async def publish(data: NewEvent) -> tuple[dict[str, str], int]:

@@ -11,7 +11,7 @@ from quart_schema import document_response, tag_blueprint, validate_querystring
 
 from app.kit.events.presence import MOST_LISTED
 from app.web.context import resources
-from app.web.identity.auth import require
+from app.web.identity.auth import require_auth
 
 blueprint = Blueprint("presence", __name__, url_prefix="/api/v1")
 tag_blueprint(blueprint, ["events"])
@@ -36,7 +36,7 @@ class OnlineUsers:
 
 
 @blueprint.get("/presence")
-@require()
+@require_auth()
 @validate_querystring(PresenceQuery)
 @document_response(OnlineUsers)
 async def online(query_args: PresenceQuery) -> ResponseReturnValue:
