@@ -281,3 +281,21 @@ async def test_cancelling_a_hub_at_every_step_of_its_start_leaves_nothing(real_r
         return named == []
 
     await eventually(closed)
+
+
+async def test_streams_that_open_together_share_one_read_of_the_history(own_server: RedisServer, keys: Keys) -> None:
+    client = connect(own_server.url, name="test", timeout_seconds=5)
+    hub = Hub(client, keys)
+    await hub.start()
+    await live_reader(hub, "broadcast")
+
+    async def scripts() -> int:
+        stats: dict[str, Any] = await client.info("commandstats")
+        return int(stats["cmdstat_evalsha"]["calls"])
+
+    before = await scripts()
+    readers = [Reader(hub.subscribe(["broadcast"])) for _ in range(100)]
+    await eventually(lambda: all(reader.is_live for reader in readers))
+    assert await scripts() - before < 10
+    await hub.close()
+    await client.aclose()
