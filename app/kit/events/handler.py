@@ -9,7 +9,7 @@ from typing import Any
 from app.kit.events.event import Event, validate_topic, validate_type
 
 # What handles an event: it gets the resources of the process, and the event.
-Handle = Callable[[Any, Event], Awaitable[None]]
+HandlerFunction = Callable[[Any, Event], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class EventHandler:
 
     name: str
     type: str
-    handle: Handle
+    handle: HandlerFunction
     topics: tuple[str, ...]
     once: bool
     attempts: int
@@ -44,7 +44,7 @@ def on_event(
     once: bool = True,
     attempts: int = 3,
     timeout_seconds: float = 30.0,
-) -> Callable[[Handle], EventHandler]:
+) -> Callable[[HandlerFunction], EventHandler]:
     """Decorates `async def handle(resources, event)`. What takes long belongs into a task, which the handler submits.
 
     ValueError for a type that cannot be published, and for bad topics.
@@ -54,7 +54,7 @@ def on_event(
     if not validated or attempts < 1 or timeout_seconds <= 0:
         raise ValueError("a handler has topics, at least one attempt, and time for it")
 
-    def decorate(handle: Handle) -> EventHandler:
+    def decorate(handle: HandlerFunction) -> EventHandler:
         return EventHandler(
             name=getattr(handle, "__name__", type),
             type=type,
