@@ -1,5 +1,6 @@
 """GET /api/v1/events streams what is published on channels; POST publishes, for admins."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +9,7 @@ from quart_schema import document_querystring, document_response, tag_blueprint,
 
 from app.errors import Forbidden, Invalid, TooLarge
 from app.kit.events.event import BROADCAST, RESERVED_TYPES, EventTooLarge, user_channel, validate_topic
+from app.kit.events.grant import Grant
 from app.kit.events.presence import PRESENCE
 from app.principal import Principal
 from app.web.context import resources
@@ -52,8 +54,7 @@ async def stream() -> Response:
     topics = request.args.getlist("channel") or [BROADCAST, *own]
     for topic in topics:
         _authorize(topic, principal)
-    grant = current_grant(lambda reader: all(may_read(topic, reader) for topic in topics))
-    return await event_stream(topics, last_event_id=last_event_id(), grant=grant)
+    return await event_stream(topics, last_event_id=last_event_id(), grant=grant_of(topics))
 
 
 @blueprint.post("")
@@ -68,6 +69,11 @@ async def publish(data: NewEvent) -> tuple[dict[str, str], int]:
         return {"id": await resources().publisher.publish(data.channel, data.type, data.data)}, 202
     except EventTooLarge as error:
         raise TooLarge(f"Not published: {error}.") from error
+
+
+def grant_of(topics: Sequence[str]) -> Grant:
+    """The grant of the current request for a stream of the topics, which it may read now."""
+    return current_grant(lambda reader: all(may_read(topic, reader) for topic in topics))
 
 
 def may_read(topic: str, reader: Principal | None) -> bool:
