@@ -33,6 +33,7 @@ from app.kit.telemetry import Telemetry
 from app.outbox import Outbox
 from app.resources import Resources
 from app.settings import Settings
+from app.web.middleware.request_log import request_id
 
 # How long work outside a request may wait for Redis.
 BACKGROUND_SECONDS = 5.0
@@ -119,7 +120,7 @@ def _blocks(
 ) -> Resources:
     cache = Cache(cache_redis, keys, telemetry=telemetry)
     publisher = Publisher(redis, keys, telemetry=telemetry)
-    queue = Queue(redis, keys)
+    queue = Queue(redis, keys, correlation=request_id)
     return Resources(
         redis=redis,
         cache_redis=cache_redis,
