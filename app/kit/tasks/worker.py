@@ -187,11 +187,13 @@ class Worker:
         """Release what still runs. A task that does not end when cancelled keeps its lease until that expires."""
         await self._running.release(CLEANUP_SECONDS)
         await self._wakeup.close()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SECONDS):
-                await self._report_last()
-                await self._events.drain()
-        await self._executor.close()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._report_last()
+                    await self._events.drain()
+        finally:
+            await self._executor.close()
 
     async def _report_last(self) -> None:
         self._backoff.reset()

@@ -1,6 +1,7 @@
 """What a task may ask for: other delays, its own bounds, heartbeats, limits, middleware, schedules at run time."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -33,6 +34,11 @@ def raise_in_child(kind: str) -> None:
 @task(process=True)
 def fail_in_child(kind: str) -> None:
     raise_in_child(kind)
+
+
+@task(process=True)
+def log_in_child() -> None:
+    logging.getLogger("library").warning("from a child")
 
 
 def square(number: int) -> int:
@@ -136,6 +142,13 @@ async def test_a_part_of_a_task_runs_in_a_process_and_its_wait_is_not_its_time(q
         # One process for all: together they wait for its start and for each other longer than one may take.
         assert await queue.map(squares, range(40), wait_seconds=60) == [n * n for n in range(40)]
         assert (await ended(queue, await queue.enqueue(squares, -1))).error == "ValueError: negative"
+
+
+async def test_what_a_child_logs_has_the_tasks_id(queue: Queue, capfd: pytest.CaptureFixture[str]) -> None:
+    async with working(queue, log_in_child):
+        handle = await queue.enqueue(log_in_child)
+        await handle.wait(30)
+    assert f"WARNING library [task:{handle.id}] from a child" in capfd.readouterr().err
 
 
 async def test_a_burst_ends_when_nothing_is_left(queue: Queue) -> None:
