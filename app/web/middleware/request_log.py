@@ -16,10 +16,9 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
-def request_id() -> str | None:
-    """The id of the running request; None outside of any."""
-    found: str | None = g.get("request_id") if has_request_context() else None
-    return found
+def current_request_id() -> str | None:
+    """None outside a request."""
+    return g.get("request_id") if has_request_context() else None
 
 
 class RequestIdFilter(logging.Filter):
@@ -30,7 +29,7 @@ class RequestIdFilter(logging.Filter):
         if task is not None:
             record.request_id = f"{task.correlation_id or '-'} task:{task.id}"
         else:
-            record.request_id = request_id() or "-"
+            record.request_id = current_request_id() or "-"
         return True
 
 
