@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import msgspec
 
@@ -239,18 +239,3 @@ class Depth(TypedDict):
 def milliseconds(seconds: float | None) -> int:
     """-1 for None, which is for ever."""
     return -1 if seconds is None or seconds == math.inf else round(seconds * 1000)
-
-
-def epoch_or_none(record: Mapping[bytes, bytes], name: bytes) -> float | None:
-    """A field of a record that holds epoch ms, in seconds."""
-    return int(record[name]) / 1000 if name in record else None
-
-
-def decoded(data: bytes | None) -> Any:
-    """JSON as a value; what is no JSON, as text; None for None."""
-    if data is None:
-        return None
-    try:
-        return msgspec.json.decode(data)
-    except (ValueError, msgspec.MsgspecError):
-        return data.decode("utf-8", "backslashreplace")

@@ -7,6 +7,7 @@ import time
 
 from quart import Quart, Response, g, has_request_context, request
 
+from app.kit.tasks.context import running_task
 from app.kit.telemetry import Telemetry
 
 logger = logging.getLogger("app.requests")
@@ -15,17 +16,21 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
-class RequestIdFilter(logging.Filter):
-    """Adds `request_id` to every record, "-" outside a request."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = g.get("request_id", "-") if has_request_context() else "-"
-        return True
-
-
 def current_request_id() -> str | None:
     """None outside a request."""
     return g.get("request_id") if has_request_context() else None
+
+
+class RequestIdFilter(logging.Filter):
+    """Adds `request_id` to every record: of a task its id and that of the request that caused it; "-" outside both."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        task = running_task()
+        if task is not None:
+            record.request_id = f"{task.correlation_id or '-'} task:{task.id}"
+        else:
+            record.request_id = current_request_id() or "-"
+        return True
 
 
 def configure_logging(level: str) -> None:
