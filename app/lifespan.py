@@ -171,7 +171,7 @@ def _blocks(
         queue=queue,
         queues=queues,
         database=database,
-        outbox=Outbox(database, publisher, queue, cache, telemetry=telemetry),
+        outbox=Outbox(database, publisher, queue, cache, queues=queues.values(), telemetry=telemetry),
         telemetry=telemetry,
         secret_key=settings.secret_key,
     )
