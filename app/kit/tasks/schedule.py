@@ -1,7 +1,6 @@
 """Recurring tasks, exactly once a tick over any number of nodes: the id of a tick's task is its name and time."""
 
 import asyncio
-import math
 import re
 import time
 from abc import ABC, abstractmethod
@@ -16,14 +15,20 @@ from redis.exceptions import RedisError
 
 from app.kit.aio import Backoff
 from app.kit.client.errors import record_failure
-from app.kit.tasks.model import Call, Priority
+from app.kit.durations import check_seconds
+from app.kit.tasks.model import PRIORITIES, Call, Priority
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.task import Task
+from app.kit.tasks.task import Task, Undecodable
 from app.kit.telemetry import Telemetry
 
 # How often the next ticks are written again, in case Redis has lost them.
 SCHEDULE_REFRESH_SECONDS = 60.0
 RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS = 0.2, 1.0
+
+# A shorter interval would be due all the time.
+LEAST_INTERVAL_SECONDS = 0.1
+# A tick's id is known for this long after its task: until each node has seen the next one, by a clock that is behind.
+LEAST_KEEP_SECONDS = SCHEDULE_REFRESH_SECONDS
 
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -48,6 +53,17 @@ class Entry(ABC):
     priority: Priority = field(default="normal", kw_only=True)
     name: str = field(default="", kw_only=True)
 
+    def __post_init__(self) -> None:
+        """Each mistake is found here: in the scheduler it would end every other entry, too."""
+        name = self.task.name
+        check_seconds(f"{name}: keep_seconds beside a schedule", self.task.keep_seconds, least=LEAST_KEEP_SECONDS)
+        if self.priority not in PRIORITIES:
+            raise ValueError(f"{name}: priority is one of {', '.join(PRIORITIES)}, not {self.priority!r}")
+        try:
+            self.task.decode(self.call(0).payload)
+        except Undecodable as error:
+            raise ValueError(f"{name}: no payload of this task: {self.payload!r} ({error})") from error
+
     @abstractmethod
     def next_after(self, now: float) -> float:
         """The first tick after `now`, both in epoch seconds; every node gets the same."""
@@ -59,13 +75,13 @@ class Entry(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Every(Entry):
-    """Due each `seconds`, counted from the epoch. ValueError unless `seconds` is positive and finite."""
+    """Due each `seconds`, counted from the epoch. ValueError: shorter than a tick's id tells apart, or over a year."""
 
     seconds: float = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        if not 0 < self.seconds < math.inf:
-            raise ValueError(f"an interval is a positive number of seconds: {self.seconds}")
+        Entry.__post_init__(self)
+        check_seconds(f"{self.task.name}: an interval", self.seconds, least=LEAST_INTERVAL_SECONDS)
 
     def next_after(self, now: float) -> float:
         return (now // self.seconds + 1) * self.seconds
@@ -85,6 +101,7 @@ class Cron(Entry):
     time_zone: str = field(default="UTC", kw_only=True)
 
     def __post_init__(self) -> None:
+        Entry.__post_init__(self)
         self.next_after(0)
 
     def next_after(self, now: float) -> float:

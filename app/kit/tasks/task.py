@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, 
 import msgspec
 
 from app.kit import aio
+from app.kit.durations import check_seconds
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.model import Call
 
@@ -39,6 +40,20 @@ class Task(Generic[Payload]):
     timeout_seconds: float | None = 300
     keep_seconds: float = 3600
     events: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.max_attempts) is not int or self.max_attempts < 1:
+            raise ValueError(f"{self.name}: max_attempts is a whole number, 1 or more, not {self.max_attempts!r}")
+        check_seconds(f"{self.name}: backoff_seconds", self.backoff_seconds, least=0)
+        check_seconds(f"{self.name}: backoff_max_seconds", self.backoff_max_seconds, least=0)
+        check_seconds(f"{self.name}: keep_seconds", self.keep_seconds, least=0)
+        if self.timeout_seconds is not None:
+            check_seconds(f"{self.name}: timeout_seconds", self.timeout_seconds)
+        # The payload, and the context of all but child processes.
+        most = 1 if self.mode == "process" else 2
+        required = [each for each in inspect.signature(self.function).parameters.values() if each.default is each.empty]
+        if not most - 1 <= len(required) <= most:
+            raise TypeError(f"{self.name}: a task takes {'' if most == 1 else 'the context and '}at most a payload")
 
     def call(self, payload: Payload, **options: Any) -> Call:
         """A Call for Queue.submit(). `options` are its fields: id, delay_seconds, at, priority, ..."""
