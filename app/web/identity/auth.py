@@ -1,21 +1,22 @@
 """Authentication and authorization: each kind of credential becomes a Principal; a route names those it takes."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, get_args
 
-from quart import Quart, current_app, g, request
+from quart import Quart, current_app, g
 from redis.exceptions import RedisError
 
 from app.errors import AppError, BadRequest, Forbidden, Unauthorized, Unavailable
 from app.kit.client.errors import record_failure
 from app.kit.sessions.record import SessionRecord
 from app.principal import Credential, Principal
-from app.web.context import resources
+from app.web.context import connection, resources
+from app.web.declarations import Bearer, DeclarationError, attach, declared
 from app.web.identity.browser_session import CREDENTIAL_HEADERS, current_browser_session
-from app.web.route_policy import View, ViewT, attach, policy_of
 
 LOOKUPS = "quartet_lookups"
+CREDENTIALS: tuple[Credential, ...] = get_args(Credential)
 
 
 class Lookups(Protocol):
@@ -50,15 +51,28 @@ def register(app: Quart, lookups: Lookups) -> None:
     app.extensions[LOOKUPS] = lookups
 
 
-def require(*credentials: Credential, roles: Collection[str] = ()) -> Callable[[ViewT], ViewT]:
-    """Restrict a route to these credentials (none named: any) and roles. A route without it needs no principal."""
-    access = Access(frozenset(credentials or ("session", "api_key", "cookie")), frozenset(roles))
-    return lambda view: attach(view, access)
+def require(*credentials: Credential, roles: Collection[str] = ()) -> Callable[[Bearer], Bearer]:
+    """Restrict a route, or those of a class, a blueprint or the app, to these credentials (none named: any) and roles.
+
+    Where several of them have a rule, each holds. A route without a rule needs no principal.
+    """
+    if not set(credentials) <= set(CREDENTIALS):
+        raise ValueError(f"a credential is one of {', '.join(CREDENTIALS)}, not {credentials!r}")
+    if isinstance(roles, str) or not all(isinstance(role, str) and role for role in roles):
+        raise TypeError(f"roles are a collection of names, not {roles!r}")
+    access = Access(frozenset(credentials or CREDENTIALS), frozenset(roles))
+
+    def decorate(bearer: Bearer) -> Bearer:
+        if declared(bearer, Access):
+            raise DeclarationError(f"{bearer!r} has a rule of access already")
+        return attach(bearer, access, decorator="@require")
+
+    return decorate
 
 
 async def identify() -> Identity:
     """Check the credentials, and keep the result in `g`. It never refuses, so that limits are checked first."""
-    given = [(name, value) for name in CREDENTIAL_HEADERS for value in request.headers.getlist(name)]
+    given = [(name, value) for name in CREDENTIAL_HEADERS for value in connection().headers.getlist(name)]
     try:
         identity = await (_from_headers(given) if given else _from_cookie())
     except AppError as problem:
@@ -72,18 +86,17 @@ async def identify() -> Identity:
     return identity
 
 
-def authorize(view: View) -> None:
-    """Raise unless the principal may use the view. Two credentials in one request are refused by every view."""
-    identity, access = _identity(), policy_of(view, Access)
+def authorize(rules: Sequence[Access]) -> None:
+    """Raise unless the principal satisfies each rule. Two credentials in one request are refused by every view."""
+    identity = _identity()
     if isinstance(identity.problem, BadRequest):
         raise identity.problem
-    if access is None:
-        return
-    principal = current_principal()
-    if principal.credential not in access.credentials:
-        raise Forbidden(f"This does not take the credential: {principal.credential}.")
-    if access.roles and not principal.roles & access.roles:
-        raise Forbidden("This needs a role that you do not have.")
+    for access in rules:
+        principal = current_principal()
+        if principal.credential not in access.credentials:
+            raise Forbidden(f"This does not take the credential: {principal.credential}.")
+        if access.roles and not principal.roles & access.roles:
+            raise Forbidden("This needs a role that you do not have.")
 
 
 def current_principal() -> Principal:
@@ -117,7 +130,7 @@ def current_session() -> SessionRecord:
 
 def session_metadata(ip: str) -> Mapping[str, str]:
     """What a new session records of the request that creates it."""
-    return {"ip": ip, "user_agent": request.headers.get("User-Agent", "")}
+    return {"ip": ip, "user_agent": connection().headers.get("User-Agent", "")}
 
 
 async def sign_in(user_id: int, *, ip: str, epoch: str | None = None) -> SessionRecord:

@@ -1,5 +1,7 @@
 """quart-session's interface over our SessionStore: reads the cookie, saves the session, sends the cookie."""
 
+from collections.abc import Callable
+
 from quart import Quart, Response
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_session import Session
@@ -11,16 +13,20 @@ from app.errors import Unavailable
 from app.kit.client.errors import record_failure
 from app.web.context import resources
 from app.web.identity.browser_session import BrowserSession, has_header_credential
-from app.web.problems import problem
+from app.web.problems import answer_error
 
-# No cookie is read at or below these paths, nor for static files.
+# No cookie is read at or below these paths.
 WITHOUT_SESSION = ("/health", "/metrics")
+ReadsSession = Callable[[BaseRequestWebsocket], bool]
 # Headers that describe a body which is replaced, or that must not follow a failure.
 BODY_HEADERS = ("Content-Encoding", "Content-Range", "ETag", "Last-Modified", "Location", "Set-Cookie")
 
 
-def register(app: Quart, *, is_production: bool) -> None:
-    """Keep `quart.session` in Redis. `__Host-` binds the cookie to this host, over TLS (RFC 6265bis, 4.1.3.2)."""
+def register(app: Quart, *, is_production: bool, reads_session: ReadsSession = lambda _asked: True) -> None:
+    """Keep `quart.session` in Redis, and read it where `reads_session` says so.
+
+    `__Host-` binds the cookie to this host, over TLS (RFC 6265bis, 4.1.3.2).
+    """
     app.config.update(
         SESSION_TYPE="redis",
         SESSION_COOKIE_NAME="__Host-quartet" if is_production else "quartet",
@@ -31,21 +37,21 @@ def register(app: Quart, *, is_production: bool) -> None:
         SESSION_COOKIE_PATH="/",
     )
     Session(app)
-    app.session_interface = QuartetSessionInterface(without_session=(app.static_url_path or "", *WITHOUT_SESSION))
+    app.session_interface = QuartetSessionInterface(reads_session)
 
 
 class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
     """quart-session's interface, with its reading and writing replaced (docs/decisions/0001)."""
 
-    def __init__(self, *, without_session: tuple[str, ...]) -> None:
+    def __init__(self, reads_session: ReadsSession) -> None:
         super().__init__(redis=None, key_prefix="")
-        self._without_session = without_session
+        self._reads_session = reads_session
 
     async def create(self, app: Quart) -> None:
         """Does nothing: it runs before the lifespan, which opens the store."""
 
     async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> BrowserSession:
-        if self._is_without_session(request.path) or has_header_credential(request.headers):
+        if has_header_credential(request.headers) or _is_without(request.path) or not self._reads_session(request):
             return BrowserSession(state="detached")
         session_id = request.cookies.get(app.config["SESSION_COOKIE_NAME"])
         if session_id is None:
@@ -80,8 +86,9 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
         if response is not None:
             _send_cookie(app, response, session.cookie())
 
-    def _is_without_session(self, path: str) -> bool:
-        return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._without_session if prefix)
+
+def _is_without(path: str) -> bool:
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in WITHOUT_SESSION)
 
 
 def _send_cookie(app: Quart, response: Response | WerkzeugResponse, value: str | None) -> None:
@@ -104,12 +111,9 @@ def _send_cookie(app: Quart, response: Response | WerkzeugResponse, value: str |
 
 async def _refuse(response: Response | WerkzeugResponse) -> None:
     # Changes the response in place: an error raised in save_session would be a 500.
-    error = Unavailable("The session could not be saved.")
-    answer = problem(error.status, error.title, error.detail)
-    response.status_code = error.status
+    answer = await answer_error(Unavailable("The session could not be saved."))
+    response.status_code = answer.status_code
     response.set_data(await answer.get_data(as_text=False))
     for name in BODY_HEADERS:
         response.headers.pop(name, None)
-    response.headers.update(
-        {**error.headers, "Content-Type": answer.headers["Content-Type"], "Cache-Control": "no-store"}
-    )
+    response.headers.update({**answer.headers, "Cache-Control": "no-store"})
