@@ -79,7 +79,7 @@ def compile_route(app: Quart, endpoint: str) -> Route:
         bearers = [*_near(view, method), *outer]
         reached_by.update(each for bearer in bearers for each in declarations_on(bearer))
         by_method[method] = _policy(endpoint, view, method, bearers)
-    _check_cached(endpoint, by_method, rules)
+    _restrict_caches(endpoint, view, by_method, rules)
     plain = by_method.get("GET") or next(iter(by_method.values()))
     apart = by_method if _class_of(view) is not None else {}
     return Route(view, view, plain, apart, frozenset(reached_by))
@@ -127,22 +127,23 @@ def _access(endpoint: str, bearers: Iterable[object]) -> tuple[Access, ...]:
     return tuple(dict.fromkeys(rules))
 
 
-def _check_cached(endpoint: str, by_method: dict[str, RoutePolicy], rules: list[URLRule]) -> None:
-    """Only GET and HEAD are cached. A HEAD with a method of its own is not, since its response has no body."""
+def _restrict_caches(endpoint: str, view: View, by_method: dict[str, RoutePolicy], rules: list[URLRule]) -> None:
+    """Only GET is cached, and a HEAD that it answers."""
     cached = {method: policy.cache for method, policy in by_method.items() if policy.cache}
     if not cached:
         return
-    if "GET" not in cached or all(rule.websocket for rule in rules):
-        raise DeclarationError(f"{endpoint}: @cached_view is for views that answer to GET")
+    apart = [method for method in by_method if _verb(view, method) != "get" and _class_of(view)]
+    misplaced = [method for method in apart if declared(_near(view, method)[0], ViewCache)]
+    if "GET" not in cached or misplaced or all(rule.websocket for rule in rules):
+        raise DeclarationError(f"{endpoint}: @cached_view is for what answers to GET")
     for policy in cached.values():
         for rule in rules:
-            known = {*rule.arguments, *policy.query}
             try:
-                policy.tags.check(known)
+                policy.tags.check({*rule.arguments, *policy.query})
             except TypeError as error:
-                raise DeclarationError(f"{endpoint}: {error}") from error
-    for method in by_method.keys() - {"GET"}:
-        by_method[method] = replace(by_method[method], cache=cached.get(method) if method == "HEAD" else None)
+                raise DeclarationError(f"{endpoint}: @cached_view: {error}") from error
+    for method in (*apart, *(by_method.keys() - {"GET", "HEAD"})):
+        by_method[method] = replace(by_method[method], cache=None)
 
 
 def _near(view: View, method: str) -> list[object]:
