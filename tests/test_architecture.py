@@ -36,7 +36,7 @@ async def test_every_route_has_a_limit_or_a_written_exemption(app: Quart) -> Non
 
 
 async def test_the_login_limits_are_never_open(app: Quart) -> None:
-    policy = compile_routes(app)["users.login"].policy.limits
+    policy = compile_routes(app)["users.sign_in.login"].policy.limits
     assert isinstance(policy, RouteLimits)
     limits = policy.declared()
     assert limits

@@ -1,20 +1,15 @@
-"""quartet run, quartet serve and quartet worker."""
+"""quartet run and quartet serve."""
 
-import asyncio
 import errno
-import signal
-import socket
 import sys
 
 import click
 
 from app.cli.database import add_demo_data, upgrade_schema
-from app.cli.running import refuse_embedded, refuse_production, run_to_end
+from app.cli.running import refuse_production
 from app.db.engine import make_folder
 from app.errors import AppError
-from app.factory import create_app, jobs_of
-from app.kit.telemetry import NoTelemetry
-from app.lifespan import consuming, open_resources, relaying
+from app.factory import create_app
 from app.server import BoundedConfig, configuration, serve_many, serve_one
 from app.settings import Settings
 
@@ -35,14 +30,6 @@ def run(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Serve HTTP until Ctrl-C."""
     _serve(settings, _bound(settings))
-
-
-@click.command()
-@click.pass_obj
-def worker(settings: Settings) -> None:
-    """Run background tasks in a process of their own, until SIGTERM or Ctrl-C."""
-    refuse_embedded(settings, "a worker of its own would wait at a store that no other process sees")
-    run_to_end(_work(settings))
 
 
 def _bound(settings: Settings) -> BoundedConfig:
@@ -79,19 +66,6 @@ def _serve(settings: Settings, config: BoundedConfig) -> None:
     if settings.workers > 1:
         sys.exit(serve_many(config))
     serve_one(create_app(settings), settings, config)
-
-
-async def _work(settings: Settings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with (
-        open_resources(settings, role="worker", telemetry=NoTelemetry()) as resources,
-        relaying(resources),
-        consuming(settings, resources, jobs_of()),
-    ):
-        click.echo(f"Quartet's worker runs on {socket.gethostname()}")
-        await stop.wait()
 
 
 def _address(bind: str) -> str:

@@ -14,5 +14,5 @@ def check_seconds(name: str, value: object, *, least: float = 0.001, most: float
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is a number of seconds, not {value!r}")
     if not math.isfinite(value) or not least <= value <= most:
-        raise ValueError(f"{name} is {least:g} to {most:g} seconds, not {value!r}")
+        raise ValueError(f"{name} is a number of seconds from {least:g} to {most:g}, not {value!r}")
     return value

@@ -88,15 +88,23 @@ class GuardedQuart(Quart):
             return
         identity = await auth.identify()
         # The limiter comes before each refusal: guesses at credentials, and what is malformed, are requests too.
-        await enforce(policy.limits, identity.principal)
+        await enforce(policy.limits, identity.principal, with_body=False)
         if policy.wants_json:
             problems.require_json()
         auth.authorize(policy.access)
+        # A body is read last: parsing it is the one thing here that a client can make expensive.
+        await enforce(policy.limits, identity.principal, with_body=True)
 
     def reads_session(self, asked: BaseRequestWebsocket) -> bool:
         """Whether the session belongs to the answer. It does not to a static file that everyone may read."""
         rule = asked.url_rule
-        return rule is None or not self._route(rule.endpoint).policy.is_open
+        if rule is None or rule.endpoint not in self.view_functions:
+            return True
+        try:
+            return not self._route(rule.endpoint).policy.is_open
+        except declarations.DeclarationError:
+            # Raised again where it is answered and logged: before the view.
+            return True
 
     def _route(self, endpoint: str) -> Route:
         if self._generation != declarations.generation:

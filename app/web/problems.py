@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from quart import Quart, Response, current_app, g, request
 from quart_schema import RequestSchemaValidationError
 from redis.exceptions import RedisError
@@ -17,6 +18,7 @@ from app.kit.client.errors import UNAVAILABLE
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 DEFECT = "The server met a defect; the request id helps to find it."
+LONGEST_NAME = 100
 
 
 def register(app: Quart) -> None:
@@ -74,12 +76,15 @@ async def _from_validation(error: RequestSchemaValidationError) -> Response:
     cause = error.validation_error
     if isinstance(cause, ValidationError):
         # Neither the input nor pydantic's context: a body may hold a password.
-        fields = [
-            {"loc": list(e["loc"]), "msg": e["msg"].removeprefix("Value error, ") if e["loc"] else "must be an object"}
-            for e in cause.errors()
-        ]
-        return await answer_error(Invalid(fields))
+        errors = cause.errors(include_url=False, include_context=False, include_input=False)
+        return await answer_error(Invalid([_field(each) for each in errors]))
     return await answer_error(BadRequest("The body must be a JSON object."))
+
+
+def _field(error: ErrorDetails) -> dict[str, Any]:
+    """The place and the message of one error. A name that the client made up is shortened."""
+    loc = [part[:LONGEST_NAME] if isinstance(part, str) else part for part in error["loc"]]
+    return {"loc": loc, "msg": error["msg"].removeprefix("Value error, ") if loc else "must be an object"}
 
 
 async def _from_http_exception(error: HTTPException) -> Response:

@@ -10,7 +10,7 @@ from typing import Any
 from quart import Blueprint, Quart
 from quart.views import View as ClassView
 from quart.views import http_method_funcs
-from quart_schema.validation import QUART_SCHEMA_REQUEST_ATTRIBUTE, DataSource
+from quart_schema.validation import QUART_SCHEMA_QUERYSTRING_ATTRIBUTE, QUART_SCHEMA_REQUEST_ATTRIBUTE, DataSource
 from werkzeug.routing import Rule as URLRule
 
 from app.errors import NotFound
@@ -109,11 +109,12 @@ def _policy(endpoint: str, view: View, method: str, bearers: list[object]) -> Ro
         if limits:
             break
     caches = [cache for bearer in near for cache in declared(bearer, ViewCache)]
+    model = next(filter(None, (getattr(bearer, QUART_SCHEMA_QUERYSTRING_ATTRIBUTE, None) for bearer in near)), None)
     body = (getattr(bearer, QUART_SCHEMA_REQUEST_ATTRIBUTE, (None, None))[1] for bearer in near)
     return RoutePolicy(
         access=_access(endpoint, bearers),
         limits=limits,
-        cache=caches[0] if caches else None,
+        cache=replace(caches[0], query_model=model) if caches else None,
         wants_json=DataSource.JSON in body,
         is_open=False,
     )

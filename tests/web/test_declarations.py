@@ -21,7 +21,7 @@ from app.web.caching.cached_view import cached_view
 from app.web.context import EXTENSION
 from app.web.declarations import DeclarationError
 from app.web.guard import GuardedQuart
-from app.web.identity.auth import require
+from app.web.identity.auth import require_auth, require_role
 from app.web.limits import enforce
 from app.web.limits.declare import exempt, rate_limit
 from app.web.middleware import request_log, security
@@ -31,12 +31,12 @@ ADMIN = {"API-Key": API_KEY}
 PATH = "/asked"
 Declare = Callable[[Any], Any]
 POLICIES: dict[str, Declare] = {
-    "access": require(roles=["admin"]),
+    "access": require_role("admin"),
     "limit": rate_limit("1/minute"),
     "cache": cached_view(60, public=True),
     "exempt": exempt("asked by a test"),
 }
-NAMES = {"access": "@require", "limit": "@rate_limit", "cache": "@cached_view", "exempt": "@exempt"}
+NAMES = {"access": "@require_role", "limit": "@rate_limit", "cache": "@cached_view", "exempt": "@exempt"}
 
 
 class Service:
@@ -534,8 +534,8 @@ async def test_a_route_that_is_added_while_serving_is_guarded_or_refused(service
 async def test_the_start_of_serving_finds_what_was_hidden_since_the_app_was_made(service: Service) -> None:
     service.app.add_url_rule(PATH, "asked", service.view)
     service.app.compile_routes()
-    service.app.view_functions["asked"] = without_wraps(require()(service.view))
-    with pytest.raises(DeclarationError, match="@require"):
+    service.app.view_functions["asked"] = without_wraps(require_auth()(service.view))
+    with pytest.raises(DeclarationError, match="@require_auth"):
         await service.app.startup()
     # A server that goes on nevertheless never runs the view.
     assert await status(service.app) == 500

@@ -11,7 +11,7 @@ from werkzeug.datastructures import Headers
 
 from app.resources import Resources
 from app.web.context import EXTENSION
-from app.web.identity.auth import current_principal_or_none, require
+from app.web.identity.auth import current_principal_or_none, require_auth
 from app.web.limits.declare import rate_limit
 from tests.application import create_test_app
 from tests.domain.client import Client
@@ -37,7 +37,7 @@ def add_sockets(app: Quart) -> None:
         await websocket.receive()
 
     @app.websocket("/users")
-    @require()
+    @require_auth()
     async def for_users() -> None:
         await websocket.send("hello")
 
@@ -81,7 +81,7 @@ async def shake(app: Quart, path: str, headers: dict[str, str] | None = None) ->
             accepted.extend(message["headers"])
         await send(message)
 
-    connection._asgi_send = recorded  # type: ignore[method-assign]
+    connection._asgi_send = recorded
     message = ""
     try:
         async with connection:

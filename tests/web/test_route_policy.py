@@ -18,7 +18,7 @@ from app.principal import Principal
 from app.web.caching.cached_view import cached_view
 from app.web.declarations import DeclarationError
 from app.web.guard import GuardedQuart
-from app.web.identity.auth import require
+from app.web.identity.auth import require_auth, require_role
 from app.web.limits.declare import RouteLimits, exempt, rate_limit
 from app.web.route_policy import Route, compile_routes
 from tests.web.identity.session_app import API_KEY, session_app, store_on, store_on_nothing
@@ -51,8 +51,8 @@ def app() -> GuardedQuart:
 class TestAccess:
     async def test_each_rule_on_the_way_holds(self, redis: Redis, keys: Keys) -> None:
         app = session_app(store_on(redis, keys))
-        blueprint = require(roles=["editor"])(Blueprint("b", "b"))
-        blueprint.get("/both")(require("api_key", roles=["admin"])(fresh()))
+        blueprint = require_role("editor")(Blueprint("b", "b"))
+        blueprint.get("/both")(require_auth("api_key")(require_role("admin")(fresh())))
         blueprint.add_url_rule("/own", "own", fresh())
         app.register_blueprint(blueprint)
         # The only user with an API key is an admin and no editor.
@@ -61,8 +61,8 @@ class TestAccess:
             assert (await app.test_client().get(path)).status_code == 401
 
     def test_rules_that_exclude_each_other_are_refused(self, app: GuardedQuart) -> None:
-        require("session")(app)
-        app.get("/")(require("api_key")(fresh()))
+        require_auth("session")(app)
+        app.get("/")(require_auth("api_key")(fresh()))
         with pytest.raises(DeclarationError, match="no credential"):
             compile_routes(app)
 
@@ -70,7 +70,7 @@ class TestAccess:
         class Things(MethodView):
             get = fresh()
 
-            @require(roles=["admin"])
+            @require_role("admin")
             async def post(self) -> str:
                 return "made"
 
@@ -209,7 +209,7 @@ class TestStaticFolders:
 
     async def test_access_to_a_blueprint_is_access_to_its_files(self, redis: Redis, keys: Keys, folder: str) -> None:
         app = session_app(store_on(redis, keys))
-        app.register_blueprint(require()(Blueprint("b", "b", static_folder=folder, static_url_path="/assets")))
+        app.register_blueprint(require_auth()(Blueprint("b", "b", static_folder=folder, static_url_path="/assets")))
         assert await self.ask(app, "/assets/site.css") == 401
         response = await app.test_client(use_cookies=False).get("/assets/site.css", headers=ADMIN)
         assert response.status_code == 200
@@ -221,7 +221,8 @@ LIMIT = Limit(name="limit", amount=2, window_seconds=60)
 # What a type checker would find as well.
 limited: Any = rate_limit
 exempted: Any = exempt
-required: Any = require
+required: Any = require_auth
+required_role: Any = require_role
 
 
 def source(_principal: Principal | None) -> str:
@@ -254,13 +255,15 @@ def source(_principal: Principal | None) -> str:
         lambda: exempted(view),
         lambda: required("sesion"),
         lambda: required(view),
-        lambda: required(roles="admin"),
-        lambda: required(roles=[""]),
-        lambda: required(roles=[1]),
+        lambda: required_role(),
+        lambda: required_role(""),
+        lambda: required_role(1),
+        lambda: required_role(view),
+        lambda: required_role("admin")(required_role("editor")(fresh())),
+        lambda: required("session")(required("api_key")(fresh())),
         lambda: exempted("why")(limited("5/minute")(fresh())),
         lambda: limited("5/minute")(exempted("why")(fresh())),
         lambda: exempted("why")(exempted("why")(fresh())),
-        lambda: required()(required()(fresh())),
         lambda: cached_view(60)(cached_view(60)(fresh())),
         lambda: limited("5/minute")(limited("9/minute")(fresh())),
         *(

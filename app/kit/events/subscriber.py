@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 
 from app.kit.aio import end_tasks, side_by_side
 from app.kit.client.errors import UNAVAILABLE, record_failure
+from app.kit.client.pubsub import PubSubConnection, Received, reconnect_backoff
 from app.kit.events.event import Event, Malformed, parse_message, validate_topic
-from app.kit.events.pubsub import PubSubConnection, Received, reconnect_backoff
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry, Telemetry
 
@@ -77,7 +77,9 @@ class Subscriber:
     async def _receive(self) -> None:
         backoff = reconnect_backoff()
         while True:
-            pubsub = PubSubConnection(self._redis, self._keys)
+            # On a cluster beside the events' keys: to the node that publishes.
+            near = self._keys.event_clock()
+            pubsub = PubSubConnection(self._redis, prefix=self._keys.event_channel(""), near=near)
             try:
                 await pubsub.open()
                 await pubsub.subscribe(self._topics)

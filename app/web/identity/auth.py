@@ -1,8 +1,8 @@
 """Authentication and authorization: each kind of credential becomes a Principal; a route names those it takes."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import Protocol
 
 from quart import Quart, current_app, g
 from redis.exceptions import RedisError
@@ -10,13 +10,12 @@ from redis.exceptions import RedisError
 from app.errors import AppError, BadRequest, Forbidden, Unauthorized, Unavailable
 from app.kit.client.errors import record_failure
 from app.kit.sessions.record import SessionRecord
-from app.principal import Credential, Principal
+from app.principal import CREDENTIALS, Credential, Principal
 from app.web.context import connection, resources
 from app.web.declarations import Bearer, DeclarationError, attach, declared
 from app.web.identity.browser_session import CREDENTIAL_HEADERS, current_browser_session
 
 LOOKUPS = "quartet_lookups"
-CREDENTIALS: tuple[Credential, ...] = get_args(Credential)
 
 
 class Lookups(Protocol):
@@ -43,29 +42,40 @@ class Identity:
 class Access:
     """Who may use a route: principals with one of the credentials and, where roles are named, one of the roles."""
 
-    credentials: frozenset[Credential]
-    roles: frozenset[str]
+    credentials: frozenset[Credential] = frozenset(CREDENTIALS)
+    roles: frozenset[str] = frozenset()
 
 
 def register(app: Quart, lookups: Lookups) -> None:
     app.extensions[LOOKUPS] = lookups
 
 
-def require(*credentials: Credential, roles: Collection[str] = ()) -> Callable[[Bearer], Bearer]:
-    """Restrict a route, or those of a class, a blueprint or the app, to these credentials (none named: any) and roles.
-
-    Where several of them have a rule, each holds. A route without a rule needs no principal.
-    """
+def require_auth(*credentials: Credential) -> Callable[[Bearer], Bearer]:
+    """Restrict a route, or those of a class, a blueprint or the app, to principals, by one of these credentials (none
+    named: any). Of several rules each holds; without one no principal is needed."""
     if not set(credentials) <= set(CREDENTIALS):
         raise ValueError(f"a credential is one of {', '.join(CREDENTIALS)}, not {credentials!r}")
-    if isinstance(roles, str) or not all(isinstance(role, str) and role for role in roles):
-        raise TypeError(f"roles are a collection of names, not {roles!r}")
-    access = Access(frozenset(credentials or CREDENTIALS), frozenset(roles))
+    return _restriction(Access(frozenset(credentials or CREDENTIALS)), decorator="@require_auth")
 
+
+def require_role(*roles: str) -> Callable[[Bearer], Bearer]:
+    """Restrict a route, or those of a class, a blueprint or the app, to principals with one of these roles; beside
+    require_auth() both count."""
+    if not roles or not all(isinstance(role, str) and role for role in roles):
+        raise TypeError(
+            f"require_role() needs a role or several, by name, not {roles!r}; require_auth() takes any principal"
+        )
+    return _restriction(Access(roles=frozenset(roles)), decorator="@require_role")
+
+
+def _restriction(access: Access, *, decorator: str) -> Callable[[Bearer], Bearer]:
     def decorate(bearer: Bearer) -> Bearer:
-        if declared(bearer, Access):
-            raise DeclarationError(f"{bearer!r} has a rule of access already")
-        return attach(bearer, access, decorator="@require")
+        earlier = declared(bearer, Access)
+        if access.roles and any(each.roles for each in earlier):
+            raise DeclarationError(f"{bearer!r} has two require_role(): name all roles in one")
+        if not frozenset.intersection(access.credentials, *(each.credentials for each in earlier)):
+            raise DeclarationError(f"{bearer!r} takes no credential")
+        return attach(bearer, access, decorator=decorator)
 
     return decorate
 
@@ -133,16 +143,19 @@ def session_metadata(ip: str) -> Mapping[str, str]:
     return {"ip": ip, "user_agent": connection().headers.get("User-Agent", "")}
 
 
-async def sign_in(user_id: int, *, ip: str, epoch: str | None = None) -> SessionRecord:
-    """Make the browser's session the user's, under a new id, with its data.
+async def sign_in(user_id: int, *, ip: str, epoch: str | None = None, remember: bool = True) -> SessionRecord:
+    """Make the browser's session the user's, under a new id, with what a visitor's session held.
 
-    The principal is known from the next request on. SessionsEnded: see SessionStore.create.
+    `epoch` is what SessionStore.epoch() said before the password was checked. Without `remember` the cookie ends with
+    the browser. The principal is known from the next request on. SessionsEnded: see SessionStore.create.
     """
     browser = current_browser_session()
     if browser is None:
         raise BadRequest("This request has no browser session.")
+    browser.require_cookie()
     metadata = session_metadata(ip)
-    return await browser.sign_in(resources().sessions, user_id, metadata=metadata, epoch=epoch)
+    store = resources().sessions
+    return await browser.sign_in(store, user_id, metadata=metadata, epoch=epoch, permanent=remember)
 
 
 async def rotate_session() -> SessionRecord:
@@ -156,8 +169,8 @@ async def rotate_session() -> SessionRecord:
     return record
 
 
-async def end_session() -> None:
-    """Log out: end the current session."""
+async def sign_out() -> None:
+    """End the current session."""
     record, browser = current_session(), current_browser_session()
     if record.channel == "cookie" and browser is not None:
         browser.clear()
@@ -170,7 +183,7 @@ async def _from_headers(given: list[tuple[str, str]]) -> Identity:
         raise BadRequest(f"Send one credential: {', '.join(CREDENTIAL_HEADERS)} exclude each other.")
     [(name, value)] = given
     if name == "API-Key":
-        owner = await _lookups().api_key_owner(value)
+        owner = await current_lookups().api_key_owner(value)
         if owner is None:
             raise _refused()
         return Identity(Principal(owner[0], owner[1], "api_key"))
@@ -201,7 +214,7 @@ async def _principal(record: SessionRecord, credential: Credential) -> Principal
     """None for a visitor's session, and for one whose user is gone."""
     if record.user_id is None:
         return None
-    roles = await _lookups().user_roles(record.user_id)
+    roles = await current_lookups().user_roles(record.user_id)
     return None if roles is None else Principal(record.user_id, roles, credential)
 
 
@@ -220,7 +233,8 @@ def _refused() -> Unauthorized:
     )
 
 
-def _lookups() -> Lookups:
+def current_lookups() -> Lookups:
+    """What the factory gave to register()."""
     found: Lookups = current_app.extensions[LOOKUPS]
     return found
 

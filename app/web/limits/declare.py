@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from app.kit.limits.limit import Limit, LimitOptions
 from app.principal import Principal
 from app.web.declarations import Bearer, DeclarationError, attach, declarations_on, declared
-from app.web.limits.subjects import Subject, by_address
+from app.web.limits.subjects import Subject, by_address, is_read_from_body
 
 LimitSpecs = str | Limit | Sequence[str | Limit] | None
 # A text, a Limit, or a function that returns them for this request (by plan, by user); None: no limit.
@@ -23,12 +23,13 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.:+-]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """The declaration of one decorator."""
+    """The declaration of one decorator. `needs_body`: the request's body tells who is counted, or how."""
 
     sources: tuple[Source, ...]
     subjects: tuple[Subject, ...]
     cost: Cost
     scope: str | None
+    needs_body: bool
     options: LimitOptions
 
     def limit(self, source: str | Limit, owner: str, *, finder: str = "") -> Limit:
@@ -99,7 +100,8 @@ def rate_limit(
     Several decorators on one view add up. ValueError or TypeError for a limit that is invalid or could not hold.
     """
     subjects = key if isinstance(key, tuple) else (key,)
-    rule = Rule(sources=limits, subjects=subjects, cost=cost, scope=scope, options=options)
+    needs_body = any(map(is_read_from_body, (*subjects, *limits, cost)))
+    rule = Rule(sources=limits, subjects=subjects, cost=cost, scope=scope, needs_body=needs_body, options=options)
     _check(rule)
 
     def decorate(bearer: Bearer) -> Bearer:

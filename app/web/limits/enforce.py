@@ -31,14 +31,16 @@ def register(app: Quart) -> None:
     after_answer(app, finish)
 
 
-async def enforce(limits: RouteLimits | Exemption | None, principal: Principal | None) -> None:
-    """Take from every limit of the route. TooManyRequests: one is exceeded. Unavailable: a closed one was not checked.
+async def enforce(limits: RouteLimits | Exemption | None, principal: Principal | None, *, with_body: bool) -> None:
+    """Take from those limits of the route that need the request's body, or from those that do not.
 
-    TooLarge: the request costs more than a limit ever admits at once.
+    TooManyRequests: one is exceeded. Unavailable: a closed one was not checked. TooLarge: the request costs more than
+    a limit ever admits at once.
     """
     if not isinstance(limits, RouteLimits):
         return
-    charges = [charge for each in limits.rules for charge in await _charges(each, principal)]
+    rules = [each for each in limits.rules if each.rule.needs_body is with_body]
+    charges = [charge for each in rules for charge in await _charges(each, principal)]
     if not charges:
         return
     try:

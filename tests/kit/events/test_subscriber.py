@@ -8,9 +8,9 @@ import pytest
 from redis.asyncio import Redis
 
 from app.kit.aio import end_tasks
+from app.kit.client.pubsub import PubSubConnection
 from app.kit.events.event import Event
 from app.kit.events.publisher import Publisher
-from app.kit.events.pubsub import PubSubConnection
 from app.kit.events.subscriber import Handler, Subscriber
 from app.kit.keys import Keys
 from tests.waiting import eventually

@@ -15,9 +15,10 @@ from app.kit.client.connect import connect
 from app.kit.client.errors import UNAVAILABLE
 from app.kit.client.standalone import PipelinedRedis
 from app.kit.keys import Keys, digest
-from app.kit.sessions.codec import Unstorable, changed_fields
+from app.kit.sessions.codec import changed_fields
 from app.kit.sessions.record import SessionRecord, bucket_for
 from app.kit.sessions.store import SessionsEnded, SessionStore
+from app.kit.sessions.values import Unstorable
 from tests.deployments import RedisCluster
 from tests.services import free_port
 from tests.waiting import eventually

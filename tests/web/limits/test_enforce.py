@@ -72,7 +72,9 @@ def _guarded(view: View, limits: RouteLimits | Exemption | None) -> View:
     async def limited(**arguments: Any) -> Any:
         user = request.headers.get("X-User")
         credential: Credential = "api_key" if "API-Key" in request.headers else "session"
-        await enforce.enforce(limits, Principal(int(user), frozenset(), credential) if user else None)
+        principal = Principal(int(user), frozenset(), credential) if user else None
+        for with_body in (False, True):
+            await enforce.enforce(limits, principal, with_body=with_body)
         return await view(**arguments)
 
     return limited
