@@ -25,7 +25,7 @@ from app.web.host import stated_hosts
 from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
-from app.web.middleware import request_log, security, well_formed
+from app.web.middleware import request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
 from app.web.routes import events, health, limits, metrics, operations, presence, tasks
 from app.web.telemetry import PrometheusTelemetry
@@ -104,7 +104,6 @@ def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTe
     """In the order in which they see a request; they see its response in reverse order."""
     request_log.register(app, telemetry)
     security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
-    well_formed.register(app)
     problems.register(app)
     enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)
