@@ -79,14 +79,14 @@ class UnsupportedMediaType(AppError):
 class Invalid(AppError):
     """A body or query that does not validate. `errors` holds {"loc": [...], "msg": "..."} for each field.
 
-    At most MOST_LISTED are listed; `more_errors` is how many more there are.
+    At most MOST_LISTED are listed; `more_errors` is how many more there are, `more` that are not in `errors` included.
     """
 
     status, code, title = 422, "invalid", "Unprocessable Content"
 
-    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
-        more = len(errors) - MOST_LISTED
-        counted = {"more_errors": more} if more > 0 else {}
+    def __init__(self, errors: Sequence[Mapping[str, Any]], *, more: int = 0) -> None:
+        more += max(0, len(errors) - MOST_LISTED)
+        counted = {"more_errors": more} if more else {}
         super().__init__("The request does not validate.", extra={"errors": list(errors[:MOST_LISTED]), **counted})
 
 

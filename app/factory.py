@@ -14,7 +14,9 @@ from app.domain.slice import AT_LOGIN, Slice
 from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
-from app.lifespan import Jobs, consuming, open_resources, relaying, streaming
+from app.kit.events.handler import EventHandler
+from app.lifespan import Jobs, consuming, open_resources, relaying, streaming, subscribing
+from app.pages import accounts
 from app.pages import routes as pages
 from app.settings import Settings, SettingsError
 from app.web import problems
@@ -37,6 +39,7 @@ BLUEPRINTS = (
     operations.blueprint,
     tasks.blueprint,
     pages.blueprint,
+    accounts.blueprint,
     health.blueprint,
     metrics.blueprint,
 )
@@ -68,7 +71,7 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     for blueprint in (*(each.blueprint for each in slices), *BLUEPRINTS):
         app.register_blueprint(blueprint)
     app.compile_routes()
-    _register_lifespan(app, settings, telemetry, jobs)
+    _register_lifespan(app, settings, telemetry, slices)
     return app
 
 
@@ -78,6 +81,11 @@ def jobs_of(slices: Sequence[Slice] = SLICES) -> Jobs:
         tasks=tuple(task for each in slices for task in each.tasks),
         schedule=tuple(entry for each in slices for entry in each.schedule),
     )
+
+
+def handlers_of(slices: Sequence[Slice] = SLICES) -> tuple[EventHandler, ...]:
+    """What the subscriber calls."""
+    return tuple(handler for each in slices for handler in each.handlers)
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
@@ -128,7 +136,7 @@ def _register_schema(app: Quart) -> None:
     hide(Quart.send_static_file)
 
 
-def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTelemetry, jobs: Jobs) -> None:
+def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTelemetry, slices: Sequence[Slice]) -> None:
     @app.while_serving
     async def serving() -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
@@ -138,7 +146,9 @@ def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTele
             await stack.enter_async_context(streaming(resources))
             stack.callback(telemetry.start_timing_collections())
             if settings.consumer:
-                await stack.enter_async_context(consuming(settings, resources, jobs))
+                await stack.enter_async_context(consuming(settings, resources, jobs_of(slices)))
+            if settings.subscriber:
+                await stack.enter_async_context(subscribing(resources, handlers_of(slices)))
             yield
 
 

@@ -11,34 +11,27 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from app.blocks import make_blocks
 from app.db.database import Database
 from app.errors import Unavailable
 from app.kit.aio import end_tasks
-from app.kit.cache.cache import Cache
 from app.kit.client.checks import warn_if_not_durable
 from app.kit.client.connect import connect
 from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE
-from app.kit.events.hub import Hub
-from app.kit.events.presence import Presence
-from app.kit.events.publisher import Publisher
+from app.kit.events.handler import EventHandler
+from app.kit.events.subscriber import Subscriber
 from app.kit.keys import Keys
-from app.kit.limits.limiter import RateLimiter
 from app.kit.sessions.revocation import Revocations
-from app.kit.sessions.store import SessionStore
 from app.kit.supervisor import supervised
-from app.kit.tasks.queue import Queue
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.kit.tasks.worker import Worker
 from app.kit.telemetry import Telemetry
-from app.mail import ConsoleMailer, Mailer, MailFailed, SmtpMailer
-from app.outbox import Outbox
-from app.passwords import Passwords
+from app.mail import MailFailed
 from app.resources import Resources
-from app.settings import DEFAULT_QUEUE, Settings
+from app.settings import Settings
 from app.web.identity.grants import StreamRevocations
-from app.web.middleware.request_log import current_request_id
 
 # How long work outside a request may wait for Redis.
 BACKGROUND_SECONDS = 5.0
@@ -90,7 +83,7 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
         )
         stack.push_async_callback(database.close)
         keys = Keys(settings.namespace)
-        resources = _blocks(
+        resources = make_blocks(
             settings, keys, redis=redis, cache_redis=cache_redis, database=database, telemetry=telemetry
         )
         await resources.hub.start()
@@ -114,6 +107,21 @@ async def streaming(resources: Resources) -> AsyncIterator[None]:
         supervised("revocations", lambda: Revocations(redis, keys, listener, telemetry=telemetry), telemetry=telemetry),
         supervised("presence", lambda: resources.presence, telemetry=telemetry),
     ):
+        yield
+
+
+@asynccontextmanager
+async def subscribing(resources: Resources, handlers: Sequence[EventHandler]) -> AsyncIterator[None]:
+    """Call the handlers of events in this loop during the block; at its end they get their grace period."""
+    if not handlers:
+        yield
+        return
+
+    def make_subscriber() -> Subscriber:
+        telemetry = resources.telemetry
+        return Subscriber(resources.redis, resources.keys, handlers, resources=resources, telemetry=telemetry)
+
+    async with supervised("subscriber", make_subscriber, telemetry=resources.telemetry):
         yield
 
 
@@ -160,63 +168,6 @@ async def consuming(
             yield
     finally:
         await end_tasks([warning])
-
-
-def _blocks(
-    settings: Settings, keys: Keys, *, redis: Redis, cache_redis: Redis, database: Database, telemetry: Telemetry
-) -> Resources:
-    cache = Cache(cache_redis, keys, telemetry=telemetry)
-    publisher = Publisher(redis, keys, telemetry=telemetry)
-    presence = Presence(redis, keys, publisher, telemetry=telemetry)
-    queues = {name: Queue(redis, keys, name=name, correlation=current_request_id) for name in settings.queues}
-    queue = queues[DEFAULT_QUEUE]
-    return Resources(
-        redis=redis,
-        cache_redis=cache_redis,
-        keys=keys,
-        sessions=SessionStore(
-            redis,
-            keys,
-            idle_seconds=settings.session_idle_seconds,
-            absolute_seconds=settings.session_absolute_seconds,
-            max_per_user=settings.sessions_per_user,
-            telemetry=telemetry,
-        ),
-        cache=cache,
-        limiter=RateLimiter(redis, keys, telemetry=telemetry, secret=settings.secret_key.encode()),
-        publisher=publisher,
-        hub=Hub(
-            redis,
-            keys,
-            presence=presence,
-            max_streams=settings.max_streams,
-            max_streams_per_user=settings.max_streams_per_user,
-            max_streams_per_network=settings.max_streams_per_network,
-            max_age_seconds=settings.stream_max_age_seconds,
-            telemetry=telemetry,
-        ),
-        presence=presence,
-        queue=queue,
-        queues=queues,
-        database=database,
-        outbox=Outbox(database, publisher, queue, cache, telemetry=telemetry),
-        telemetry=telemetry,
-        secret_key=settings.secret_key,
-        public_url=settings.public_url,
-        passwords=Passwords(
-            time_cost=settings.argon2_time_cost,
-            memory_kib=settings.argon2_memory_kib,
-            parallelism=settings.argon2_parallelism,
-        ),
-        mailer=_mailer(settings),
-    )
-
-
-def _mailer(settings: Settings) -> Mailer | None:
-    """None in production without a server: a console is no mailbox, and what it prints may be kept in a log."""
-    if settings.smtp_url:
-        return SmtpMailer(settings.smtp_url, sender=settings.mail_from)
-    return None if settings.is_production else ConsoleMailer(sender=settings.mail_from)
 
 
 def _client_name(settings: Settings, role: str) -> str:

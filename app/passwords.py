@@ -33,7 +33,8 @@ class Passwords:
         """`threads`: how many hashes are computed at once; by default one CPU is left to the event loop."""
         self._hasher = PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=parallelism)
         self._dummy_hash = _dummy_hash(time_cost=time_cost, memory_kib=memory_kib, parallelism=parallelism)
-        self._slots = CapacityLimiter(threads or max(1, (os.cpu_count() or 1) - 1))
+        self.threads = threads or max(1, (os.cpu_count() or 1) - 1)
+        self._slots = CapacityLimiter(self.threads)
         self._max_waiting = max_waiting
 
     async def hash(self, password: str) -> str:

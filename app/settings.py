@@ -58,6 +58,7 @@ class Settings(FromVariables):
 
     redis_url: RedisURL = Field(default="memory://", repr=False)
     cache_redis_url: RedisURL = Field(default="", repr=False)
+    cache_memory_percent: int = Field(default=50, ge=1, le=100)
     allow_embedded_redis: bool = False
     namespace: Namespace = "quartet"
     redis_budget_ms: int = Field(default=250, ge=10, le=60_000)
@@ -86,6 +87,7 @@ class Settings(FromVariables):
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
     task_lease_seconds: float = Field(default=30, ge=1, le=3600)
     task_grace_seconds: float = Field(default=10, ge=0, le=50)
+    subscriber: bool = True
     drain_seconds: float = Field(default=1, ge=0, le=3600)
     max_streams: int = Field(default=10_000, ge=1)
     max_streams_per_user: int = Field(default=100, ge=1)

@@ -2,10 +2,23 @@
 
 import re
 import unicodedata
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from app.errors import MOST_LISTED, Invalid
+from app.web.problems import field_errors
 
 MOST_PER_PAGE = 100
 LAST_PAGE = 1_000_000
@@ -19,6 +32,20 @@ class Body(BaseModel):
     """A JSON object without unknown fields. Errors do not repeat the input, which may be a password."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_many_fields(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Only the first unknown fields are validated: an error for each of a hundred thousand takes a second."""
+        if not isinstance(data, dict) or len(data) <= len(cls.model_fields) + MOST_LISTED:
+            return handler(data)
+        unknown = [name for name in data if name not in cls.model_fields]
+        kept = {name: value for name, value in data.items() if name in cls.model_fields}
+        try:
+            handler(kept | dict.fromkeys(unknown[:MOST_LISTED]))
+        except ValidationError as error:
+            raise Invalid(field_errors(error), more=len(unknown) - MOST_LISTED) from None
+        raise AssertionError("unknown fields are forbidden")
 
 
 def _in_plain_digits(value: object) -> object:

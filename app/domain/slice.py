@@ -7,6 +7,7 @@ from typing import Any
 from quart import Blueprint
 
 from app.db.base import Base
+from app.kit.events.handler import EventHandler
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.resources import Resources
@@ -38,6 +39,7 @@ class Slice:
     tables      the models that its migrations make
     tasks       what the worker runs, and `schedule`: when the recurring ones are due
     at_login    takes over what a visitor's session holds, after the password was checked and before the session is made
+    handlers    what the subscriber calls with events
     seed        adds the demo data that belongs to these demo accounts
     """
 
@@ -46,4 +48,5 @@ class Slice:
     tasks: tuple[Task[Any], ...] = ()
     schedule: tuple[Entry, ...] = ()
     at_login: LoginHook | None = None
+    handlers: tuple[EventHandler, ...] = ()
     seed: Callable[[Resources, Sequence[DemoUser]], Awaitable[None]] = _no_demo_data

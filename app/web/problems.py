@@ -75,14 +75,17 @@ def _default(error: AppError) -> Response:
 async def _from_validation(error: RequestSchemaValidationError) -> Response:
     cause = error.validation_error
     if isinstance(cause, ValidationError):
-        # Neither the input nor pydantic's context: a body may hold a password.
-        errors = cause.errors(include_url=False, include_context=False, include_input=False)
-        return await answer_error(Invalid([_field(each) for each in errors]))
+        return await answer_error(Invalid(field_errors(cause)))
     return await answer_error(BadRequest("The body must be a JSON object."))
 
 
+def field_errors(error: ValidationError) -> list[dict[str, Any]]:
+    """The place and the message of each error. Not the input and its context: a body may hold a password."""
+    return [_field(each) for each in error.errors(include_url=False, include_context=False, include_input=False)]
+
+
 def _field(error: ErrorDetails) -> dict[str, Any]:
-    """The place and the message of one error. A name that the client made up is shortened."""
+    # A name that the client made up is shortened.
     loc = [part[:LONGEST_NAME] if isinstance(part, str) else part for part in error["loc"]]
     return {"loc": loc, "msg": error["msg"].removeprefix("Value error, ") if loc else "must be an object"}
 
@@ -102,13 +105,17 @@ async def _from_http_exception(error: HTTPException) -> Response:
     return response
 
 
-async def _from_redis(error: RedisError) -> Response:
-    """Fails closed: where a block has no answer without Redis, the client is asked to come back."""
+def redis_failure(error: RedisError) -> Unavailable:
+    """Fails closed: where a block has no answer without Redis, the client is asked to come back. Logs the error."""
     if isinstance(error, UNAVAILABLE):
         logger.warning("redis is unavailable: %s", type(root_cause(error)).__name__)
     else:
         logger.error("a defect: redis answered with an error", exc_info=error)
-    return await answer_error(Unavailable("A backend that this answer needs is down."))
+    return Unavailable("A backend that this answer needs is down.")
+
+
+async def _from_redis(error: RedisError) -> Response:
+    return await answer_error(redis_failure(error))
 
 
 async def _from_defect(error: Exception) -> Response:

@@ -20,6 +20,14 @@ class Browser:
     def opened(cls, app: Quart) -> "Browser":
         return cls(app, app.test_client())
 
+    @property
+    def cookie(self) -> str:
+        """The one cookie that it keeps, as the header has it."""
+        cookies = list(self.jar.cookie_jar or ())
+        assert len(cookies) == 1
+        cookie = cookies[0]
+        return f"{cookie.name}={cookie.value}"
+
     async def send(self, method: str, path: str, *, headers: dict[str, str] | None = None, **body: Any) -> Response:
         """`body` is json= or form=."""
         return await self.jar.open(path, method=method, headers={**OWN_PAGE, **(headers or {})}, **body)

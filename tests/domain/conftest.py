@@ -11,7 +11,7 @@ import pytest
 from quart import Quart
 from sqlalchemy import make_url
 
-from app.factory import create_app
+from app.factory import create_app, jobs_of
 from app.kit.keys import Keys
 from app.resources import Resources
 from app.settings import Settings, load_settings
@@ -19,6 +19,7 @@ from app.web.context import EXTENSION
 from tests.application import ALL_SLICES
 from tests.databases import create_postgres
 from tests.domain.client import Client
+from tests.domain.worker import TaskWorker
 from tests.raw_requests import Door
 from tests.services import RedisServer
 
@@ -51,6 +52,12 @@ def resources(app: Quart) -> Resources:
     """What the running application has open."""
     opened: Resources = app.extensions[EXTENSION]
     return opened
+
+
+@pytest.fixture
+def worker(resources: Resources) -> TaskWorker:
+    """For the tasks of all slices; it runs none until it is told to."""
+    return TaskWorker(resources, jobs_of(ALL_SLICES).tasks)
 
 
 @pytest.fixture

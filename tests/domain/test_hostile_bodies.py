@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from quart import Quart, request
 
+from app.domain import fields
 from app.domain.users.login_limit import LIMIT
 from app.errors import MOST_LISTED
 from app.web.middleware import bounded_form
 from app.web.middleware.strict_json import StrictRequest
+from app.web.problems import field_errors
 from tests.domain.test_hostile_requests import generated
 from tests.raw_requests import Door, exchange
 
@@ -114,11 +117,20 @@ def test_errors_are_bounded_and_counted(door: Door, names: list[str], email: obj
     assert len(found["errors"]) + found.get("more_errors", 0) - len(unknown) in (2, 3)
 
 
-def test_a_body_of_errors_has_a_small_answer(door: Door) -> None:
+def test_a_body_of_errors_has_a_small_answer(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[int] = []
+
+    def counting(error: ValidationError) -> list[dict[str, Any]]:
+        listed.append(error.error_count())
+        return field_errors(error)
+
+    monkeypatch.setattr(fields, "field_errors", counting)
     body = json.dumps({f"field{number}": 1 for number in range(50_000)}).encode()
     answer = door.send(b"/api/v1/users", method="POST", headers=[JSON], body=body)
     assert (answer.status, answer.json()["more_errors"]) == (422, 50_003 - MOST_LISTED)
     assert len(answer.body) < 4000
+    # An error for each field would cost more than the body itself.
+    assert listed == [MOST_LISTED + 3]
     body = json.dumps({"x" * 900_000: 1}).encode()
     assert len(door.send(b"/api/v1/users", method="POST", headers=[JSON], body=body).body) < 4000
 

@@ -13,7 +13,7 @@ from app.domain.users.tasks import send_password_reset
 from app.kit.tasks.context import TaskContext
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources
-from app.mail import SmtpMailer
+from app.mail import MailFailed, SmtpMailer
 from app.resources import Resources
 from app.settings import load_settings
 from app.web.context import EXTENSION
@@ -98,6 +98,24 @@ async def test_a_waiting_request_is_not_repeated_and_requests_are_limited(client
     sent = [(await client.post("/password-reset", {"email": "ADA@example.com"})).status_code for _ in range(4)]
     assert sent == [202, 202, 202, 429]
     assert (await resources.queue.depth())["normal"] == 1
+
+
+async def test_neither_address_nor_token_is_in_a_key_or_a_log(
+    client: Client, resources: Resources, box: Mailbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="app")
+    await client.register()
+    assert (await client.post("/password-reset", {"email": "ada@example.com"})).status_code == 202
+    token = await token_for(resources, box)
+    box.replies["RCPT"] = "550 ada@example.com is unknown"
+    with pytest.raises(MailFailed):
+        await send(resources, box, "ada@example.com")
+    assert await confirm(client, token) == 204
+    names = [name.decode() async for name in resources.redis.scan_iter(match=f"*{resources.keys.namespace}:*")]
+    assert names
+    for text in (*names, caplog.text):
+        assert "ada@example.com" not in text
+        assert token not in text
 
 
 @pytest.mark.parametrize("token", ["", "x", "é", "a.b.c", "x" * 512])

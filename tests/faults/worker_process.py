@@ -87,4 +87,6 @@ async def serve(url: str, namespace: str, max_deaths: int, lease_seconds: float)
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    asyncio.run(serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]) if len(sys.argv) > 4 else 0.3))
+    asyncio.run(
+        serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]) if len(sys.argv) > 4 else LEASE_SECONDS)
+    )

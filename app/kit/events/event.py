@@ -13,6 +13,8 @@ import msgspec
 
 # How long a channel's history lives after its last event, and so how old a cursor may be.
 HISTORY_SECONDS = 24 * 60 * 60
+# About how many events of all channels together a subscriber may be behind.
+LOG_LENGTH = 10_000
 MAX_PAYLOAD_BYTES = 64 * 1024
 
 BROADCAST = "broadcast"

@@ -5,7 +5,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from app.kit.events.event import BROADCAST, HISTORY_SECONDS, encode_event, user_channel
+from app.kit.events.event import BROADCAST, HISTORY_SECONDS, LOG_LENGTH, encode_event, user_channel
 from app.kit.keys import Keys, digest
 from app.kit.scripts import run_script
 from app.kit.telemetry import NoTelemetry, Telemetry
@@ -74,6 +74,8 @@ class Publisher:
                 self._history_length,
                 self._history_ms,
                 seen_seconds * 1000,
+                channel,
+                LOG_LENGTH,
             ],
             repeatable=True,
         )

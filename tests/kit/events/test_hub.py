@@ -130,7 +130,15 @@ async def test_a_history_keeps_its_length(redis: Redis, keys: Keys) -> None:
     for number in range(12):
         await publisher.publish("broadcast", "tick", number)
     assert await redis.xlen(keys.event_stream("broadcast")) == 5
-    assert await redis.xlen(keys.event_clock()) == 1
+
+
+async def test_the_log_of_all_channels_is_bounded(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.kit.events.publisher.LOG_LENGTH", 200)
+    publisher = Publisher(redis, keys, history_length=5)
+    for start in range(0, 2000, 100):
+        await asyncio.gather(*(publisher.publish(f"user:{start + number}", "tick", 0) for number in range(100)))
+    # Redis trims whole nodes of a stream, of 100 entries.
+    assert 200 <= await redis.xlen(keys.event_clock()) <= 400
 
 
 # Fan-out

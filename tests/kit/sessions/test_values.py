@@ -98,7 +98,7 @@ def test_every_value_made_of_them_comes_back(value: Any) -> None:
 
 
 def test_a_set_is_written_the_same_each_time() -> None:
-    one, other = {0, 8, 16}, {16, 8, 0}
+    one, other = (set(numbers) for numbers in ((0, 8, 16), (16, 8, 0)))
     assert list(one) != list(other)
     assert encode_value(one) == encode_value(other)
 

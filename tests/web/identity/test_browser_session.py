@@ -173,3 +173,18 @@ async def test_parallel_logins_of_one_browser_leave_no_visitors_session(app: Qua
     answers = await asyncio.gather(get(app, cookie=visitor.id), get(app, cookie=visitor.id))
     assert [await stored(store, sent(response)) for response in answers] == [{"cart": 1}] * 2
     assert await stored(store, visitor) is None
+
+
+async def test_a_login_with_what_cannot_be_stored_makes_no_session(app: Quart, store: SessionStore) -> None:
+    async def log_in() -> dict[str, Any]:
+        session["list"].append(object())
+        await auth.sign_in(1, ip="192.0.2.1")
+        return {}
+
+    app.add_url_rule("/", "log_in", log_in)
+    visitor = await store.create({"list": []}, channel="cookie")
+    response = await get(app, cookie=visitor.id)
+    assert response.status_code == 422
+    assert "Set-Cookie" not in response.headers
+    assert await store.list(1) == []
+    assert await stored(store, visitor) == {"list": []}

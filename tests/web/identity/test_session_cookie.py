@@ -11,7 +11,9 @@ from app.factory import create_app
 from app.kit.keys import Keys
 from app.kit.sessions.store import SessionStore
 from app.settings import SettingsError, load_settings
+from app.web.context import EXTENSION
 from app.web.identity import auth, session_interface
+from tests.notices import PATH
 from tests.web.identity.session_app import get, result_of, serve, session_app, store_on, stored, use_store
 
 ID = r"[0-9a-f]{3}\.[\w-]{43}"
@@ -47,6 +49,7 @@ FORMS: list[tuple[dict[str, Any], str, str]] = [
         "Domain=example.org; {}Secure; HttpOnly; Path=/; SameSite=Lax",
     ),
     ({"SESSION_COOKIE_DOMAIN": "example.org"}, "quartet", "Domain=example.org; {}HttpOnly; Path=/; SameSite=Lax"),
+    ({"SESSION_COOKIE_PARTITIONED": True}, "quartet", "{}Secure; HttpOnly; Path=/; SameSite=Lax; Partitioned"),
     (
         {"is_production": True, "SESSION_COOKIE_PARTITIONED": True},
         "__Host-quartet",
@@ -137,6 +140,7 @@ def test_the_cookie_follows_the_settings() -> None:
     production = {
         "ENVIRONMENT": "production",
         "SECRET_KEY": "s" * 40,
+        "METRICS_TOKEN": "t" * 40,
         "PUBLIC_URL": "https://www.example.org",
         "REDIS_URL": "redis://redis.example.org",
         "NAMESPACE": "shop",
@@ -153,3 +157,16 @@ def test_the_cookie_follows_the_settings() -> None:
 def test_a_domain_that_is_not_ours_stops_the_start(domain: str) -> None:
     with pytest.raises(SettingsError, match="SESSION_COOKIE_DOMAIN"):
         load_settings({"PUBLIC_URL": "https://www.example.org", "SESSION_COOKIE_DOMAIN": domain})
+
+
+async def test_no_cookie_is_sent_where_nothing_has_changed(app: Quart) -> None:
+    """By the whole application, to a browser that has a session: static files, pages, cached and refused answers."""
+    store: SessionStore = app.extensions[EXTENSION].sessions
+    record = await store.create({"a": 1}, channel="cookie")
+    cached = f"{PATH}?page=1"
+    for path in ("/static/docs.js", "/docs", cached, cached, "/api/v1/profile", "/no-such-page", "/health/live"):
+        response = await get(app, path, cookie=record.id)
+        assert "Set-Cookie" not in response.headers, path
+        depends = "Cookie" in response.headers.get("Vary", "")
+        assert depends == (path == "/api/v1/profile"), path
+    assert await stored(store, record) == {"a": 1}

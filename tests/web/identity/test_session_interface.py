@@ -11,7 +11,6 @@ from markupsafe import Markup
 from quart import Quart, Response, flash, get_flashed_messages, redirect, send_file, session, websocket
 from redis.asyncio import Redis
 
-from app.kit.client.standalone import PipelinedRedis
 from app.kit.keys import Keys, digest
 from app.kit.sessions.store import SessionStore
 from app.web.identity import auth
@@ -531,27 +530,3 @@ async def test_starting_to_serve_connects_nowhere(down: Quart) -> None:
     serve(down, lambda: 1)
     async with down.test_app() as served:
         assert (await served.test_client().get("/")).status_code == 200
-
-
-@pytest.mark.server
-async def test_round_trips(real_redis: PipelinedRedis, keys: Keys) -> None:
-    store = store_on(real_redis, keys)
-    app = session_app(store)
-    serve(app, lambda: 1, "/none")
-    serve(app, lambda: session.get("n"), "/read")
-    serve(app, lambda: session.update(n=session["n"] + 1), "/modify")
-    serve(app, lambda: session.update(n=0), "/begin")
-    serve(app, lambda: session.clear(), "/end")
-    # The server learns the scripts.
-    await get(app, "/end", cookie=(record := await store.create({"n": 0}, channel="cookie")).id)
-    await store.save(record, changed={}, removed=())
-
-    async def trips(path: str, cookie: str | None) -> int:
-        before = real_redis.stats()["server"]["batches"]
-        assert (await get(app, path, cookie=cookie)).status_code == 200
-        return int(real_redis.stats()["server"]["batches"] - before)
-
-    record = await store.create({"n": 0}, channel="cookie", user_id=1)
-    plan = {"/none": None, "/begin": None, "/read": record.id, "/modify": record.id, "/end": record.id}
-    measured = {path: await trips(path, cookie) for path, cookie in plan.items()}
-    assert measured == {"/none": 0, "/begin": 1, "/read": 1, "/modify": 2, "/end": 2}
