@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.web.host import host_name
-from app.web.middleware.well_formed import MOST_HEADER_BYTES, MOST_QUERY_FIELDS, MOST_TARGET_BYTES
+from app.web.middleware.security import MOST_HEADER_BYTES, MOST_QUERY_FIELDS, MOST_TARGET_BYTES
 from tests.raw_requests import Door
 
 generated = settings(

@@ -10,6 +10,8 @@ from typing import Literal, TypedDict
 
 import msgspec
 
+from app.kit.durations import check_seconds
+
 Priority = Literal["high", "normal", "low"]
 TaskState = Literal["held", "scheduled", "queued", "running", "done", "failed", "aborted"]
 ReportKind = Literal["done", "retry", "dead", "abort", "release", "progress"]
@@ -48,10 +50,9 @@ def validate_task_name(text: str) -> str:
 
 
 def validate_seconds(value: float, what: str, *, least: float = 0) -> float:
-    """The number. ValueError unless it is finite, at least `least` and no later than the year 9999."""
-    if not least <= value <= LATEST_SECONDS:
-        raise ValueError(f"{what} is a number of seconds from {least} on: {value}")
-    return value
+    """The number. ValueError unless it is finite, at least `least` and no later than the year 9999. TypeError: it is
+    none, such as a timedelta."""
+    return check_seconds(what, value, least=least, most=LATEST_SECONDS)
 
 
 def seconds_of(value: float | timedelta) -> float:
