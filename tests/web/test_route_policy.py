@@ -172,7 +172,7 @@ class TestCache:
             {"tags": [1]},
             {"max_age_seconds": 60},
         ],
-        ids=repr,
+        ids=", ".join,
     )
     def test_what_is_no_cache_is_refused_where_it_is_declared(self, options: dict[str, Any]) -> None:
         with pytest.raises((TypeError, ValueError)):
