@@ -35,7 +35,7 @@ dev: $(VENV)/requirements-dev.installed ## The same, and start again whenever a 
 		--target-type command '$(IN_VENV) -m app.cli run' .
 
 test: $(VENV)/requirements-dev.installed ## Run the tests; those that need a missing server are skipped and named
-	@$(IN_VENV) -m pytest
+	@$(IN_VENV) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-long: $(VENV)/requirements-dev.installed ## Run the soaks and the long fault runs
 	@$(IN_VENV) -m pytest -m long -o faulthandler_timeout=1800
@@ -48,7 +48,7 @@ check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the dir
 	@$(IN_VENV) -m ruff check .
 	@$(IN_VENV) -m ruff format --check .
 
-bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed bench/.venv-older/requirements-older.installed ## Measure beside peers; NAME=client picks one (limits, cache, app, tasks), ROUNDS=3 is quicker
+bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed bench/.venv-older/requirements-older.installed ## Measure beside peers; NAME=client picks one (limits, cache, app, logins, tasks), ROUNDS=3 is quicker
 	@$(IN_VENV) -m bench $(NAME) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 services: ## Install the servers that some tests start: Redis, Sentinel, PostgreSQL (apt-get)

@@ -11,29 +11,27 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from app.blocks import make_blocks
 from app.db.database import Database
 from app.errors import Unavailable
 from app.kit.aio import end_tasks
-from app.kit.cache.cache import Cache
 from app.kit.client.checks import warn_if_not_durable
 from app.kit.client.connect import connect
 from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE
-from app.kit.events.hub import Hub
-from app.kit.events.publisher import Publisher
+from app.kit.events.handler import EventHandler
+from app.kit.events.subscriber import Subscriber
 from app.kit.keys import Keys
-from app.kit.limits.limiter import RateLimiter
-from app.kit.sessions.store import SessionStore
+from app.kit.sessions.revocation import Revocations
 from app.kit.supervisor import supervised
-from app.kit.tasks.queue import Queue
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.kit.tasks.worker import Worker
 from app.kit.telemetry import Telemetry
-from app.outbox import Outbox
+from app.mail import MailFailed
 from app.resources import Resources
-from app.settings import DEFAULT_QUEUE, Settings
-from app.web.middleware.request_log import current_request_id
+from app.settings import Settings
+from app.web.identity.grants import StreamRevocations
 
 # How long work outside a request may wait for Redis.
 BACKGROUND_SECONDS = 5.0
@@ -85,7 +83,7 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
         )
         stack.push_async_callback(database.close)
         keys = Keys(settings.namespace)
-        resources = _blocks(
+        resources = make_blocks(
             settings, keys, redis=redis, cache_redis=cache_redis, database=database, telemetry=telemetry
         )
         await resources.hub.start()
@@ -97,6 +95,33 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
 async def relaying(resources: Resources) -> AsyncIterator[None]:
     """Relay the outbox during the block, and at its end the last commits of this process."""
     async with supervised("outbox", lambda: resources.outbox, telemetry=resources.telemetry):
+        yield
+
+
+@asynccontextmanager
+async def streaming(resources: Resources) -> AsyncIterator[None]:
+    """End event streams whose credentials end, and tell who is online, during the block."""
+    redis, keys, telemetry = resources.redis, resources.keys, resources.telemetry
+    listener = StreamRevocations(resources.hub)
+    async with (
+        supervised("revocations", lambda: Revocations(redis, keys, listener, telemetry=telemetry), telemetry=telemetry),
+        supervised("presence", lambda: resources.presence, telemetry=telemetry),
+    ):
+        yield
+
+
+@asynccontextmanager
+async def subscribing(resources: Resources, handlers: Sequence[EventHandler]) -> AsyncIterator[None]:
+    """Call the handlers of events in this loop during the block; at its end they get their grace period."""
+    if not handlers:
+        yield
+        return
+
+    def make_subscriber() -> Subscriber:
+        telemetry = resources.telemetry
+        return Subscriber(resources.redis, resources.keys, handlers, resources=resources, telemetry=telemetry)
+
+    async with supervised("subscriber", make_subscriber, telemetry=resources.telemetry):
         yield
 
 
@@ -129,7 +154,7 @@ async def consuming(
             grace_seconds=settings.task_grace_seconds,
             connect_leases=_lease_client(settings, resources.redis),
             publish_event=publish_event,
-            outages=(*UNAVAILABLE, Unavailable),
+            outages=(*UNAVAILABLE, Unavailable, MailFailed),
             telemetry=resources.telemetry,
         )
 
@@ -143,38 +168,6 @@ async def consuming(
             yield
     finally:
         await end_tasks([warning])
-
-
-def _blocks(
-    settings: Settings, keys: Keys, *, redis: Redis, cache_redis: Redis, database: Database, telemetry: Telemetry
-) -> Resources:
-    cache = Cache(cache_redis, keys, telemetry=telemetry)
-    publisher = Publisher(redis, keys, telemetry=telemetry)
-    queues = {name: Queue(redis, keys, name=name, correlation=current_request_id) for name in settings.queues}
-    queue = queues[DEFAULT_QUEUE]
-    return Resources(
-        redis=redis,
-        cache_redis=cache_redis,
-        keys=keys,
-        sessions=SessionStore(
-            redis,
-            keys,
-            idle_seconds=settings.session_idle_seconds,
-            absolute_seconds=settings.session_absolute_seconds,
-            max_per_user=settings.sessions_per_user,
-            telemetry=telemetry,
-        ),
-        cache=cache,
-        limiter=RateLimiter(redis, keys, telemetry=telemetry, secret=settings.secret_key.encode()),
-        publisher=publisher,
-        hub=Hub(redis, keys, max_streams=settings.max_streams, telemetry=telemetry),
-        queue=queue,
-        queues=queues,
-        database=database,
-        outbox=Outbox(database, publisher, queue, cache, queues=queues.values(), telemetry=telemetry),
-        telemetry=telemetry,
-        secret_key=settings.secret_key,
-    )
 
 
 def _client_name(settings: Settings, role: str) -> str:

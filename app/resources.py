@@ -8,13 +8,16 @@ from redis.asyncio import Redis
 from app.db.database import Database
 from app.kit.cache.cache import Cache
 from app.kit.events.hub import Hub
+from app.kit.events.presence import Presence
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
 from app.kit.limits.limiter import RateLimiter
 from app.kit.sessions.store import SessionStore
 from app.kit.tasks.queue import Queue
 from app.kit.telemetry import Telemetry
+from app.mail import Mailer
 from app.outbox import Outbox
+from app.passwords import Passwords
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Resources:
     limiter: RateLimiter
     publisher: Publisher
     hub: Hub
+    presence: Presence
     queue: Queue
     queues: Mapping[str, Queue]
     """Every queue by its name, `queue` among them."""
@@ -37,3 +41,7 @@ class Resources:
     outbox: Outbox
     telemetry: Telemetry
     secret_key: str = field(repr=False)
+    public_url: str
+    passwords: Passwords
+    mailer: Mailer | None
+    """None where no mail can be sent."""

@@ -54,6 +54,22 @@ def _database(url: str) -> str:
     return url
 
 
+def _smtp(url: str) -> str:
+    found = re.fullmatch(rf"(smtp|smtp\+starttls|smtps)://(?:[^@/]+@)?{_HOST}(?::(\d{{1,5}}))?/?", url)
+    if found is None or not 0 < int(found[2] or 25) < 65536:
+        raise ValueError("must be smtp://host, smtp+starttls://user:password@host or smtps://user:password@host")
+    if found[1] == "smtp" and "@" in url:
+        raise ValueError("would send the password in the clear: smtp+starttls:// and smtps:// encrypt")
+    return url
+
+
+def _email_address(value: str) -> str:
+    # The address alone, which may be of a host of this network.
+    if not re.fullmatch(r"[!#-'*+/-9=?A-Z^-~.-]{1,64}@[A-Za-z0-9.-]{1,255}", value):
+        raise ValueError("must be an email address and nothing else")
+    return value
+
+
 def _host(value: str) -> str:
     if not re.fullmatch(_HOST, value):
         raise ValueError("must be the name or the address of a host (an IPv6 address in brackets) and nothing else")
@@ -98,8 +114,11 @@ QueueNames = Annotated[tuple[Annotated[str, AfterValidator(_queue)], ...], NoDec
 AnyCase = BeforeValidator(_lower)
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]
+OptionalHost = Annotated[str, AfterValidator(lambda value: _host(value) if value else value)]
 Hosts = Annotated[str, AfterValidator(_hosts)]
 Origin = Annotated[str, Field(pattern=rf"^https?://{_HOST}(:\d{{1,5}})?$")]
 Namespace = Annotated[str, AfterValidator(_namespace)]
 RedisURL = Annotated[str, _scheme_in(REDIS_SCHEMES)]
 DatabaseURL = Annotated[str, _scheme_in(DATABASE_SCHEMES), AfterValidator(_database)]
+SmtpURL = Annotated[str, AfterValidator(_smtp)]
+EmailAddress = Annotated[str, AfterValidator(_email_address)]

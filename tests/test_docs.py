@@ -20,7 +20,7 @@ from app.web.limits.declare import rate_limit
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SETTING = re.compile(r"^\| `([A-Z_]+)` \| (?:`(.*?)`|(\*empty\*)) \| (.+) \|$", re.MULTILINE)
+SETTING = re.compile(r"^\| `([A-Z][A-Z0-9_]*)` \| (?:`(.*?)`|(\*empty\*)) \| (.+) \|$", re.MULTILINE)
 # Put together from parts, so that this file does not hold what it looks for.
 MACHINE_PATHS = re.compile(r"(?<![\w.}])/(?:" + "|".join(("work", "root", "home", "Users")) + r")/[\w.]")
 REGISTRIES = re.compile(

@@ -8,7 +8,8 @@ import click
 
 from app import __version__
 from app.cli.database import db, seed
-from app.cli.serving import run, serve
+from app.cli.events import events
+from app.cli.serving import run, serve, subscribe
 from app.cli.tasks import tasks
 from app.cli.users import users
 from app.cli.worker import worker
@@ -60,5 +61,5 @@ def show_settings(context: click.Context, as_json: bool) -> None:
     click.echo(json.dumps(report(reading), indent=2) if as_json else table(reading))
 
 
-for command in (run, serve, worker, db, seed, users, tasks):
+for command in (run, serve, worker, subscribe, db, seed, users, tasks, events):
     main.add_command(command)

@@ -1,15 +1,18 @@
-"""quartet run and quartet serve."""
+"""quartet run, quartet serve and quartet subscribe."""
 
 import errno
+import socket
 import sys
 
 import click
 
 from app.cli.database import add_demo_data, upgrade_schema
-from app.cli.running import refuse_production
+from app.cli.running import refuse_embedded, refuse_production, run_to_end, stop_signal
 from app.db.engine import make_folder
 from app.errors import AppError
-from app.factory import create_app
+from app.factory import create_app, handlers_of
+from app.kit.telemetry import NoTelemetry
+from app.lifespan import open_resources, relaying, subscribing
 from app.server import BoundedConfig, configuration, serve_many, serve_one
 from app.settings import Settings
 
@@ -30,6 +33,16 @@ def run(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Serve HTTP until Ctrl-C."""
     _serve(settings, _bound(settings))
+
+
+@click.command()
+@click.pass_obj
+def subscribe(settings: Settings) -> None:
+    """Call the handlers of events in a process of their own, until SIGTERM or Ctrl-C."""
+    refuse_embedded(settings, "a subscriber of its own would wait at a store that no other process sees")
+    if not handlers_of():
+        raise click.ClickException("no slice has a handler of events (docs/events.md)")
+    run_to_end(_subscribe(settings))
 
 
 def _bound(settings: Settings) -> BoundedConfig:
@@ -66,6 +79,17 @@ def _serve(settings: Settings, config: BoundedConfig) -> None:
     if settings.workers > 1:
         sys.exit(serve_many(config))
     serve_one(create_app(settings), settings, config)
+
+
+async def _subscribe(settings: Settings) -> None:
+    stop = stop_signal()
+    async with (
+        open_resources(settings, role="subscriber", telemetry=NoTelemetry()) as resources,
+        relaying(resources),
+        subscribing(resources, handlers_of()),
+    ):
+        click.echo(f"Quartet's subscriber runs on {socket.gethostname()}")
+        await stop.wait()
 
 
 def _address(bind: str) -> str:

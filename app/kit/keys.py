@@ -34,6 +34,10 @@ class Keys:
     def session_call(self, bucket: str, call: str) -> str:
         return f"{{{self.namespace}:session:{bucket}}}:call:{call}"
 
+    # A pub/sub channel, and no key: all credentials that end are told there.
+    def revocations(self) -> str:
+        return f"{self.namespace}:revocations"
+
     # Cache: an entry and its lease share a tag; tag versions are in any slot.
     def cache_entry(self, entry_digest: str) -> str:
         return f"{{{self.namespace}:cache:{entry_digest}}}"
@@ -66,6 +70,13 @@ class Keys:
 
     def event_epoch(self) -> str:
         return f"{{{self.namespace}:events}}:epoch"
+
+    def presence(self, name: str) -> str:
+        return f"{{{self.namespace}:events}}:presence:{name}"
+
+    def presence_of_node(self, node: str) -> str:
+        """The users of a node; without one, the prefix to which the script appends one that it reads."""
+        return self.presence(f"node:{node}")
 
     def event_channel(self, channel: str) -> str:
         return f"{self.namespace}:events:{channel}"

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 from quart import Response, request
 
 from app.errors import Invalid
+from app.kit.events.grant import Grant
 from app.web.context import resources
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
@@ -16,20 +17,30 @@ def last_event_id() -> str | None:
 
 
 async def event_stream(
-    topics: Iterable[str], *, last_event_id: str | None, until: Collection[str] = (), seconds: float | None = None
+    topics: Iterable[str],
+    *,
+    last_event_id: str | None,
+    until: Collection[str] = (),
+    seconds: float | None = None,
+    grant: Grant | None = None,
 ) -> Response:
     """200 and a stream of `topics`, which resumes after `last_event_id` when that is a valid id.
 
-    A HEAD gets the headers alone. An event of a type in `until` ends the stream, and so do `seconds`. Raises Invalid
-    for bad topics, and for too many. Every other failure is part of the stream, because a status other than 200 stops
-    an EventSource for good.
+    A HEAD gets the headers alone. An event of a type in `until` ends the stream, and so do `seconds` and the end of
+    `grant`; without one it is a visitor's. Raises Invalid for bad topics, and for too many. Every other failure is part
+    of the stream, because a status other than 200 stops an EventSource for good.
     """
     try:
         # The generator allocates nothing before its first read, so a response that is never read leaks nothing.
-        stream = resources().hub.subscribe(topics, last_event_id=last_event_id, until=until, seconds=seconds)
+        stream = resources().hub.subscribe(
+            topics, last_event_id=last_event_id, until=until, seconds=seconds, grant=grant
+        )
     except ValueError as error:
         raise Invalid([{"loc": ["channel"], "msg": str(error)}]) from error
     response = _response(b"" if request.method == "HEAD" else stream)
+    if request.method == "HEAD":
+        # The length of a stream is not known (RFC 9110, 8.6).
+        response.headers.pop("Content-Length", None)
     # Quart would end the response after RESPONSE_TIMEOUT.
     response.timeout = None
     return response

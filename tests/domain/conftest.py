@@ -1,8 +1,11 @@
 """The whole application on each deployment, without a server process in between."""
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
+from typing import cast
 
 import pytest
 from quart import Quart
@@ -17,6 +20,7 @@ from tests.application import ALL_SLICES
 from tests.databases import create_postgres
 from tests.domain.client import Client
 from tests.domain.worker import TaskWorker
+from tests.raw_requests import Door
 from tests.services import RedisServer
 
 
@@ -59,3 +63,14 @@ def worker(resources: Resources) -> TaskWorker:
 @pytest.fixture
 def client(app: Quart) -> Client:
     return Client(app)
+
+
+@pytest.fixture
+def door(settings: Settings) -> Iterator[Door]:
+    """The application for generated requests, which come from a test that is no coroutine."""
+    created = create_app(settings, slices=ALL_SLICES)
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        runner.run(stack.enter_async_context(cast(AbstractAsyncContextManager[object], created.test_app())))
+        yield Door(created, runner)
+        runner.run(stack.aclose())

@@ -66,7 +66,7 @@ class Deadline:
 
     def check(self, breaker: Breaker) -> None:
         """CircuitOpen where there is a budget, and it is used up or the circuit is open."""
-        if self._budget is not None and (self._budget.remaining_seconds <= 0 or breaker.state == "open"):
+        if self._budget is not None and (self._budget.remaining_seconds <= 0 or breaker.is_open):
             raise CircuitOpen("Redis does not answer; not tried again until it does") from breaker.last_error
 
     def __enter__(self) -> "Deadline":

@@ -6,17 +6,23 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from quart import Blueprint, Response, current_app, request
 from redis.exceptions import RedisError
 
-from app.errors import Forbidden
+from app.errors import Forbidden, Unauthorized
 from app.kit.client.connect import client_stats
 from app.kit.client.errors import record_failure
 from app.kit.tasks.queue import Queue
-from app.web.client_address import is_loopback
+from app.web.client_address import TRUSTED_HOPS, TRUSTED_PROXIES, is_loopback
 from app.web.context import resources
+from app.web.host import host_name, is_own_machine
 from app.web.limits.declare import exempt
 from app.web.telemetry import PrometheusTelemetry
 
 TELEMETRY_EXTENSION = "quartet_telemetry"
 METRICS_TOKEN = "METRICS_TOKEN"  # noqa: S105  the name of the setting
+# What proxies add, each in its own way; none has to.
+PROXY_HEADERS = (
+    *("Forwarded", "Via", "X-Real-IP"),
+    *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server"),
+)
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -64,21 +70,22 @@ async def _gauge_queue(telemetry: PrometheusTelemetry, queue: Queue) -> None:
 
 
 def _check_reader(token: str) -> None:
-    """With METRICS_TOKEN set, `Authorization: Bearer TOKEN`; without, a peer on the loopback interface.
+    """With METRICS_TOKEN set, a bearer token (RFC 6750); without, which production refuses, a process of this machine.
 
-    The peer is the socket's: behind a proxy on the same machine every client is loopback, hence the token.
+    A proxy on this machine is such a process: what it passes on is refused as far as it can be told.
     """
     if token:
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            raise Forbidden("The metrics need their token.")
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
+            raise Unauthorized("The metrics need their token.")
         return
     peer = request.remote_addr or ""
-    # A forwarded request has come through a proxy, even where the peer is a loopback address. Quart's test client is
-    # "<local>".
-    if (
-        not (is_loopback(peer) or peer == "<local>")
-        or "X-Forwarded-For" in request.headers
-        or "Forwarded" in request.headers
-    ):
-        raise Forbidden("The metrics are read from loopback, or with METRICS_TOKEN.")
+    # Quart's test client is "<local>".
+    is_local = is_loopback(peer) or peer == "<local>"
+    if not is_local or _is_forwarded() or not is_own_machine(host_name(request.headers.get("Host", ""))):
+        raise Forbidden("The metrics are read from this machine, or with METRICS_TOKEN.")
+
+
+def _is_forwarded() -> bool:
+    has_proxy = current_app.config.get(TRUSTED_PROXIES) or current_app.config.get(TRUSTED_HOPS)
+    return bool(has_proxy) or any(name in request.headers for name in PROXY_HEADERS)

@@ -14,7 +14,7 @@ from app.errors import Invalid, NotFound
 from app.kit.tasks.info import TaskInfo, WorkerInfo
 from app.kit.tasks.queue import Place, Queue
 from app.web.context import resources
-from app.web.identity.auth import require
+from app.web.identity.auth import require_role
 from app.web.routes.metrics import TELEMETRY_EXTENSION
 from app.web.routes.tasks import moment
 from app.web.telemetry import PrometheusTelemetry
@@ -111,7 +111,7 @@ class Stats:
 
 
 @blueprint.get("/tasks")
-@require(roles=["admin"])
+@require_role("admin")
 @validate_querystring(ListQuery)
 @document_response(TaskList)
 async def list_place(query_args: ListQuery) -> Response:
@@ -122,7 +122,7 @@ async def list_place(query_args: ListQuery) -> Response:
 
 
 @blueprint.post("/tasks/requeue")
-@require(roles=["admin"])
+@require_role("admin")
 @validate_querystring(QueueQuery)
 @document_response(Requeued)
 async def requeue_all(query_args: QueueQuery) -> Response:
@@ -131,7 +131,7 @@ async def requeue_all(query_args: QueueQuery) -> Response:
 
 
 @blueprint.post("/tasks/purge")
-@require(roles=["admin"])
+@require_role("admin")
 @validate_querystring(QueueQuery)
 @document_response(Purged)
 async def purge_all(query_args: QueueQuery) -> Response:
@@ -140,7 +140,7 @@ async def purge_all(query_args: QueueQuery) -> Response:
 
 
 @blueprint.post("/tasks/<task_id>/requeue")
-@require(roles=["admin"])
+@require_role("admin")
 @validate_querystring(QueueQuery)
 @document_response(Requeued)
 async def requeue(task_id: str, query_args: QueueQuery) -> Response:
@@ -149,7 +149,7 @@ async def requeue(task_id: str, query_args: QueueQuery) -> Response:
 
 
 @blueprint.post("/tasks/<task_id>/purge")
-@require(roles=["admin"])
+@require_role("admin")
 @validate_querystring(QueueQuery)
 @document_response(Purged)
 async def purge(task_id: str, query_args: QueueQuery) -> Response:
@@ -158,7 +158,7 @@ async def purge(task_id: str, query_args: QueueQuery) -> Response:
 
 
 @blueprint.get("/stats")
-@require(roles=["admin"])
+@require_role("admin")
 @document_response(Stats)
 async def stats() -> Response:
     """What the queues, the streams, the cache and the limits do."""

@@ -38,7 +38,8 @@ async def test_an_article_is_processed_once(client: Client, resources: Resources
         processed = await answer.get_json()
         assert processed["summary"] == told["summary"] != ""
         assert "night trains" in " ".join(processed["keywords"])
-        assert (await (await client.get("/articles")).get_json())["articles"] == [processed]
+        [in_list] = (await (await client.get("/articles")).get_json())["articles"]
+        assert in_list == {name: value for name, value in processed.items() if name != "content"}
         # A task may run twice. And an edit of what was read before the summary is no conflict.
         await finished(resources, Edit(article["id"], 1))
         assert len(await broadcast(resources, "article_processed")) == 1

@@ -12,7 +12,7 @@ from quart import Blueprint, Quart, Response
 
 from app.domain.slice import Slice
 from app.domain.slices import SLICES
-from app.domain.users.service import set_roles_of
+from app.domain.users.service import account_id, set_roles
 from app.factory import create_app
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.task import task
@@ -73,7 +73,7 @@ async def owner(app: Quart) -> Client:
 @pytest.fixture
 async def admin(app: Quart, resources: Resources) -> Client:
     await Client(app).register("root")
-    await set_roles_of(resources, "root@example.com", ("admin",))
+    await set_roles(resources, await account_id(resources, "root@example.com"), ("admin",))
     return await Client(app).signed_in("root")
 
 
@@ -267,3 +267,12 @@ async def test_metrics_tell_of_queues_and_of_what_ran_here(app: Quart, resources
 
 async def has_lag(metrics: Callable[[], Awaitable[str]]) -> bool:
     return "quartet_task_loop_lag_seconds_count" in await metrics()
+
+
+async def test_a_stream_ends_with_the_session_that_opened_it(resources: Resources, owner: Client) -> None:
+    task_id = (await resources.queue.enqueue(long_job, "e", owner=owner.user_id)).id
+    streaming = asyncio.create_task(owner.get(f"/tasks/{task_id}/events"))
+    await eventually(lambda: resources.hub.streams == 1)
+    assert (await owner.post("/logout")).status_code == 204
+    assert "event: done" not in await (await streaming).get_data(as_text=True)
+    go_on("e")
