@@ -25,10 +25,10 @@ from app.kit.cache.cache import Cache
 from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.events.event import encode_event
 from app.kit.events.publisher import Publisher
-from app.kit.tasks.model import Call
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import EnqueueOptions, Task
 from app.kit.telemetry import NoTelemetry, Telemetry
+from app.outbox_message import Invalidation, Message, Publication, Submission, decode_message
 
 logger = logging.getLogger(__name__)
 Payload = TypeVar("Payload")
@@ -38,25 +38,6 @@ BATCH = 100
 MAX_FRESH = 10_000
 MAX_RETRY_SECONDS = 300.0
 DOWN: tuple[type[Exception], ...] = (*UNAVAILABLE, Unavailable)
-
-
-class Publication(msgspec.Struct, frozen=True, tag="publication"):
-    channel: str
-    payload: msgspec.Raw
-    event_id: str
-
-
-class Submission(msgspec.Struct, frozen=True, tag="task"):
-    call: Call
-    queue: str = "default"
-
-
-class Invalidation(msgspec.Struct, frozen=True, tag="invalidation"):
-    tags: tuple[str, ...]
-
-
-Message = Publication | Submission | Invalidation
-_decode = msgspec.json.Decoder(Message).decode
 
 
 class Outbox:
@@ -217,7 +198,7 @@ class Outbox:
     async def _send(self, row: Waiting) -> None:
         """Raises DOWN alone, which stops the next row too. A row that fails otherwise is postponed and never lost."""
         try:
-            await self._deliver(_decode(row.message))
+            await self._deliver(decode_message(row.message))
         except UNAVAILABLE:
             raise
         except RedisError as error:

@@ -14,8 +14,10 @@ from app.kit.events.event import Cursor, Message
 from app.kit.events.sse import encode_frame, encode_message, encode_retry
 from app.kit.tasks.info import TaskInfo
 from app.kit.tasks.queue import Queue
+from app.principal import Principal
 from app.web.context import resources
 from app.web.identity.auth import current_principal, require_auth
+from app.web.identity.grants import current_grant
 from app.web.limits.declare import exempt
 from app.web.sse import event_stream, finite_stream, last_event_id
 
@@ -112,8 +114,10 @@ async def events(task_id: str) -> Response | tuple[str, int]:
     channel, hub = f"task:{info.id}", resources().hub
     after = Cursor.parse(last_event_id()) or await hub.cursor_at(info.created_at)
     if info.finished_at is None:
-        until = ENDS.values()
-        return await event_stream([channel], last_event_id=str(after), until=until, seconds=STREAM_SECONDS)
+        grant = current_grant(lambda reader: _may_see(info, reader))
+        return await event_stream(
+            [channel], last_event_id=str(after), until=ENDS.values(), grant=grant, seconds=STREAM_SECONDS
+        )
     messages, now = await hub.replay(channel, after)
     return _rest_of(info, messages, now) if messages or last_event_id() is None else ("", 204)
 
@@ -128,13 +132,16 @@ def _rest_of(info: TaskInfo, messages: list[Message], now: Cursor) -> Response:
     return finite_stream(b"".join([encode_retry(), *frames]))
 
 
+def _may_see(info: TaskInfo, reader: Principal | None) -> bool:
+    return reader is not None and (reader.is_admin or info.owner == reader.user_id)
+
+
 async def _own_task(task_id: str) -> tuple[Queue, TaskInfo]:
     """The task and its queue. Forbidden: the principal neither owns it nor is an admin."""
     for queue in resources().queues.values():
         info = await queue.get(task_id)
         if info is not None:
-            principal = current_principal()
-            if not principal.is_admin and info.owner != principal.user_id:
+            if not _may_see(info, current_principal()):
                 raise Forbidden("This task is not yours.")
             return queue, info
     raise NotFound

@@ -267,3 +267,12 @@ async def test_metrics_tell_of_queues_and_of_what_ran_here(app: Quart, resources
 
 async def has_lag(metrics: Callable[[], Awaitable[str]]) -> bool:
     return "quartet_task_loop_lag_seconds_count" in await metrics()
+
+
+async def test_a_stream_ends_with_the_session_that_opened_it(resources: Resources, owner: Client) -> None:
+    task_id = (await resources.queue.enqueue(long_job, "e", owner=owner.user_id)).id
+    streaming = asyncio.create_task(owner.get(f"/tasks/{task_id}/events"))
+    await eventually(lambda: resources.hub.streams == 1)
+    assert (await owner.post("/logout")).status_code == 204
+    assert "event: done" not in await (await streaming).get_data(as_text=True)
+    go_on("e")
