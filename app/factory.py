@@ -25,11 +25,12 @@ from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
 from app.web.middleware import csrf, deadline, request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
-from app.web.routes import events, health, limits, metrics
+from app.web.routes import event_socket, events, health, limits, metrics
 from app.web.telemetry import PrometheusTelemetry
 
 BLUEPRINTS = (
     events.blueprint,
+    event_socket.blueprint,
     limits.blueprint,
     pages.blueprint,
     health.blueprint,

@@ -5,7 +5,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from quart import current_app, request
+from quart import current_app
+
+from app.web.context import connection
 
 # Names in app.config: networks as texts, and how many proxies there are before this server.
 TRUSTED_PROXIES = "TRUSTED_PROXIES"
@@ -59,7 +61,7 @@ def _network(address: IPAddress) -> str:
 def _client() -> IPAddress:
     networks = _networks(tuple(current_app.config.get(TRUSTED_PROXIES, ())))
     hops: int = current_app.config.get(TRUSTED_HOPS, 0)
-    peer = _parse(request.remote_addr or "") or ipaddress.ip_address(LOCAL_PEER)
+    peer = _parse(connection().remote_addr or "") or ipaddress.ip_address(LOCAL_PEER)
     is_rfc_7239 = current_app.config.get(TRUSTED_HEADER) == FORWARDED
     # Only the header that the proxies write: a client may send the other one.
     chain = _forwarded() if is_rfc_7239 else _x_forwarded_for()
@@ -84,13 +86,13 @@ def _first_untrusted(peer: IPAddress, chain: Sequence[str], *, networks: tuple[N
 
 def _x_forwarded_for() -> list[str]:
     # A client may send lines of its own; the proxies' entries are the last ones of all lines.
-    lines = request.headers.getlist("X-Forwarded-For")
+    lines = connection().headers.getlist("X-Forwarded-For")
     return ",".join(lines).split(",") if lines else []
 
 
 def _forwarded() -> list[str]:
     """The `for` of each element of Forwarded, "" where it has none; one "" for a malformed header."""
-    header = ",".join(request.headers.getlist("Forwarded"))
+    header = ",".join(connection().headers.getlist("Forwarded"))
     elements = [""]
     position = 0
     while position < len(header):

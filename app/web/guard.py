@@ -11,8 +11,9 @@ from app.errors import NotFound
 from app.web import problems
 from app.web.caching import cached_view
 from app.web.identity import auth
-from app.web.limits.declare import exempt
+from app.web.limits.declare import Exemption, exempt
 from app.web.limits.enforce import enforce
+from app.web.route_policy import policy_of
 
 
 def guard_views(app: Quart) -> None:
@@ -20,8 +21,10 @@ def guard_views(app: Quart) -> None:
 
     Static files are the same for everyone and cost no backend anything: they have no limit and no session.
     """
+    sockets = {rule.endpoint for rule in app.url_map.iter_rules() if rule.websocket}
     for endpoint, view in app.view_functions.items():
-        app.view_functions[endpoint] = _static(view) if endpoint == "static" else _guarded(view)
+        guard = _static if endpoint == "static" else _guarded_socket if endpoint in sockets else _guarded
+        app.view_functions[endpoint] = guard(view)
 
 
 def _static(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,5 +52,20 @@ def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
             problems.require_json()
         auth.authorize(view)
         return await cached_view.respond(view, arguments)
+
+    return guarded
+
+
+def _guarded_socket(view: Callable[..., Any]) -> Callable[..., Any]:
+    """TypeError for a WebSocket that declares what is enforced for requests only: a limit, or a cache."""
+    exemption, cache = policy_of(view, Exemption), policy_of(view, cached_view.ViewCache)
+    if exemption is None or cache is not None:
+        raise TypeError(f"the WebSocket {view!r} must be exempt from limits, and cannot be cached")
+
+    @wraps(view)
+    async def guarded(**arguments: Any) -> None:
+        await auth.identify()
+        auth.authorize(view)
+        await view(**arguments)
 
     return guarded

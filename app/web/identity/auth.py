@@ -4,14 +4,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from quart import Quart, current_app, g, request
+from quart import Quart, current_app, g
 from redis.exceptions import RedisError
 
 from app.errors import AppError, BadRequest, Forbidden, Unauthorized, Unavailable
 from app.kit.client.errors import record_failure
 from app.kit.sessions.record import SessionRecord
 from app.principal import Credential, Principal
-from app.web.context import resources
+from app.web.context import connection, resources
 from app.web.identity.browser_session import CREDENTIAL_HEADERS, current_browser_session
 from app.web.route_policy import View, ViewT, attach, policy_of
 
@@ -58,7 +58,7 @@ def require(*credentials: Credential, roles: Collection[str] = ()) -> Callable[[
 
 async def identify() -> Identity:
     """Check the credentials, and keep the result in `g`. It never refuses, so that limits are checked first."""
-    given = [(name, value) for name in CREDENTIAL_HEADERS for value in request.headers.getlist(name)]
+    given = [(name, value) for name in CREDENTIAL_HEADERS for value in connection().headers.getlist(name)]
     try:
         identity = await (_from_headers(given) if given else _from_cookie())
     except AppError as problem:
@@ -117,7 +117,7 @@ def current_session() -> SessionRecord:
 
 def session_metadata(ip: str) -> Mapping[str, str]:
     """What a new session records of the request that creates it."""
-    return {"ip": ip, "user_agent": request.headers.get("User-Agent", "")}
+    return {"ip": ip, "user_agent": connection().headers.get("User-Agent", "")}
 
 
 async def sign_in(user_id: int, *, ip: str, epoch: str | None = None) -> SessionRecord:

@@ -5,9 +5,10 @@ import re
 import secrets
 import time
 
-from quart import Quart, Response, g, has_request_context, request
+from quart import Quart, Response, g, has_request_context, has_websocket_context, request
 
 from app.kit.telemetry import Telemetry
+from app.web.context import connection
 
 logger = logging.getLogger("app.requests")
 HEADER = "X-Request-ID"
@@ -19,7 +20,7 @@ class RequestIdFilter(logging.Filter):
     """Adds `request_id` to every record, "-" outside a request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = g.get("request_id", "-") if has_request_context() else "-"
+        record.request_id = g.get("request_id", "-") if has_request_context() or has_websocket_context() else "-"
         return True
 
 
@@ -35,7 +36,7 @@ def register(app: Quart, telemetry: Telemetry) -> None:
     """Give each request an id (the client's, where it is well-formed) and record how it was answered."""
 
     async def begin() -> None:
-        given = request.headers.get(HEADER, "")
+        given = connection().headers.get(HEADER, "")
         g.request_id = given if _VALID_ID.fullmatch(given) else secrets.token_hex(8)
         g.began = time.perf_counter()
 
@@ -53,4 +54,5 @@ def register(app: Quart, telemetry: Telemetry) -> None:
         return response
 
     app.before_request(begin)
+    app.before_websocket(begin)
     app.after_request(finish)

@@ -2,10 +2,11 @@
 
 import re
 
-from quart import Quart, Response, request
+from quart import Quart, Response
 
 from app.errors import BadRequest
 from app.web.client_address import is_loopback
+from app.web.context import connection
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::\d{1,5})?")
 CONTENT_SECURITY_POLICY = (
@@ -18,7 +19,7 @@ def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool)
     """Refuse other values of Host with 400, and add the security headers to every response."""
 
     async def check_host() -> None:
-        name = _host_name(request.headers.get("Host", ""))
+        name = _host_name(connection().headers.get("Host", ""))
         # A loopback name is always allowed: health checks use it, and no link is made from Host.
         if not _is_own_machine(name) and name not in allowed_hosts:
             raise BadRequest("This server does not answer for that Host.")
@@ -34,6 +35,7 @@ def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool)
         return response
 
     app.before_request(check_host)
+    app.before_websocket(check_host)
     app.after_request(add_headers)
 
 
