@@ -6,12 +6,13 @@ from contextlib import aclosing, suppress
 
 from quart import Blueprint, websocket
 
-from app.errors import BadRequest, Invalid
+from app.errors import BadRequest
 from app.kit.aio import side_by_side
 from app.kit.events.json_messages import json_messages
 from app.web.context import resources
 from app.web.limits.declare import exempt
 from app.web.routes.events import requested_topics
+from app.web.sse import last_event_id, subscribe
 
 SUBPROTOCOL = "quartet.events.v1"
 # How long a client may take to receive what one write holds.
@@ -30,10 +31,7 @@ blueprint = Blueprint("event_socket", __name__, url_prefix="/api/v1/events")
 async def socket() -> None:
     """`channel` and `last_event_id` of the query are those of GET /api/v1/events. The client sends no message."""
     subprotocol = _subprotocol()
-    try:
-        stream = resources().hub.subscribe(requested_topics(), last_event_id=websocket.args.get("last_event_id"))
-    except ValueError as error:
-        raise Invalid([{"loc": ["channel"], "msg": str(error)}]) from error
+    stream = subscribe(requested_topics(), last_event_id=last_event_id())
     await websocket.accept(subprotocol=subprotocol)
     async with aclosing(stream), side_by_side(_send(stream), _refuse_message()) as runs:
         ended, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)

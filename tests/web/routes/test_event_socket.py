@@ -2,60 +2,32 @@
 
 import asyncio
 import json
-import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from quart import Quart
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from app.domain.users.service import set_roles
-from app.resources import Resources
-from app.web.context import EXTENSION
 from app.web.routes import event_socket
 from app.web.routes.event_socket import SUBPROTOCOL
-from tests.application import create_test_app
 from tests.domain.client import Client
-from tests.served import served
+from tests.served import Served
 from tests.waiting import eventually
 
 
-@dataclass
-class Served:
-    app: Quart
-    port: int
-
-    @property
-    def resources(self) -> Resources:
-        opened: Resources = self.app.extensions[EXTENSION]
-        return opened
-
-    def url(self, query: str = "") -> str:
-        return f"ws://127.0.0.1:{self.port}/api/v1/events/socket?{query}"
-
-    async def publish(self, channel: str, type: str, data: object) -> str:
-        return await self.resources.publisher.publish(channel, type, data)
-
-
 @pytest.fixture
-async def server(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Served]:
-    shutil.copy(sqlite_template, tmp_path / "app.db")
-    environ = {
-        "ENVIRONMENT": "testing",
-        "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}",
-        "MAX_STREAMS": "3",
-        "CONSUMER": "0",
-    }
-    app = create_test_app(environ)
-    async with served(app) as port:
-        yield Served(app, port)
+def served_settings() -> dict[str, str]:
+    return {"MAX_STREAMS": "3"}
+
+
+def url(server: Served, query: str = "") -> str:
+    return server.url(f"/api/v1/events/socket?{query}", scheme="ws")
 
 
 @dataclass
@@ -106,9 +78,9 @@ async def refusal(url: str, **options: Any) -> int:
 
 async def test_events_have_the_ids_and_the_members_that_a_stream_has(server: Served) -> None:
     async with (
-        opened(server.url()) as reader,
+        opened(url(server)) as reader,
         httpx.AsyncClient() as client,
-        client.stream("GET", f"http://127.0.0.1:{server.port}/api/v1/events") as stream,
+        client.stream("GET", server.url()) as stream,
     ):
         chunks = stream.aiter_text()
         text = await anext(chunks)
@@ -122,16 +94,16 @@ async def test_events_have_the_ids_and_the_members_that_a_stream_has(server: Ser
 
 
 async def test_a_heartbeat_and_the_pause_come_at_once(server: Served) -> None:
-    async with opened(server.url()) as reader:
+    async with opened(url(server)) as reader:
         assert reader.messages[0] == {}
         assert reader.messages[1].keys() == {"retry"}
 
 
 async def test_it_resumes_after_the_last_event_id(server: Served) -> None:
     ids = [await server.publish("broadcast", "tick", number) for number in range(5)]
-    async with opened(server.url(f"last_event_id={ids[1]}")) as reader:
+    async with opened(url(server, f"last_event_id={ids[1]}")) as reader:
         await eventually(lambda: [event_id for event_id, _ in reader.events] == ids[2:])
-    async with opened(server.url("last_event_id=junk")) as reader:
+    async with opened(url(server, "last_event_id=junk")) as reader:
         assert reader.events == []
 
 
@@ -139,28 +111,28 @@ async def test_it_resumes_after_the_last_event_id(server: Served) -> None:
     ("offered", "answered"), [([SUBPROTOCOL], SUBPROTOCOL), (["other", SUBPROTOCOL], SUBPROTOCOL), (None, None)]
 )
 async def test_the_subprotocol_is_agreed(server: Served, offered: Any, answered: str | None) -> None:
-    async with connect(server.url(), subprotocols=offered) as connection:
+    async with connect(url(server), subprotocols=offered) as connection:
         assert connection.subprotocol == answered
 
 
 async def test_another_subprotocol_is_refused(server: Served) -> None:
-    assert await refusal(server.url(), subprotocols=["other"]) == 400
+    assert await refusal(url(server), subprotocols=["other"]) == 400
     assert server.resources.hub.streams == 0
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
 async def test_another_origin_is_refused(server: Served, origin: str) -> None:
-    assert await refusal(server.url(), additional_headers={"Origin": origin}) == 403
+    assert await refusal(url(server), additional_headers={"Origin": origin}) == 403
 
 
 async def test_the_own_origin_is_let_in(server: Served) -> None:
     origin = f"http://127.0.0.1:{server.port}"
-    async with opened(server.url(), additional_headers={"Origin": origin, "Cookie": "quartet=junk"}) as reader:
+    async with opened(url(server), additional_headers={"Origin": origin, "Cookie": "quartet=junk"}) as reader:
         assert reader.is_live
 
 
 async def test_a_cookie_without_an_origin_is_refused(server: Served) -> None:
-    assert await refusal(server.url(), additional_headers={"Cookie": "quartet=junk"}) == 403
+    assert await refusal(url(server), additional_headers={"Cookie": "quartet=junk"}) == 403
 
 
 async def test_another_host_is_refused(server: Served) -> None:
@@ -170,8 +142,8 @@ async def test_another_host_is_refused(server: Served) -> None:
 
 @pytest.mark.parametrize(("query", "status"), [("channel=user:1", 401), ("channel=user:*", 401), ("channel=A", 422)])
 async def test_a_visitor_hears_the_broadcast_alone(server: Served, query: str, status: int) -> None:
-    assert await refusal(server.url(query)) == status
-    assert await refusal(server.url(f"channel=broadcast&{query}")) == status
+    assert await refusal(url(server, query)) == status
+    assert await refusal(url(server, f"channel=broadcast&{query}")) == status
 
 
 async def test_too_many_channels_are_refused(server: Served) -> None:
@@ -179,7 +151,7 @@ async def test_too_many_channels_are_refused(server: Served) -> None:
     await set_roles(server.resources, user_id, ["admin"])
     user = await Client(server.app).signed_in()
     query = "&".join(f"channel=c{number}" for number in range(40))
-    assert await refusal(server.url(query), additional_headers=user.headers) == 422
+    assert await refusal(url(server, query), additional_headers=user.headers) == 422
 
 
 async def test_a_user_hears_their_own_channel(server: Served) -> None:
@@ -187,16 +159,16 @@ async def test_a_user_hears_their_own_channel(server: Served) -> None:
     key = await user.by_api_key()
     # A header's credential is no browser's: the origin does not matter.
     headers = {**key.headers, "Origin": "http://elsewhere.example"}
-    async with opened(server.url(), additional_headers=headers) as reader:
+    async with opened(url(server), additional_headers=headers) as reader:
         event_id = await server.publish(f"user:{user.user_id}", "tick", 1)
         await eventually(lambda: reader.events == [(event_id, 1)])
-    assert await refusal(server.url(f"channel=user:{user.user_id + 1}"), additional_headers=user.headers) == 403
-    assert await refusal(server.url(), additional_headers={"API-Key": "junk"}) == 401
-    assert await refusal(server.url(), additional_headers={**user.headers, **key.headers}) == 400
+    assert await refusal(url(server, f"channel=user:{user.user_id + 1}"), additional_headers=user.headers) == 403
+    assert await refusal(url(server), additional_headers={"API-Key": "junk"}) == 401
+    assert await refusal(url(server), additional_headers={**user.headers, **key.headers}) == 400
 
 
 async def test_a_drain_closes_with_going_away_after_the_pause(server: Served) -> None:
-    async with opened(server.url()) as reader:
+    async with opened(url(server)) as reader:
         event_id = await server.publish("broadcast", "tick", 1)
         await eventually(lambda: reader.events == [(event_id, 1)])
         await server.resources.hub.drain(0.1)
@@ -205,7 +177,7 @@ async def test_a_drain_closes_with_going_away_after_the_pause(server: Served) ->
 
 
 async def test_beyond_the_cap_it_is_to_be_tried_again(server: Served) -> None:
-    async with opened(server.url()), opened(server.url()), opened(server.url()), connect(server.url()) as refused:
+    async with opened(url(server)), opened(url(server)), opened(url(server)), connect(url(server)) as refused:
         reader = Reader(refused)
         await reader.read()
         assert refused.close_code == event_socket.TRY_AGAIN_LATER
@@ -214,14 +186,14 @@ async def test_beyond_the_cap_it_is_to_be_tried_again(server: Served) -> None:
 
 @pytest.mark.parametrize("message", ["text", b"bytes", "", b""])
 async def test_a_message_of_the_client_is_refused(server: Served, message: str | bytes) -> None:
-    async with opened(server.url()) as reader:
+    async with opened(url(server)) as reader:
         await reader.connection.send(message)
         await eventually(lambda: reader.connection.close_code == event_socket.POLICY_VIOLATION)
     await eventually(lambda: server.resources.hub.streams == 0)
 
 
 async def test_a_client_that_goes_away_is_forgotten(server: Served) -> None:
-    async with opened(server.url()), opened(server.url()) as second:
+    async with opened(url(server)), opened(url(server)) as second:
         assert server.resources.hub.streams == 2
         second.connection.transport.abort()
         await eventually(lambda: server.resources.hub.streams == 1)
@@ -241,7 +213,7 @@ async def test_a_client_that_reads_nothing_is_evicted_and_delays_no_other(
             b"GET /api/v1/events/socket HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         )
-        async with opened(server.url()) as reader:
+        async with opened(url(server)) as reader:
             await eventually(lambda: server.resources.hub.streams == 2)
             ids = []
             for number in range(40):
