@@ -3,13 +3,14 @@
 import argparse
 from collections.abc import Callable
 
-from bench import app, cache, client, limits
+from bench import app, cache, client, events, limits
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
     "limits": limits.main,
     "cache": cache.main,
     "app": app.main,
+    "events": events.main,
 }
 
 
