@@ -35,7 +35,7 @@ dev: $(VENV)/requirements-dev.installed ## The same, and start again whenever a 
 		--target-type command '$(IN_VENV) -m app.cli run' .
 
 test: $(VENV)/requirements-dev.installed ## Run the tests; those that need a missing server are skipped and named
-	@$(IN_VENV) -m pytest
+	@$(IN_VENV) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-long: $(VENV)/requirements-dev.installed ## Run the soaks and the long fault runs
 	@$(IN_VENV) -m pytest -m long -o faulthandler_timeout=1800
@@ -48,7 +48,7 @@ check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the dir
 	@$(IN_VENV) -m ruff check .
 	@$(IN_VENV) -m ruff format --check .
 
-bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed ## Measure beside peers; NAME=client picks one (limits, cache, app, events), ROUNDS=3 is quicker
+bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed bench/.venv-older/requirements-older.installed ## Measure beside peers; NAME=client picks one (limits, cache, app, logins, tasks, events), ROUNDS=3 is quicker
 	@$(IN_VENV) -m bench $(NAME) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 services: ## Install what some tests start: Redis, Sentinel, PostgreSQL, nginx, Chromium, curl (apt-get)
@@ -56,7 +56,8 @@ services: ## Install what some tests start: Redis, Sentinel, PostgreSQL, nginx, 
 
 lock: ## Pin anew what pyproject.toml and bench/requirements.in allow (needs uv on PATH); pins that still fit stay
 	@for lock in requirements:pyproject.toml requirements-dev:'--extra dev -c requirements.lock pyproject.toml' \
-		requirements-build:'--group build' bench/requirements:bench/requirements.in; do \
+		requirements-build:'--group build' bench/requirements:bench/requirements.in \
+		bench/requirements-older:bench/requirements-older.in; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 			-o "$${lock%%:*}.lock" $${lock#*:} || exit 1; done
 
@@ -80,3 +81,6 @@ $(VENV)/%.installed: %.lock $(INSTALL)
 # The peers never share an environment with the service.
 bench/.venv/%.installed: bench/%.lock $(INSTALL)
 	$(call install,bench/.venv,$<)
+
+bench/.venv-older/%.installed: bench/%.lock $(INSTALL)
+	$(call install,bench/.venv-older,$<)

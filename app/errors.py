@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MOST_LISTED = 20
+
 
 class AppError(Exception):
     """An error with an HTTP status (RFC 9457's `status`), a stable `code`, and a `title` for people."""
@@ -75,12 +77,17 @@ class UnsupportedMediaType(AppError):
 
 
 class Invalid(AppError):
-    """A body or query that does not validate. `errors` holds {"loc": [...], "msg": "..."} for each field."""
+    """A body or query that does not validate. `errors` holds {"loc": [...], "msg": "..."} for each field.
+
+    At most MOST_LISTED are listed; `more_errors` is how many more there are, `more` that are not in `errors` included.
+    """
 
     status, code, title = 422, "invalid", "Unprocessable Content"
 
-    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__("The request does not validate.", extra={"errors": list(errors)})
+    def __init__(self, errors: Sequence[Mapping[str, Any]], *, more: int = 0) -> None:
+        more += max(0, len(errors) - MOST_LISTED)
+        counted = {"more_errors": more} if more else {}
+        super().__init__("The request does not validate.", extra={"errors": list(errors[:MOST_LISTED]), **counted})
 
 
 class TooManyRequests(AppError):

@@ -7,32 +7,40 @@ from typing import Any
 
 from quart import Quart
 from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSchema, hide
-from werkzeug.routing import IntegerConverter
 
 from app import __version__
 from app.db.schema import Schema
-from app.domain.slice import Slice
+from app.domain.slice import AT_LOGIN, Slice
 from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
-from app.lifespan import Jobs, consuming, open_resources, relaying
+from app.kit.events.handler import EventHandler
+from app.lifespan import Jobs, consuming, open_resources, relaying, streaming, subscribing
+from app.pages import accounts
 from app.pages import routes as pages
 from app.settings import Settings, SettingsError
 from app.web import problems
+from app.web.caching.view_key import CACHED_HOSTS
 from app.web.context import EXTENSION
 from app.web.guard import guard_views
+from app.web.host import stated_hosts
+from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
-from app.web.middleware import csrf, deadline, request_log, security
+from app.web.middleware import csrf, deadline, request_log, security, well_formed
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
-from app.web.routes import event_socket, events, health, limits, metrics
+from app.web.routes import event_socket, events, health, limits, metrics, operations, presence, tasks
 from app.web.telemetry import PrometheusTelemetry
 
 BLUEPRINTS = (
     events.blueprint,
     event_socket.blueprint,
+    presence.blueprint,
     limits.blueprint,
+    operations.blueprint,
+    tasks.blueprint,
     pages.blueprint,
+    accounts.blueprint,
     health.blueprint,
     metrics.blueprint,
 )
@@ -40,14 +48,6 @@ BLUEPRINTS = (
 DEFAULT_LIMIT = "1200/minute"
 MIGRATIONS = Path(__file__).parent / "migrations"
 STATIC_FOLDER = Path(__file__).parent / "pages" / "static"
-LARGEST_ID = 2**63 - 1
-
-
-class Identifier(IntegerConverter):
-    """`<int:...>` in a route: a number that the column of an id can hold. A larger one is 404."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"max": LARGEST_ID, **kwargs})
 
 
 def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart:
@@ -59,13 +59,16 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     app.request_class = StrictRequest
     telemetry = PrometheusTelemetry(version=__version__)
     app.extensions[metrics.TELEMETRY_EXTENSION] = telemetry
+    app.extensions[AT_LOGIN] = tuple(each.at_login for each in slices if each.at_login)
     app.extensions[health.SCHEMA] = Schema(MIGRATIONS)
+    jobs = jobs_of(slices)
+    tasks.keep_names(app, [task.name for task in jobs.tasks if task.events])
     _register_web(app, settings, telemetry)
     _register_schema(app)
     for blueprint in (*(each.blueprint for each in slices), *BLUEPRINTS):
         app.register_blueprint(blueprint)
     guard_views(app)
-    _register_lifespan(app, settings, telemetry, jobs_of(slices))
+    _register_lifespan(app, settings, telemetry, slices)
     return app
 
 
@@ -77,9 +80,16 @@ def jobs_of(slices: Sequence[Slice] = SLICES) -> Jobs:
     )
 
 
+def handlers_of(slices: Sequence[Slice] = SLICES) -> tuple[EventHandler, ...]:
+    """What the subscriber calls."""
+    return tuple(handler for each in slices for handler in each.handlers)
+
+
 def _configuration(settings: Settings) -> dict[str, Any]:
     return {
         "SECRET_KEY": settings.secret_key,
+        "SESSION_COOKIE_DOMAIN": settings.session_cookie_domain or None,
+        "SESSION_COOKIE_PARTITIONED": settings.session_cookie_partitioned,
         "MAX_CONTENT_LENGTH": settings.max_body_bytes,
         "TRUSTED_PROXIES": settings.trusted_proxies,
         "TRUSTED_HOPS": settings.trusted_hops,
@@ -87,6 +97,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "QUARTET_DEVELOPMENT": settings.environment == "development",
         "METRICS_TOKEN": settings.metrics_token,
         "PUBLIC_URL": settings.public_url,
+        CACHED_HOSTS: stated_hosts(settings.hosts, settings.ports),
         # Browsers revalidate each time and get a 304: after an upgrade no page runs an old script with a new one.
         "SEND_FILE_MAX_AGE_DEFAULT": 0,
         # Errors are answered, never raised into the server, in tests too.
@@ -98,12 +109,13 @@ def _register_web(app: Quart, settings: Settings, telemetry: PrometheusTelemetry
     """In the order in which they see a request; they see its response in reverse order."""
     request_log.register(app, telemetry)
     security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
+    well_formed.register(app)
     deadline.register(app, seconds=settings.redis_budget_ms / 1000)
     problems.register(app)
     csrf.register(app)
     enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)
-    session_interface.register(app, is_production=settings.is_production)
+    session_interface.register(app, is_production=settings.is_production, name=settings.namespace)
     auth.register(app, UserLookups())
 
 
@@ -122,16 +134,19 @@ def _register_schema(app: Quart) -> None:
     hide(Quart.send_static_file)
 
 
-def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTelemetry, jobs: Jobs) -> None:
+def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTelemetry, slices: Sequence[Slice]) -> None:
     @app.while_serving
     async def serving() -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
             resources = await stack.enter_async_context(open_resources(settings, role="web", telemetry=telemetry))
             app.extensions[EXTENSION] = resources
             await stack.enter_async_context(relaying(resources))
+            await stack.enter_async_context(streaming(resources))
             stack.callback(telemetry.start_timing_collections())
             if settings.consumer:
-                await stack.enter_async_context(consuming(settings, resources, jobs))
+                await stack.enter_async_context(consuming(settings, resources, jobs_of(slices)))
+            if settings.subscriber:
+                await stack.enter_async_context(subscribing(resources, handlers_of(slices)))
             yield
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,28 +11,27 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from app.blocks import make_blocks
 from app.db.database import Database
 from app.errors import Unavailable
 from app.kit.aio import end_tasks
-from app.kit.cache.cache import Cache
 from app.kit.client.checks import warn_if_not_durable
 from app.kit.client.connect import connect
 from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE
-from app.kit.events.hub import Hub
-from app.kit.events.publisher import Publisher
+from app.kit.events.handler import EventHandler
+from app.kit.events.subscriber import Subscriber
 from app.kit.keys import Keys
-from app.kit.limits.limiter import RateLimiter
-from app.kit.sessions.store import SessionStore
+from app.kit.sessions.revocation import Revocations
 from app.kit.supervisor import supervised
-from app.kit.tasks.queue import Queue
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.kit.tasks.worker import Worker
 from app.kit.telemetry import Telemetry
-from app.outbox import Outbox
+from app.mail import MailFailed
 from app.resources import Resources
 from app.settings import Settings
+from app.web.identity.grants import StreamRevocations
 
 # How long work outside a request may wait for Redis.
 BACKGROUND_SECONDS = 5.0
@@ -44,6 +43,22 @@ class Jobs:
 
     tasks: tuple[Task[Any], ...]
     schedule: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGroup:
+    """The workers of several queues as one job: a defect in one restarts all, and all drain at once."""
+
+    workers: Sequence[Worker]
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for worker in self.workers:
+                group.create_task(worker.run())
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.stop()
 
 
 @asynccontextmanager
@@ -68,7 +83,7 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
         )
         stack.push_async_callback(database.close)
         keys = Keys(settings.namespace)
-        resources = _blocks(
+        resources = make_blocks(
             settings, keys, redis=redis, cache_redis=cache_redis, database=database, telemetry=telemetry
         )
         await resources.hub.start()
@@ -84,64 +99,75 @@ async def relaying(resources: Resources) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def consuming(settings: Settings, resources: Resources, jobs: Jobs) -> AsyncIterator[None]:
-    """Run background tasks in this loop during the block; at its end they get their grace period."""
+async def streaming(resources: Resources) -> AsyncIterator[None]:
+    """End event streams whose credentials end, and tell who is online, during the block."""
+    redis, keys, telemetry = resources.redis, resources.keys, resources.telemetry
+    listener = StreamRevocations(resources.hub)
+    async with (
+        supervised("revocations", lambda: Revocations(redis, keys, listener, telemetry=telemetry), telemetry=telemetry),
+        supervised("presence", lambda: resources.presence, telemetry=telemetry),
+    ):
+        yield
+
+
+@asynccontextmanager
+async def subscribing(resources: Resources, handlers: Sequence[EventHandler]) -> AsyncIterator[None]:
+    """Call the handlers of events in this loop during the block; at its end they get their grace period."""
+    if not handlers:
+        yield
+        return
+
+    def make_subscriber() -> Subscriber:
+        telemetry = resources.telemetry
+        return Subscriber(resources.redis, resources.keys, handlers, resources=resources, telemetry=telemetry)
+
+    async with supervised("subscriber", make_subscriber, telemetry=resources.telemetry):
+        yield
+
+
+@asynccontextmanager
+async def consuming(
+    settings: Settings,
+    resources: Resources,
+    jobs: Jobs,
+    *,
+    queues: Sequence[str] = (),
+    concurrency: int | None = None,
+) -> AsyncIterator[None]:
+    """Run background tasks in this loop during the block; at its end they get their grace period.
+
+    `queues` and `concurrency` are those of the settings unless given. Each queue has a worker, which runs up to
+    `concurrency` tasks at a time. The schedule belongs to the default queue.
+    """
 
     async def publish_event(task_id: str, type: str, data: Any) -> None:
         await resources.publisher.publish(f"task:{task_id}", type, data)
 
-    def make_worker() -> Worker:
+    def make_worker(name: str) -> Worker:
         return Worker(
-            resources.queue,
+            resources.queues[name],
             jobs.tasks,
             resources=resources,
-            schedule=jobs.schedule,
-            concurrency=settings.worker_concurrency,
+            schedule=jobs.schedule if name == resources.queue.name else (),
+            concurrency=concurrency or settings.worker_concurrency,
             lease_seconds=settings.task_lease_seconds,
             grace_seconds=settings.task_grace_seconds,
             connect_leases=_lease_client(settings, resources.redis),
             publish_event=publish_event,
-            outages=(*UNAVAILABLE, Unavailable),
+            outages=(*UNAVAILABLE, Unavailable, MailFailed),
             telemetry=resources.telemetry,
         )
+
+    def make_workers() -> WorkerGroup:
+        return WorkerGroup([make_worker(name) for name in queues or settings.consumer_queues or settings.queues])
 
     # Concurrently: a server that does not answer must not delay the start.
     warning = asyncio.create_task(warn_if_not_durable(resources.redis))
     try:
-        async with supervised("worker", make_worker, telemetry=resources.telemetry):
+        async with supervised("worker", make_workers, telemetry=resources.telemetry):
             yield
     finally:
         await end_tasks([warning])
-
-
-def _blocks(
-    settings: Settings, keys: Keys, *, redis: Redis, cache_redis: Redis, database: Database, telemetry: Telemetry
-) -> Resources:
-    cache = Cache(cache_redis, keys, telemetry=telemetry)
-    publisher = Publisher(redis, keys, telemetry=telemetry)
-    queue = Queue(redis, keys)
-    return Resources(
-        redis=redis,
-        cache_redis=cache_redis,
-        keys=keys,
-        sessions=SessionStore(
-            redis,
-            keys,
-            idle_seconds=settings.session_idle_seconds,
-            absolute_seconds=settings.session_absolute_seconds,
-            max_per_user=settings.sessions_per_user,
-            telemetry=telemetry,
-        ),
-        cache=cache,
-        limiter=RateLimiter(redis, keys, telemetry=telemetry, secret=settings.secret_key.encode()),
-        publisher=publisher,
-        hub=Hub(redis, keys, max_streams=settings.max_streams, telemetry=telemetry),
-        queue=queue,
-        database=database,
-        outbox=Outbox(database, publisher, queue, cache, telemetry=telemetry),
-        telemetry=telemetry,
-        secret_key=settings.secret_key,
-    )
 
 
 def _client_name(settings: Settings, role: str) -> str:

@@ -11,7 +11,7 @@ from collections import deque
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import msgspec
 from redis.exceptions import RedisError
@@ -26,7 +26,7 @@ from app.kit.events.event import encode_event
 from app.kit.events.publisher import Publisher
 from app.kit.tasks.model import Call
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.task import Task
+from app.kit.tasks.task import EnqueueOptions, Task
 from app.kit.telemetry import NoTelemetry, Telemetry
 
 logger = logging.getLogger(__name__)
@@ -97,8 +97,13 @@ class Outbox:
         payload = msgspec.Raw(encode_event(channel, type, data))
         self._relay_after_commit(session, Publication(channel, payload, event_id or secrets.token_hex(16)))
 
-    def task(self, session: WriteSession, task: Task[Payload], payload: Payload, **options: Any) -> str:
-        """Enqueue after the commit; returns the task's id. `options` are fields of app.kit.tasks.model.Call."""
+    def task(
+        self, session: WriteSession, task: Task[Payload], payload: Payload, **options: Unpack[EnqueueOptions]
+    ) -> str:
+        """Enqueue after the commit; returns the task's id. `options` are those of Queue.enqueue()."""
+        cause = self._queue.correlation_id()
+        if cause is not None:
+            options.setdefault("correlation_id", cause)
         call = task.call(payload, **options)
         self._relay_after_commit(session, Submission(call))
         return call.id

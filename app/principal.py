@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Credential = Literal["session", "api_key", "cookie"]
+CREDENTIALS: tuple[Credential, ...] = ("session", "api_key", "cookie")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The typed bundle of what the lifespan opened, which handlers, services and tasks receive."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
@@ -7,13 +8,16 @@ from redis.asyncio import Redis
 from app.db.database import Database
 from app.kit.cache.cache import Cache
 from app.kit.events.hub import Hub
+from app.kit.events.presence import Presence
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
 from app.kit.limits.limiter import RateLimiter
 from app.kit.sessions.store import SessionStore
 from app.kit.tasks.queue import Queue
 from app.kit.telemetry import Telemetry
+from app.mail import Mailer
 from app.outbox import Outbox
+from app.passwords import Passwords
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,15 @@ class Resources:
     limiter: RateLimiter
     publisher: Publisher
     hub: Hub
+    presence: Presence
     queue: Queue
+    queues: Mapping[str, Queue]
+    """Every queue by its name, `queue` among them."""
     database: Database
     outbox: Outbox
     telemetry: Telemetry
     secret_key: str = field(repr=False)
+    public_url: str
+    passwords: Passwords
+    mailer: Mailer | None
+    """None where no mail can be sent."""

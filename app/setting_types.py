@@ -54,6 +54,22 @@ def _database(url: str) -> str:
     return url
 
 
+def _smtp(url: str) -> str:
+    found = re.fullmatch(rf"(smtp|smtp\+starttls|smtps)://(?:[^@/]+@)?{_HOST}(?::(\d{{1,5}}))?/?", url)
+    if found is None or not 0 < int(found[2] or 25) < 65536:
+        raise ValueError("must be smtp://host, smtp+starttls://user:password@host or smtps://user:password@host")
+    if found[1] == "smtp" and "@" in url:
+        raise ValueError("would send the password in the clear: smtp+starttls:// and smtps:// encrypt")
+    return url
+
+
+def _email_address(value: str) -> str:
+    # The address alone, which may be of a host of this network.
+    if not re.fullmatch(r"[!#-'*+/-9=?A-Z^-~.-]{1,64}@[A-Za-z0-9.-]{1,255}", value):
+        raise ValueError("must be an email address and nothing else")
+    return value
+
+
 def _host(value: str) -> str:
     if not re.fullmatch(_HOST, value):
         raise ValueError("must be the name or the address of a host (an IPv6 address in brackets) and nothing else")
@@ -85,14 +101,24 @@ def _namespace(value: str) -> str:
     return value
 
 
+def _queue(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", value):
+        raise ValueError("must be names of 1 to 32 of a-z, 0-9, - and _")
+    return value
+
+
 # NoDecode: lists are separated by commas, where pydantic-settings would expect JSON.
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
+QueueNames = Annotated[tuple[Annotated[str, AfterValidator(_queue)], ...], NoDecode, BeforeValidator(_split)]
 AnyCase = BeforeValidator(_lower)
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]
+OptionalHost = Annotated[str, AfterValidator(lambda value: _host(value) if value else value)]
 Hosts = Annotated[str, AfterValidator(_hosts)]
 Origin = Annotated[str, Field(pattern=rf"^https?://{_HOST}(:\d{{1,5}})?$")]
 Namespace = Annotated[str, AfterValidator(_namespace)]
 RedisURL = Annotated[str, _scheme_in(REDIS_SCHEMES)]
 DatabaseURL = Annotated[str, _scheme_in(DATABASE_SCHEMES), AfterValidator(_database)]
+SmtpURL = Annotated[str, AfterValidator(_smtp)]
+EmailAddress = Annotated[str, AfterValidator(_email_address)]

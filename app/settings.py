@@ -7,12 +7,27 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
-from app.setting_types import Address, AnyCase, CommaList, DatabaseURL, Namespace, Networks, Origin, RedisURL
+from app.setting_types import (
+    Address,
+    AnyCase,
+    CommaList,
+    DatabaseURL,
+    EmailAddress,
+    Namespace,
+    Networks,
+    OptionalHost,
+    Origin,
+    QueueNames,
+    RedisURL,
+    SmtpURL,
+)
 from app.settings_redis import RedisParts, choose_parts
 from app.variables import BadFile, FromVariables, read_variables, strangers
 
 DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  public, and refused in production
 SECRET_KEY_LENGTH = 32
+METRICS_TOKEN_LENGTH = 16
+DEFAULT_QUEUE = "default"
 DEFAULT_BIND = "127.0.0.1:8000"
 
 SettingsT = TypeVar("SettingsT", bound=FromVariables)
@@ -43,6 +58,7 @@ class Settings(FromVariables):
 
     redis_url: RedisURL = Field(default="memory://", repr=False)
     cache_redis_url: RedisURL = Field(default="", repr=False)
+    cache_memory_percent: int = Field(default=50, ge=1, le=100)
     allow_embedded_redis: bool = False
     namespace: Namespace = "quartet"
     redis_budget_ms: int = Field(default=250, ge=10, le=60_000)
@@ -55,19 +71,44 @@ class Settings(FromVariables):
     session_idle_seconds: int = Field(default=86_400, ge=60)
     session_absolute_seconds: int = Field(default=30 * 86_400, ge=60)
     sessions_per_user: int = Field(default=20, ge=1, le=1000)
+    session_cookie_domain: Annotated[OptionalHost, AnyCase] = ""
+    session_cookie_partitioned: bool = False
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
 
+    argon2_time_cost: int = Field(default=2, ge=1, le=100)
+    argon2_memory_kib: int = Field(default=19_456, ge=8, le=4 << 20)
+    argon2_parallelism: int = Field(default=1, ge=1, le=64)
+    smtp_url: SmtpURL = Field(default="", repr=False)
+    mail_from: EmailAddress = "quartet@localhost"
+
+    task_queues: QueueNames = ()
     consumer: bool = True
+    consumer_queues: QueueNames = ()
     worker_concurrency: int = Field(default=16, ge=1, le=1000)
     task_lease_seconds: float = Field(default=30, ge=1, le=3600)
     task_grace_seconds: float = Field(default=10, ge=0, le=50)
+    subscriber: bool = True
     drain_seconds: float = Field(default=1, ge=0, le=3600)
     max_streams: int = Field(default=10_000, ge=1)
+    max_streams_per_user: int = Field(default=100, ge=1)
+    max_streams_per_network: int = Field(default=1000, ge=1)
+    stream_max_age_seconds: float = Field(default=3600, ge=10, le=86_400)
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """The host names that requests may have, besides loopback ones."""
         return (urlsplit(self.public_url).hostname or "", *self.allowed_hosts)
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """The ports that are served, as far as they are stated."""
+        urls = [self.public_url] if self.bind.startswith("unix:") else [self.public_url, f"http://{self.bind}"]
+        return frozenset(port for url in urls if (port := urlsplit(url).port))
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The names of all queues, the default one first."""
+        return tuple(dict.fromkeys((DEFAULT_QUEUE, *self.task_queues)))
 
     @property
     def is_production(self) -> bool:
@@ -143,6 +184,15 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
             "WORKERS: more than one needs a Redis server: memory:// lives in one process, "
             "so each worker would have sessions, limits and tasks of its own"
         )
+    if settings.argon2_memory_kib < 8 * settings.argon2_parallelism:
+        problems.append("ARGON2_MEMORY_KIB: must be at least 8 times ARGON2_PARALLELISM (RFC 9106, 3.1)")
+    if settings.smtp_url and "mail_from" not in settings.model_fields_set and "MAIL_FROM" not in failed:
+        problems.append("MAIL_FROM: must be set where SMTP_URL is: servers refuse mail from nowhere")
+    domain, host = settings.session_cookie_domain.lstrip("."), settings.hosts[0]
+    if domain and host != domain and not host.endswith(f".{domain}") and "PUBLIC_URL" not in failed:
+        problems.append("SESSION_COOKIE_DOMAIN: must be the host of PUBLIC_URL, or a domain above it")
+    if unknown := [name for name in settings.consumer_queues if name not in settings.queues]:
+        problems.append(f"CONSUMER_QUEUES: {', '.join(unknown)}: no such queue in TASK_QUEUES")
     if not settings.is_production:
         return problems
     if "secret_key" not in settings.model_fields_set:
@@ -151,6 +201,11 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
         problems.append("SECRET_KEY: is the development default")
     elif len(settings.secret_key) < SECRET_KEY_LENGTH:
         problems.append(f"SECRET_KEY: must have at least {SECRET_KEY_LENGTH} characters")
+    if len(settings.metrics_token) < METRICS_TOKEN_LENGTH and "METRICS_TOKEN" not in failed:
+        problems.append(
+            f"METRICS_TOKEN: must be set in production, with at least {METRICS_TOKEN_LENGTH} characters: "
+            "behind a proxy on the same machine every client of /metrics is local"
+        )
     if embedded and not settings.allow_embedded_redis and "ALLOW_EMBEDDED_REDIS" not in failed:
         problems.append("REDIS_URL: memory:// forgets everything at exit; name a server, or set ALLOW_EMBEDDED_REDIS=1")
     if "public_url" not in settings.model_fields_set and "PUBLIC_URL" not in failed:

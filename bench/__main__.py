@@ -3,13 +3,15 @@
 import argparse
 from collections.abc import Callable
 
-from bench import app, cache, client, events, limits
+from bench import app, cache, client, events, limits, logins, tasks
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
     "limits": limits.main,
     "cache": cache.main,
     "app": app.main,
+    "logins": logins.main,
+    "tasks": tasks.main,
     "events": events.main,
 }
 

@@ -18,4 +18,4 @@ def main(rounds: int) -> None:
             Side("quart, bare route", "bench.sides.quart_requests", {}),
             *(Side(f"quartet, {case}", "bench.sides.app_requests", {**environ, "CASE": case}) for case in CASES),
         )
-        report("app", run_rounds(sides, rounds=rounds), costs=True)
+        report("app", run_rounds(sides, rounds=rounds), costs=("CPU, µs a request",))

@@ -24,4 +24,5 @@ def main(rounds: int) -> None:
             Side("sse-starlette", peers, {"SERVER": "starlette"}, peer=True),
             Side("litestar channels", peers, {"SERVER": "litestar"}, peer=True),
         )
-        report("events", run_rounds(sides, rounds=rounds), costs=True)
+        found = run_rounds(sides, rounds=rounds)
+        report("events", found, costs=found[sides[0].name])

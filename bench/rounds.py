@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,10 @@ from tests.services import RedisServer
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 PEERS_PYTHON = ROOT / "bench" / ".venv" / "bin" / "python"
+OLDER_PYTHON = ROOT / "bench" / ".venv-older" / "bin" / "python"
+
+# Figures below this are shown with three decimals, others with one.
+SMALL = 10.0
 
 # A side's figures of one round, by name.
 Figures = dict[str, float]
@@ -30,10 +34,12 @@ class Side:
     module: str
     environ: Mapping[str, str]
     peer: bool = False
+    command: Sequence[str] = ()
+    """What runs the module, where it is neither of these environments."""
 
     def measure(self) -> Figures:
         python = PEERS_PYTHON if self.peer else sys.executable
-        command = [str(python), "-m", self.module]
+        command = [*(self.command or (str(python), "-m")), self.module]
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, **self.environ}, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"{self.name} failed:\n{done.stderr}")
@@ -62,10 +68,10 @@ def run_rounds(sides: Sequence[Side], *, rounds: int) -> dict[str, dict[str, lis
     return found
 
 
-def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]], *, costs: bool = False) -> None:
+def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]], *, costs: Collection[str] = ()) -> None:
     """Print the table and write bench/results/NAME.json.
 
-    Ratios are of the first side to each other one; where the figures are `costs`, of each other one to the first.
+    Ratios are of the first side to each other one; for the figures in `costs`, of each other one to the first.
     """
     ours, *others = found
     summary = {
@@ -74,7 +80,8 @@ def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]], *, cos
     ratios = {
         figure: {
             other: round(
-                (summary[ours][figure]["median"] / summary[other][figure]["median"]) ** (-1 if costs else 1), 3
+                (summary[ours][figure]["median"] / summary[other][figure]["median"]) ** (-1 if figure in costs else 1),
+                3,
             )
             for other in others
             if figure in found[other]
@@ -86,7 +93,8 @@ def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]], *, cos
         for side in (side for side in found if figure in found[side]):
             spread = summary[side][figure]
             ratio = f"   {ratios[figure][side]:.2f} times" if side in others else ""
-            print(f"  {side:<32} {spread['median']:>12,.1f}   ({spread['low']:,.1f} to {spread['high']:,.1f}){ratio}")
+            low, high = _shown(spread["low"]), _shown(spread["high"])
+            print(f"  {side:<32} {_shown(spread['median']):>12}   ({low} to {high}){ratio}")
     RESULTS.mkdir(exist_ok=True)
     result = {
         "benchmark": name,
@@ -100,4 +108,13 @@ def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]], *, cos
 
 
 def _summary(values: Sequence[float]) -> dict[str, float]:
-    return {"median": round(statistics.median(values), 1), "low": round(min(values), 1), "high": round(max(values), 1)}
+    found = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    return {name: round(value, _decimals(value)) for name, value in found.items()}
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.{_decimals(value)}f}"
+
+
+def _decimals(value: float) -> int:
+    return 1 if value >= SMALL else 3

@@ -21,10 +21,14 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
     return {**others, "PYTHONPATH": str(ROOT), **settings}
 
 
-def quartet(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end in `folder`, whose `.env` it reads."""
+def quartet(
+    folder: Path, *arguments: str, input: str | None = None, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end in `folder`, whose `.env` it reads. `input`: its standard input."""
     command = [sys.executable, "-m", "app.cli", *arguments]
-    return subprocess.run(command, env=environment(settings), cwd=folder, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, env=environment(settings), cwd=folder, input=input, capture_output=True, text=True, timeout=60
+    )
 
 
 @contextmanager

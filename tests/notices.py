@@ -62,7 +62,7 @@ async def list_notices(query_args: Page) -> ResponseReturnValue:
 
 
 @blueprint.get("/notices/mine")
-@auth.require()
+@auth.require_auth()
 @cached_view(60)
 @tag(["notices"])
 @document_response(Mine)
@@ -82,7 +82,7 @@ async def of_user(user_id: int) -> ResponseReturnValue:
 
 
 @blueprint.post("/notices")
-@auth.require("api_key", "session", "cookie")
+@auth.require_auth("api_key", "session", "cookie")
 @tag(["notices"])
 @validate_request(Notice)
 @document_response(Mine, 201)

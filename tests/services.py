@@ -1,5 +1,6 @@
 """Real servers for the tests: each on its own free loopback port, in its own folder, ended by its own process id."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -27,11 +28,21 @@ def binary(name: str) -> str:
     pytest.skip(message)
 
 
+# Below the range from which the kernel takes ports for outgoing connections (32768 on, ip(7)): no client takes the port
+# of a server that is restarted, nor that of a cluster node's bus, 10,000 above. Processes that test at
+# the same time begin at places of their own.
+_PORTS = range(10_000, 22_000)
+_ports = itertools.count(os.getpid() * 97)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nothing listens on, and that this process has not handed out for a long time."""
+    for number in _ports:
+        port = _PORTS[number % len(_PORTS)]
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError
 
 
 def wait_until_listening(port: int, process: subprocess.Popen[bytes], *, seconds: float = 20) -> None:

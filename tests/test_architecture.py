@@ -39,9 +39,9 @@ async def test_every_route_has_a_limit_or_a_written_exemption(app: Quart) -> Non
 
 
 async def test_the_login_limits_are_never_open(app: Quart) -> None:
-    policy = nearest_policy(app, "users.login", app.view_functions["users.login"])
+    policy = nearest_policy(app, "users.sign_in.login", app.view_functions["users.sign_in.login"])
     assert isinstance(policy, RouteLimits)
-    limits = policy.declared("users.login")
+    limits = policy.declared("users.sign_in.login")
     assert limits
     assert all(limit.sensitive and limit.on_error != "open" for limit in limits)
 

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ PRODUCTION = {
     "SECRET_KEY": "x" * 32,
     "REDIS_URL": "redis://127.0.0.1:1",
     "PUBLIC_URL": "https://example.org",
+    "METRICS_TOKEN": "m" * 16,
 }
 WARNING = "is not a setting"
 
@@ -116,7 +118,7 @@ def test_a_port_that_needs_rights_is_told_of() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("serve",), ("run",), ("seed",), ("db", "upgrade"), ("users", "set-roles", "a@b.c"), ("worker",)]
+    "command", [("serve",), ("run",), ("seed",), ("db", "upgrade"), ("users", "set-role", "a@b.c", "user"), ("worker",)]
 )
 def test_a_path_of_sqlite_that_cannot_be_made_is_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "file").touch()
@@ -131,11 +133,11 @@ def test_a_database_of_a_later_version_is_not_upgraded_and_said_in_a_line(
     tmp_path: Path, sqlite_template: Path, command: tuple[str, ...]
 ) -> None:
     shutil.copy(sqlite_template, tmp_path / "a.db")
-    with sqlite3.connect(tmp_path / "a.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = version_num || ' of a later version'")
     done = quartet(tmp_path, *command, DATABASE_URL="sqlite+aiosqlite:///a.db", BIND=f"127.0.0.1:{free_port()}")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: the database was migrated by a later version")
+    assert done.stderr.splitlines()[-1].startswith("Error: the migrations do not fit this database")
     assert "Traceback" not in done.stderr
 
 
@@ -199,7 +201,7 @@ def test_the_table_of_settings_tells_values_and_sources_and_no_secret(tmp_path: 
 COMMANDS = [("serve",), ("run",), ("worker",), ("seed",), ("db", "upgrade"), ("settings",), ("settings", "--json")]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, ("users", "set-roles", "a@example.org")], ids=" ".join)
+@pytest.mark.parametrize("command", [*COMMANDS, ("users", "set-role", "a@example.org", "user")], ids=" ".join)
 def test_every_command_warns_once_of_a_mistyped_variable(tmp_path: Path, taken: str, command: tuple[str, ...]) -> None:
     (tmp_path / ".env").write_text("OTHER=hunter2\n")
     # Each ends at once: serve and run for their address, others for their store, the database or their work.

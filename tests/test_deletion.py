@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.domain.slices import SLICES
 from tests.commands import environment
 from tests.readme import ROOT, deletion
 
@@ -58,7 +59,7 @@ def test_nothing_but_its_own_files_and_two_lists_knows_the_example(copy: Path) -
     imports = re.compile(rf"^\s*(?:from|import) [\w.]*\bdomain\.{EXAMPLE}|/api/v1/{EXAMPLE}", re.MULTILINE)
     assert len(modules) > 200
     assert [str(path) for path in modules if imports.search(path.read_text())] == []
-    assert run(copy, sys.executable, "-c", PROGRAM).split() == ["1"]
+    assert run(copy, sys.executable, "-c", PROGRAM).split() == [str(len(SLICES) - 1)]
     database = {"DATABASE_URL": f"sqlite+aiosqlite:///{copy / 'test.db'}"}
     for command in ("db upgrade", "seed"):
         run(copy, sys.executable, "-m", "app.cli", *command.split(), **database)

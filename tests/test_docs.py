@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from app.kit.cache.memoize import memoize
 from app.kit.limits.limit import LimitOptions
+from app.kit.tasks.task import EnqueueOptions, TaskOptions
 from app.settings import Settings
 from app.settings_redis import RedisParts
 from app.web.caching.cached_view import cached_view
@@ -19,7 +20,7 @@ from app.web.limits.declare import rate_limit
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SETTING = re.compile(r"^\| `([A-Z_]+)` \| (?:`(.*?)`|(\*empty\*)) \| (.+) \|$", re.MULTILINE)
+SETTING = re.compile(r"^\| `([A-Z][A-Z0-9_]*)` \| (?:`(.*?)`|(\*empty\*)) \| (.+) \|$", re.MULTILINE)
 # Put together from parts, so that this file does not hold what it looks for.
 MACHINE_PATHS = re.compile(r"(?<![\w.}])/(?:" + "|".join(("work", "root", "home", "Users")) + r")/[\w.]")
 REGISTRIES = re.compile(
@@ -63,7 +64,10 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target.partition("#")[0]).exists(), target
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+# The examples of tasks.md build on one another: tests/test_tasks_guide.py runs them.
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.name != "tasks.md"], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_examples_run(document: Path) -> None:
     """Each block of Python on its own, as far as a module runs when it is imported: its imports and decorators."""
     for number, example in enumerate(re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)):
@@ -76,6 +80,20 @@ def test_the_options_of_limits_and_of_the_cache_are_documented() -> None:
         for source in documented:
             options = source.__annotations__.keys() - {"return", "limits", "options", "ttl_seconds"}
             assert not {option for option in options if f"`{option}" not in text and f"{option}=" not in text}, name
+
+
+def test_the_options_of_tasks_are_documented() -> None:
+    text = (ROOT / "docs/tasks.md").read_text()
+    options = {"name", *TaskOptions.__annotations__, *EnqueueOptions.__annotations__}
+    assert not {option for option in options if f"`{option}`" not in text}
+
+
+def test_the_metrics_of_tasks_are_documented() -> None:
+    text = (ROOT / "docs/tasks.md").read_text()
+    sources = "".join(path.read_text() for path in (ROOT / "app/kit/tasks").glob("*.py"))
+    reported = set(re.findall(r'\.(?:count|observe|gauge)\(\s*"(task_\w+)"', sources))
+    assert len(reported) > 5
+    assert not {name for name in reported if name not in text}
 
 
 def test_every_decision_is_listed() -> None:
@@ -131,7 +149,13 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
 
 
 def test_locks_hold_hashes_and_no_addresses() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock", "requirements-build.lock", "bench/requirements.lock"):
+    for name in (
+        "requirements.lock",
+        "requirements-dev.lock",
+        "requirements-build.lock",
+        "bench/requirements.lock",
+        "bench/requirements-older.lock",
+    ):
         lock = (ROOT / name).read_text()
         assert "://" not in lock
         pinned = re.findall(r"^[\w.\[\],-]+==.*$", lock, re.MULTILINE)

@@ -22,7 +22,10 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 BUILD_LOCK = ROOT / "requirements-build.lock"
 # What Debian 12 and CPython 3.11 bring, and the newest there is.
-PIPS = ["pip==23.0.1", "pip==23.2.1", "pip"]
+PIPS = ["pip==23.2.1", "pip"]
+if sys.version_info < (3, 12):
+    # It needs pkgutil.ImpImporter, which Python 3.12 no longer has.
+    PIPS.insert(0, "pip==23.0.1")
 
 
 def wheel(folder: Path, name: str, version: str, *requires: str) -> str:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,7 @@ from app.kit.sessions.record import bucket_for, new_id
 from app.migrations import upgrade
 from app.resources import Resources
 from app.web.context import EXTENSION
+from app.web.routes.metrics import PROXY_HEADERS
 from tests.application import create_test_app
 from tests.deployments import redis_cli
 from tests.faults.load import BUDGET_SECONDS, SLACK_SECONDS
@@ -51,19 +53,41 @@ async def test_metrics_are_for_loopback_only(client: QuartClient) -> None:
     assert "quartet_app_info" in text
     assert "quartet_gc_pause_seconds" in text
     assert (await client.get("/metrics", scope_base={"client": ("192.0.2.1", 1)})).status_code == 403
-    headers = {"X-Forwarded-For": "192.0.2.1"}
-    assert (await client.get("/metrics", headers=headers, scope_base={"client": ("127.0.0.1", 1)})).status_code == 403
+
+
+@pytest.mark.parametrize("name", PROXY_HEADERS)
+async def test_metrics_are_not_for_what_a_proxy_passes_on(client: QuartClient, name: str) -> None:
+    answer = await client.get("/metrics", headers={name: "192.0.2.1"}, scope_base={"client": ("127.0.0.1", 1)})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "proxy", [{"TRUSTED_PROXIES": "127.0.0.1"}, {"TRUSTED_HOPS": "1"}, {"ALLOWED_HOSTS": "a.example"}]
+)
+async def test_metrics_are_not_for_a_local_proxy_that_adds_no_header(
+    sqlite_template: Path, proxy: dict[str, str]
+) -> None:
+    app = create_test_app({**proxy, "DATABASE_URL": f"sqlite+aiosqlite:///{sqlite_template}"})
+    async with app.test_app() as serving:
+        host = proxy.get("ALLOWED_HOSTS", "localhost")
+        answer = await serving.test_client().get(
+            "/metrics", headers={"Host": host}, scope_base={"client": ("127.0.0.1", 1)}
+        )
+        assert answer.status_code == 403
 
 
 async def test_metrics_with_a_token_ask_for_it(sqlite_template: Path) -> None:
-    environ = {"METRICS_TOKEN": "t" * 20, "DATABASE_URL": f"sqlite+aiosqlite:///{sqlite_template}"}
-    app = create_test_app(environ)
+    token = "t" * 20
+    app = create_test_app({"METRICS_TOKEN": token, "DATABASE_URL": f"sqlite+aiosqlite:///{sqlite_template}"})
     async with app.test_app() as serving:
         client = serving.test_client()
-        assert (await client.get("/metrics")).status_code == 403
-        for token, status in (("t" * 20, 200), ("wrong", 403), ("", 403)):
-            answer = await client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
-            assert answer.status_code == status
+        for given in (f"Bearer {token}", f"bearer {token}", f"BEARER  {token} "):
+            assert (await client.get("/metrics", headers={"Authorization": given})).status_code == 200
+        assert (await client.get("/metrics")).status_code == 401
+        for given in ("", "Bearer", f"Bearer{token}", f"Basic {token}", token, "Bearer wrong", "Bearer \xff"):
+            answer = await client.get("/metrics", headers={"Authorization": given})
+            assert answer.status_code == 401
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/notices", "/docs", "/nothing", "/health/live", "/static/docs.css"])
@@ -236,7 +260,7 @@ async def test_a_database_that_is_not_migrated_is_not_ready(tmp_path: Path) -> N
         await asyncio.to_thread(upgrade, url)
         assert (await client.get("/health/ready")).status_code == 200
         # A later version has migrated it meanwhile, as in a rolling upgrade: this one goes on serving.
-        with sqlite3.connect(tmp_path / "empty.db") as connection:
+        with closing(sqlite3.connect(tmp_path / "empty.db")) as connection, connection:
             later = "UPDATE alembic_version SET version_num = 'outbox_9999' WHERE version_num LIKE 'outbox%'"
             assert connection.execute(later).rowcount == 1
         assert (await client.get("/health/ready")).status_code == 200
@@ -255,7 +279,7 @@ async def test_an_outage_of_the_database_is_logged_when_it_begins_and_when_it_is
         client = serving.test_client()
         for _ in range(5):
             assert (await client.get("/health/ready")).status_code == 503
-            assert (await client.get("/api/v1/articles")).status_code == 503
+            assert (await client.get("/api/v1/notices")).status_code == 503
         assert lines() == ["the database is unavailable"]
         await asyncio.to_thread(upgrade, url)
         await eventually(lambda: len(lines()) == 2, seconds=QUIET_SECONDS + 5)

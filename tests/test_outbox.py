@@ -29,6 +29,7 @@ from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import task
 from app.kit.telemetry import NoTelemetry
 from app.outbox import Outbox
+from tests.kit.tasks.task_worker import ended, working
 from tests.services import RedisServer
 from tests.waiting import eventually
 
@@ -122,6 +123,27 @@ async def test_rows_left_by_a_crash_are_sent_once(
     await crashed.drain()
     assert await published(redis, keys) == ["Ada"]
     assert (await Queue(redis, keys).depth())["normal"] == 1
+
+
+async def test_a_task_that_has_run_is_not_enqueued_again(
+    make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys
+) -> None:
+    """The relay dies between the enqueueing and the row's end: another one sends the row again."""
+    crashed, queue = make_outbox(retry_seconds=0), Queue(redis, keys)
+    [task_id] = await announce(crashed, database, "Ada")
+    async with working(queue, greet), running(make_outbox(retry_seconds=0, poll_seconds=0.02)):
+        assert (await ended(queue, task_id)).state == "done"
+        await eventually(lambda: no_rows(database))
+        await crashed.drain()
+        # The queue has taken what was sent after it, and so has seen the repeat.
+        [marker] = await announce(crashed, database, "Grace")
+        await crashed.drain()
+        await ended(queue, marker)
+    assert (await queue.totals())["done"] == 2
+
+
+async def no_rows(database: Database) -> bool:
+    return await rows(database) == 0
 
 
 async def test_the_order_of_the_commits_is_kept(

@@ -13,6 +13,7 @@ PRODUCTION = {
     "SECRET_KEY": "x" * 32,
     "REDIS_URL": "redis://127.0.0.1:6379/0",
     "PUBLIC_URL": "https://example.org",
+    "METRICS_TOKEN": "m" * 16,
 }
 
 
@@ -37,12 +38,19 @@ def test_every_problem_is_reported_at_once_by_the_name_of_its_variable() -> None
         ENVIRONMENT="production", WORKERS="many", BIND="8000", REDIS_URL="http://x", TRUSTED_PROXIES="10.0.0.0/99"
     )
     named = {problem.split(":")[0] for problem in found}
-    assert named == {"WORKERS", "BIND", "REDIS_URL", "TRUSTED_PROXIES", "SECRET_KEY", "PUBLIC_URL"}
+    assert named == {"WORKERS", "BIND", "REDIS_URL", "TRUSTED_PROXIES", "SECRET_KEY", "PUBLIC_URL", "METRICS_TOKEN"}
 
 
 @pytest.mark.parametrize("secret", ["", "short", DEVELOPMENT_SECRET_KEY])
 def test_production_refuses_a_missing_short_or_default_secret(secret: str) -> None:
     assert [p for p in problems(**{**PRODUCTION, "SECRET_KEY": secret}) if p.startswith("SECRET_KEY")]
+
+
+@pytest.mark.parametrize("token", ["", "m" * 15])
+def test_production_refuses_metrics_without_a_token_of_some_length(token: str) -> None:
+    [problem] = problems(**{**PRODUCTION, "METRICS_TOKEN": token})
+    assert problem.startswith("METRICS_TOKEN: ")
+    assert "mmm" not in problem
 
 
 def test_production_refuses_the_embedded_store_unless_allowed_by_name() -> None:

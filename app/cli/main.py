@@ -8,8 +8,11 @@ import click
 
 from app import __version__
 from app.cli.database import db, seed
-from app.cli.serving import run, serve, worker
+from app.cli.events import events
+from app.cli.serving import run, serve, subscribe
+from app.cli.tasks import tasks
 from app.cli.users import users
+from app.cli.worker import worker
 from app.factory import check_redis_url
 from app.settings import Reading, SettingsError, read_settings
 from app.settings_report import report, table
@@ -58,5 +61,5 @@ def show_settings(context: click.Context, as_json: bool) -> None:
     click.echo(json.dumps(report(reading), indent=2) if as_json else table(reading))
 
 
-for command in (run, serve, worker, db, seed, users):
+for command in (run, serve, worker, subscribe, db, seed, users, tasks, events):
     main.add_command(command)

@@ -1,20 +1,18 @@
-"""quartet run, quartet serve and quartet worker."""
+"""quartet run, quartet serve and quartet subscribe."""
 
-import asyncio
 import errno
-import signal
 import socket
 import sys
 
 import click
 
 from app.cli.database import add_demo_data, upgrade_schema
-from app.cli.running import refuse_embedded, refuse_production, run_to_end
+from app.cli.running import refuse_embedded, refuse_production, run_to_end, stop_signal
 from app.db.engine import make_folder
 from app.errors import AppError
-from app.factory import create_app, jobs_of
+from app.factory import create_app, handlers_of
 from app.kit.telemetry import NoTelemetry
-from app.lifespan import consuming, open_resources, relaying
+from app.lifespan import open_resources, relaying, subscribing
 from app.server import BoundedConfig, configuration, serve_many, serve_one
 from app.settings import Settings
 
@@ -39,10 +37,12 @@ def serve(settings: Settings) -> None:
 
 @click.command()
 @click.pass_obj
-def worker(settings: Settings) -> None:
-    """Run background tasks in a process of their own, until SIGTERM or Ctrl-C."""
-    refuse_embedded(settings, "a worker of its own would wait at a store that no other process sees")
-    run_to_end(_work(settings))
+def subscribe(settings: Settings) -> None:
+    """Call the handlers of events in a process of their own, until SIGTERM or Ctrl-C."""
+    refuse_embedded(settings, "a subscriber of its own would wait at a store that no other process sees")
+    if not handlers_of():
+        raise click.ClickException("no slice has a handler of events (docs/events.md)")
+    run_to_end(_subscribe(settings))
 
 
 def _bound(settings: Settings) -> BoundedConfig:
@@ -81,16 +81,14 @@ def _serve(settings: Settings, config: BoundedConfig) -> None:
     serve_one(create_app(settings), settings, config)
 
 
-async def _work(settings: Settings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+async def _subscribe(settings: Settings) -> None:
+    stop = stop_signal()
     async with (
-        open_resources(settings, role="worker", telemetry=NoTelemetry()) as resources,
+        open_resources(settings, role="subscriber", telemetry=NoTelemetry()) as resources,
         relaying(resources),
-        consuming(settings, resources, jobs_of()),
+        subscribing(resources, handlers_of()),
     ):
-        click.echo(f"Quartet's worker runs on {socket.gethostname()}")
+        click.echo(f"Quartet's subscriber runs on {socket.gethostname()}")
         await stop.wait()
 
 

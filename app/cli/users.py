@@ -1,13 +1,24 @@
 """quartet users."""
 
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import click
+from pydantic import ValidationError
 
 from app.cli.running import refuse_embedded, run_to_end
 from app.domain.users.models import ROLES
-from app.domain.users.service import set_roles_of
+from app.domain.users.schemas import Registration
+from app.domain.users.service import account_id, register_user, set_roles
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources
+from app.resources import Resources
 from app.settings import Settings
+
+# What an account without a role is called here.
+NO_ROLE = "user"
+ROLE = click.Choice([*sorted(ROLES), NO_ROLE])
 
 
 @click.group()
@@ -15,18 +26,76 @@ def users() -> None:
     """The accounts."""
 
 
-@users.command("set-roles")
+@users.command("create")
 @click.argument("email")
-@click.argument("roles", nargs=-1)
+@click.option("--name", required=True, help="The name that others see.")
+@click.option("--role", type=ROLE, default=NO_ROLE, show_default=True)
 @click.pass_obj
-def users_set_roles(settings: Settings, email: str, roles: tuple[str, ...]) -> None:
-    """Give the account EMAIL these ROLES (admin, editor) and no others. Its sessions end."""
+def users_create(settings: Settings, email: str, name: str, role: str) -> None:
+    """Make an account for EMAIL. The password is asked for, or is the first line of standard input."""
+    # Not an option: the arguments of a process are seen by every user of the machine.
+    password = _password()
+    try:
+        data = Registration(email=email, name=name, password=password)
+    except ValidationError as error:
+        problems = [f"{each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()]
+        raise click.ClickException("; ".join(problems)) from None
+
+    async def create(resources: Resources) -> None:
+        user = await register_user(
+            resources, email=data.email, name=data.name, password=data.password, roles=_roles(role)
+        )
+        click.echo(f"user {user.id}: {user.email}")
+
+    _run(settings, create)
+
+
+@users.command("set-role")
+@click.argument("email")
+@click.argument("role", type=ROLE)
+@click.pass_obj
+def users_set_role(settings: Settings, email: str, role: str) -> None:
+    """Give the account EMAIL this ROLE and no other. Its sessions end."""
+    _refuse_embedded(settings)
+
+    async def change(resources: Resources) -> None:
+        await set_roles(resources, await account_id(resources, email), _roles(role))
+
+    _run(settings, change)
+
+
+@users.command("end-sessions")
+@click.argument("email")
+@click.pass_obj
+def users_end_sessions(settings: Settings, email: str) -> None:
+    """End all sessions of the account EMAIL. Its API keys stay."""
+    _refuse_embedded(settings)
+
+    async def end(resources: Resources) -> None:
+        ended = await resources.sessions.end_all(await account_id(resources, email))
+        click.echo(f"{ended} ended")
+
+    _run(settings, end)
+
+
+def _password() -> str:
+    if sys.stdin.isatty():
+        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return password
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def _roles(role: str) -> tuple[str, ...]:
+    return () if role == NO_ROLE else (role,)
+
+
+def _refuse_embedded(settings: Settings) -> None:
     refuse_embedded(settings, "the sessions to be ended are those of the serving process")
-    if unknown := set(roles) - ROLES:
-        raise click.ClickException(f"no such role: {', '.join(sorted(unknown))} (there are {', '.join(sorted(ROLES))})")
-    run_to_end(_set_roles(settings, email, roles))
 
 
-async def _set_roles(settings: Settings, email: str, roles: tuple[str, ...]) -> None:
-    async with open_resources(settings, role="cli", telemetry=NoTelemetry()) as resources:
-        await set_roles_of(resources, email, roles)
+def _run(settings: Settings, action: Callable[[Resources], Awaitable[Any]]) -> None:
+    async def run() -> None:
+        async with open_resources(settings, role="cli", telemetry=NoTelemetry()) as resources:
+            await action(resources)
+
+    run_to_end(run())

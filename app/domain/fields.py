@@ -1,13 +1,31 @@
 """Field types that the slices' requests share. A database can store every value that they accept."""
 
-from typing import Annotated
+import re
+import unicodedata
+from typing import Annotated, Any, Self
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from app.errors import MOST_LISTED, Invalid
+from app.web.problems import field_errors
 
 MOST_PER_PAGE = 100
 LAST_PAGE = 1_000_000
 LONGEST_EMAIL = 320
+_PLAIN_NUMBER = re.compile("0|[1-9][0-9]{0,18}")
+# Letters and symbols without a glyph: the fillers of Hangul, the blank pattern of Braille, the empty note.
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
 
 
 class Body(BaseModel):
@@ -15,16 +33,49 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_many_fields(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Only the first unknown fields are validated: an error for each of a hundred thousand takes a second."""
+        if not isinstance(data, dict) or len(data) <= len(cls.model_fields) + MOST_LISTED:
+            return handler(data)
+        unknown = [name for name in data if name not in cls.model_fields]
+        kept = {name: value for name, value in data.items() if name in cls.model_fields}
+        try:
+            handler(kept | dict.fromkeys(unknown[:MOST_LISTED]))
+        except ValidationError as error:
+            raise Invalid(field_errors(error), more=len(unknown) - MOST_LISTED) from None
+        raise AssertionError("unknown fields are forbidden")
+
+
+def _in_plain_digits(value: object) -> object:
+    if isinstance(value, str) and not _PLAIN_NUMBER.fullmatch(value):
+        raise ValueError("must be a number in plain digits")
+    return value
+
+
+# A number in a query. It has one spelling: no sign, no leading zeros, no fraction.
+Number = Annotated[int, BeforeValidator(_in_plain_digits)]
+
 
 class Page(BaseModel):
     """The query of a paged list. A page past the end is empty."""
 
-    page: int = Field(default=1, ge=1, le=LAST_PAGE)
-    per_page: int = Field(default=20, ge=1, le=MOST_PER_PAGE)
+    page: Number = Field(default=1, ge=1, le=LAST_PAGE)
+    per_page: Number = Field(default=20, ge=1, le=MOST_PER_PAGE)
 
     @property
     def offset(self) -> int:
         return (self.page - 1) * self.per_page
+
+
+def _visible(text: str) -> str:
+    """A name is one line that can be seen: characters that only shape or hide others are no name."""
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise ValueError("must not contain control characters")
+    if not any(unicodedata.category(each)[0] in "LNPS" and each not in _BLANK for each in text):
+        raise ValueError("must contain a visible character")
+    return text
 
 
 def _without_nul(text: str) -> str:
@@ -48,5 +99,6 @@ def normalize_email(text: str) -> str:
 
 
 WITHOUT_NUL = AfterValidator(_without_nul)
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), WITHOUT_NUL]
+VISIBLE = AfterValidator(_visible)
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), VISIBLE]
 Email = Annotated[str, StringConstraints(max_length=LONGEST_EMAIL), WITHOUT_NUL, AfterValidator(normalize_email)]

@@ -1,15 +1,21 @@
 """What a slice hands over: the factory, the migrations, the worker and the demo data take it from there."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from quart import Blueprint
 
 from app.db.base import Base
+from app.kit.events.handler import EventHandler
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.resources import Resources
+
+# By it the application finds the slices' login hooks.
+AT_LOGIN = "quartet_at_login"
+# Called with the user's id and the visitor's session, which the hook may change. AppError: the login fails.
+LoginHook = Callable[[Resources, int, MutableMapping[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,8 @@ class Slice:
 
     tables      the models that its migrations make
     tasks       what the worker runs, and `schedule`: when the recurring ones are due
+    at_login    takes over what a visitor's session holds, after the password was checked and before the session is made
+    handlers    what the subscriber calls with events
     seed        adds the demo data that belongs to these demo accounts
     """
 
@@ -39,4 +47,6 @@ class Slice:
     tables: tuple[type[Base], ...] = ()
     tasks: tuple[Task[Any], ...] = ()
     schedule: tuple[Entry, ...] = ()
+    at_login: LoginHook | None = None
+    handlers: tuple[EventHandler, ...] = ()
     seed: Callable[[Resources, Sequence[DemoUser]], Awaitable[None]] = _no_demo_data

@@ -34,6 +34,10 @@ class Keys:
     def session_call(self, bucket: str, call: str) -> str:
         return f"{{{self.namespace}:session:{bucket}}}:call:{call}"
 
+    # A pub/sub channel, and no key: all credentials that end are told there.
+    def revocations(self) -> str:
+        return f"{self.namespace}:revocations"
+
     # Cache: an entry and its lease share a tag; tag versions are in any slot.
     def cache_entry(self, entry_digest: str) -> str:
         return f"{{{self.namespace}:cache:{entry_digest}}}"
@@ -67,6 +71,13 @@ class Keys:
     def event_epoch(self) -> str:
         return f"{{{self.namespace}:events}}:epoch"
 
+    def presence(self, name: str) -> str:
+        return f"{{{self.namespace}:events}}:presence:{name}"
+
+    def presence_of_node(self, node: str) -> str:
+        """The users of a node; without one, the prefix to which the script appends one that it reads."""
+        return self.presence(f"node:{node}")
+
     def event_channel(self, channel: str) -> str:
         return f"{self.namespace}:events:{channel}"
 
@@ -76,12 +87,29 @@ class Keys:
         return f"{{{self.namespace}:{queue}}}:"
 
     def task_places(self, queue: str) -> list[str]:
-        """KEYS of every task script: ready lists by priority, sched, lease, dead, wake, aborts, stat."""
-        places = ("ready:high", "ready:normal", "ready:low", "sched", "lease", "dead", "wake", "aborts", "stat")
-        return [self.task_prefix(queue) + place for place in places]
+        """KEYS of every task script: ready lists by priority, sched, lease, dead, wake, aborts, stat, workers, limited.
 
-    def task_wake(self, queue: str) -> str:
-        return self.task_prefix(queue) + "wake"
+        limited: the names of tasks of which some wait for a limit.
+        """
+        ready = ("ready:high", "ready:normal", "ready:low")
+        rest = ("sched", "lease", "dead", "wake", "aborts", "stat", "workers", "limited")
+        return [self.task_prefix(queue) + place for place in (*ready, *rest)]
+
+    def task_wake(self, queue: str, worker_id: str = "") -> str:
+        """The wake list of all workers, or that of one."""
+        return self.task_prefix(queue) + (f"wake:{worker_id}" if worker_id else "wake")
+
+    def task_workers(self, queue: str) -> str:
+        return self.task_prefix(queue) + "workers"
+
+    def task_schedules(self, queue: str) -> str:
+        return self.task_prefix(queue) + "schedules"
+
+    def task_limited(self, queue: str) -> str:
+        return self.task_prefix(queue) + "limited"
+
+    def task_parked(self, queue: str, task_name: str) -> str:
+        return f"{self.task_prefix(queue)}parked:{task_name}"
 
     def task_dead(self, queue: str) -> str:
         return self.task_prefix(queue) + "dead"

@@ -13,12 +13,18 @@ from app.kit.client.commands import REPEATABLE
 
 Argument = str | bytes | int | float
 
+NEEDS = "-- needs: "
+
 
 @cache
 def _source(name: str) -> tuple[str, str]:
-    """A script's text, and its SHA-1 for EVALSHA."""
+    """A script's text, after that of the one that its first line names, and its SHA-1 for EVALSHA."""
     block, script = name.split("/")
-    text = resources.files("app.kit").joinpath(block, "lua", f"{script}.lua").read_text(encoding="utf-8")
+    folder = resources.files("app.kit").joinpath(block, "lua")
+    text = folder.joinpath(f"{script}.lua").read_text(encoding="utf-8")
+    first, _, _ = text.partition("\n")
+    if first.startswith(NEEDS):
+        text = folder.joinpath(f"{first.removeprefix(NEEDS)}.lua").read_text(encoding="utf-8") + text
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 

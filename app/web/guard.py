@@ -47,10 +47,12 @@ def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
     async def guarded(**arguments: Any) -> Response:
         identity = await auth.identify()
         # The limiter comes before each refusal: guesses at credentials, and what is malformed, are requests too.
-        await enforce(view, identity.principal)
+        await enforce(view, identity.principal, with_body=False)
         if wants_json:
             problems.require_json()
         auth.authorize(view)
+        # A body is read last: parsing it is the one thing here that a client can make expensive.
+        await enforce(view, identity.principal, with_body=True)
         return await cached_view.respond(view, arguments)
 
     return guarded

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from quart import Quart, Response, g, request
 from quart_schema import RequestSchemaValidationError
 from redis.exceptions import RedisError
@@ -15,6 +16,7 @@ from app.kit.client.errors import UNAVAILABLE
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
+LONGEST_NAME = 100
 
 
 def register(app: Quart) -> None:
@@ -49,13 +51,19 @@ async def _from_app_error(error: AppError) -> Response:
 async def _from_validation(error: RequestSchemaValidationError) -> Response:
     cause = error.validation_error
     if isinstance(cause, ValidationError):
-        # Neither the input nor pydantic's context: a body may hold a password.
-        fields = [
-            {"loc": list(e["loc"]), "msg": e["msg"].removeprefix("Value error, ") if e["loc"] else "must be an object"}
-            for e in cause.errors()
-        ]
-        return await _from_app_error(Invalid(fields))
+        return await _from_app_error(Invalid(field_errors(cause)))
     return await _from_app_error(BadRequest("The body must be a JSON object."))
+
+
+def field_errors(error: ValidationError) -> list[dict[str, Any]]:
+    """The place and the message of each error. Not the input and its context: a body may hold a password."""
+    return [_field(each) for each in error.errors(include_url=False, include_context=False, include_input=False)]
+
+
+def _field(error: ErrorDetails) -> dict[str, Any]:
+    # A name that the client made up is shortened.
+    loc = [part[:LONGEST_NAME] if isinstance(part, str) else part for part in error["loc"]]
+    return {"loc": loc, "msg": error["msg"].removeprefix("Value error, ") if loc else "must be an object"}
 
 
 async def _from_http_exception(error: HTTPException) -> Response:
@@ -71,13 +79,17 @@ async def _from_http_exception(error: HTTPException) -> Response:
     return response
 
 
-async def _from_redis(error: RedisError) -> Response:
-    """Fails closed: where a block has no answer without Redis, the client is asked to come back."""
+def redis_failure(error: RedisError) -> Unavailable:
+    """Fails closed: where a block has no answer without Redis, the client is asked to come back. Logs the error."""
     if isinstance(error, UNAVAILABLE):
         logger.warning("redis is unavailable: %s", type(root_cause(error)).__name__)
     else:
         logger.error("a defect: redis answered with an error", exc_info=error)
-    return await _from_app_error(Unavailable("A backend that this answer needs is down."))
+    return Unavailable("A backend that this answer needs is down.")
+
+
+async def _from_redis(error: RedisError) -> Response:
+    return await _from_app_error(redis_failure(error))
 
 
 async def _from_defect(error: Exception) -> Response:

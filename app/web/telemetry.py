@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -29,6 +29,9 @@ class MetricFamily(Generic[Metric]):
             metric = self._metrics[name] = self._make(PREFIX + name, list(labels))
         return metric.labels(**labels) if labels else metric
 
+    def items(self) -> Iterable[tuple[str, Metric]]:
+        return self._metrics.items()
+
 
 class PrometheusTelemetry:
     """app.kit.telemetry.Telemetry over prometheus_client."""
@@ -51,6 +54,16 @@ class PrometheusTelemetry:
 
     def observe(self, name: str, value: float, /, **labels: str) -> None:
         self._histograms.get(name, labels).observe(value)
+
+    def totals(self, prefix: str, *, by: str | None = None) -> dict[str, float]:
+        """The sums of the counters whose names begin with `prefix`: by name, or by the value of the label `by`."""
+        found: dict[str, float] = {}
+        for name, counter in self._counters.items():
+            for sample in next(iter(counter.collect())).samples if name.startswith(prefix) else ():
+                if sample.name.endswith("_total"):
+                    key = name if by is None else sample.labels[by]
+                    found[key] = found.get(key, 0) + sample.value
+        return found
 
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
         self._gauges.get(name, labels).set(value)

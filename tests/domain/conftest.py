@@ -1,14 +1,17 @@
 """The whole application on each deployment, without a server process in between."""
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
+from typing import cast
 
 import pytest
 from quart import Quart
 from sqlalchemy import make_url
 
-from app.factory import create_app
+from app.factory import create_app, jobs_of
 from app.kit.keys import Keys
 from app.resources import Resources
 from app.settings import Settings, load_settings
@@ -16,6 +19,8 @@ from app.web.context import EXTENSION
 from tests.application import ALL_SLICES
 from tests.databases import create_postgres
 from tests.domain.client import Client
+from tests.domain.worker import TaskWorker
+from tests.raw_requests import Door
 from tests.services import RedisServer
 
 
@@ -50,5 +55,22 @@ def resources(app: Quart) -> Resources:
 
 
 @pytest.fixture
+def worker(resources: Resources) -> TaskWorker:
+    """For the tasks of all slices; it runs none until it is told to."""
+    return TaskWorker(resources, jobs_of(ALL_SLICES).tasks)
+
+
+@pytest.fixture
 def client(app: Quart) -> Client:
     return Client(app)
+
+
+@pytest.fixture
+def door(settings: Settings) -> Iterator[Door]:
+    """The application for generated requests, which come from a test that is no coroutine."""
+    created = create_app(settings, slices=ALL_SLICES)
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        runner.run(stack.enter_async_context(cast(AbstractAsyncContextManager[object], created.test_app())))
+        yield Door(created, runner)
+        runner.run(stack.aclose())

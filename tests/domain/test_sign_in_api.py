@@ -5,11 +5,16 @@ from typing import Literal
 
 import pytest
 from argon2 import PasswordHasher
+from sqlalchemy import update
 
+from app.db.base import now
 from app.domain import fields
-from app.domain.users import passwords
-from app.domain.users.models import User
+from app.domain.users.api_keys import MOST_KEYS, RECORDED_EVERY
+from app.domain.users.models import ApiKey, User
+from app.domain.users.routes import API_KEYS_LIMIT
 from app.domain.users.service import set_roles
+from app.domain.users.tags import key_tag
+from app.kit.keys import digest
 from app.resources import Resources
 from tests.domain.client import PASSWORD, Client
 
@@ -44,11 +49,11 @@ class CountingHasher(PasswordHasher):
 
 
 async def test_an_unknown_account_and_a_wrong_password_look_alike(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They have the same answer, for the same work, from the first login that a process sees."""
     hasher = CountingHasher()
-    monkeypatch.setattr(passwords, "_hasher", hasher)
+    monkeypatch.setattr(resources.passwords, "_hasher", hasher)
     await client.register()
     answers = []
     for name in ("nobody", "ada", "nobody"):
@@ -202,6 +207,30 @@ async def test_an_api_key_stands_for_its_user_and_may_less(client: Client) -> No
     assert (await by_key.get("/sessions")).status_code == 403
 
 
+async def test_the_last_use_of_an_api_key_is_recorded_once_a_minute(client: Client, resources: Resources) -> None:
+    ada = await client.registered()
+    by_key = await ada.by_api_key()
+
+    async def last_used() -> str | None:
+        [key] = (await (await ada.get("/api-keys")).get_json())["api_keys"]
+        used: str | None = key["last_used_at"]
+        return used
+
+    assert await last_used() is None
+    assert (await by_key.get("/profile")).status_code == 200
+    first = await last_used()
+    assert first is not None
+    # Also where nothing is cached, a second use within the minute writes nothing.
+    await resources.cache.invalidate_tags(key_tag(digest(by_key.headers["API-Key"])))
+    assert (await by_key.get("/profile")).status_code == 200
+    assert await last_used() == first
+    async with resources.database.write() as session:
+        await session.execute(update(ApiKey).values(last_used_at=now() - 2 * RECORDED_EVERY))
+    await resources.cache.invalidate_tags(key_tag(digest(by_key.headers["API-Key"])))
+    assert (await by_key.get("/profile")).status_code == 200
+    assert str(await last_used()) >= first
+
+
 async def test_an_api_key_that_is_taken_back_ends_at_once(client: Client) -> None:
     ada, eve = await client.registered("ada"), await client.registered("eve")
     created = await (await ada.post("/api-keys", {"name": "ci"})).get_json()
@@ -240,3 +269,27 @@ async def test_a_hash_by_old_parameters_is_renewed_at_login(client: Client, reso
         user = await reading.get(User, user_id)
     assert user is not None
     assert user.password_hash != old
+
+
+async def test_a_user_has_at_most_so_many_api_keys(client: Client) -> None:
+    """Also when they are made at the same time."""
+    ada, eve = await client.registered("ada"), await client.registered("eve")
+    made = await asyncio.gather(*(ada.post("/api-keys", {"name": "ci"}) for _ in range(MOST_KEYS + 5)))
+    assert sorted(answer.status_code for answer in made) == [201] * MOST_KEYS + [409] * 5
+    kept = (await (await ada.get("/api-keys")).get_json())["api_keys"]
+    assert len(kept) == MOST_KEYS
+    assert (await eve.post("/api-keys", {"name": "ci"})).status_code == 201
+    assert (await ada.delete(f"/api-keys/{kept[0]['id']}")).status_code == 204
+    assert (await ada.post("/api-keys", {"name": "ci"})).status_code == 201
+
+
+async def test_api_keys_are_limited_by_user_and_by_address(client: Client) -> None:
+    ada, eve = await client.registered("ada"), await client.registered("eve")
+    invalid = {"name": " "}
+    allowed = int(API_KEYS_LIMIT.partition("/")[0])
+    for _ in range(allowed):
+        assert (await ada.post("/api-keys", invalid)).status_code == 422
+    # The user from another address, and another user from the address.
+    assert (await ada.post("/api-keys", invalid, X_Forwarded_For="198.51.100.1")).status_code == 429
+    assert (await eve.post("/api-keys", invalid)).status_code == 429
+    assert (await eve.post("/api-keys", invalid, X_Forwarded_For="198.51.100.2")).status_code == 422

@@ -75,13 +75,13 @@ async def test_login_is_closed_where_limits_cannot_be_checked(
 
 
 async def test_nobody_is_logged_in_where_sessions_cannot_be_read(
-    app: Quart, client: Client, own_server: RedisServer, caplog: pytest.LogCaptureFixture
+    app: Quart, client: Client, keys: Keys, own_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     await client.register()
     by_header = await client.signed_in()
     assert (await by_header.get("/profile")).status_code == 200
     redis_cli(own_server.port, "acl", "setuser", "app", "-hgetall")
-    by_cookie = client.with_headers(Cookie=f"quartet={by_header.headers['X-Session-ID']}")
+    by_cookie = client.with_headers(Cookie=f"{keys.namespace}={by_header.headers['X-Session-ID']}")
     for each in (by_header, by_cookie):
         assert (await each.get("/profile")).status_code == 503
     assert (await app.test_client(use_cookies=False).get("/docs", headers=by_cookie.headers)).status_code == 200

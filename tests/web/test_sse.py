@@ -1,6 +1,7 @@
 """Event streams as HTTP answers."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -109,6 +110,29 @@ async def test_head_answers_without_a_stream(app: Quart, hub: Hub) -> None:
     assert hub.streams == 0
 
 
+async def test_head_leaves_the_length_out_on_the_wire(app: Quart) -> None:
+    async with served(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HEAD /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert head.startswith(b"HTTP/1.1 200")
+        assert b"content-type: text/event-stream; charset=utf-8\r\n" in head
+        assert b"content-length" not in head
+        writer.close()
+
+
+async def test_a_client_that_pipelined_and_left_is_noticed_by_the_heartbeats(app: Quart, hub: Hub) -> None:
+    async with served(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        request_line = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        writer.write(request_line)
+        await reader.readuntil(b"id: ")
+        # Hypercorn reads no further than this, so it does not see the end of the connection.
+        writer.write(request_line)
+        writer.close()
+        await eventually(lambda: hub.streams == 0, seconds=5)
+
+
 async def test_a_client_that_goes_away_is_forgotten(app: Quart, hub: Hub) -> None:
     async with opened(app), opened(app):
         assert hub.streams == 2
@@ -177,3 +201,33 @@ async def test_draining_lets_the_server_stop_at_once(app: Quart, hub: Hub) -> No
         rest: Any = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 1)
         assert b"retry: " in rest
         writer.close()
+
+
+async def test_a_client_that_reads_nothing_is_gone_and_the_others_are_served(
+    app: Quart, redis: Redis, keys: Keys
+) -> None:
+    hub = Hub(redis, keys, heartbeat_seconds=1.0)
+    await hub.start()
+    app.extensions[EXTENSION].hub = hub
+    publisher, sent = Publisher(redis, keys), 0
+    async with served(app) as port:
+        stalled = socket.socket()
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect(("127.0.0.1", port))
+        stalled.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+        writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await eventually(lambda: hub.streams == 2)
+
+        async def gone() -> bool:
+            nonlocal sent
+            sent += 1
+            published = await publisher.publish("broadcast", "tick", "x" * 60_000)
+            await reader.readuntil(published.encode())
+            return hub.streams == 1
+
+        await eventually(gone)
+        stalled.close()
+        writer.close()
+        await hub.close()
+    assert sent > 3

@@ -7,8 +7,9 @@ from itertools import chain, groupby
 
 from app.domain.articles.words import is_spaced, is_telling, phrases, sentences
 
-# Characters of a text that are read: it bounds the time to about a second for any text.
-LONGEST_TEXT = 1_000_000
+# Characters of a text that are read. Each step takes time in proportion to them, whatever the script, and what a text
+# is about is said long before.
+LONGEST_TEXT = 100_000
 MOST_KEYWORDS = 8
 LONGEST_PHRASE_WORDS = 4
 MOST_SENTENCES = 3
@@ -87,10 +88,10 @@ def summarize(split: Sequence[str]) -> str:
     length = 0
     while eligible and len(chosen) < MOST_SENTENCES:
         best = _best(eligible, words, probability)
-        eligible.remove(best)
-        if length + len(split[best]) <= LONGEST_SUMMARY:
-            chosen.append(best)
-            length += len(split[best]) + 1
+        chosen.append(best)
+        length += len(split[best]) + 1
+        # At most MOST_SENTENCES rounds: to try each of the sentences that do not fit any more would take one for each.
+        eligible = [n for n in eligible if n != best and length + len(split[n]) <= LONGEST_SUMMARY]
         for word in set(words[best]):
             probability[word] **= 2
     return " ".join(split[n] for n in sorted(chosen))

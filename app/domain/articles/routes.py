@@ -8,7 +8,7 @@ from app.domain.articles import service
 from app.domain.articles.schemas import ArticleList, ArticlePage, ArticleShown, Draft, Versioned
 from app.domain.articles.tags import LIST_TAGS
 from app.domain.fields import Page
-from app.domain.users.service import user_tag
+from app.domain.users.tags import user_tag
 from app.web.caching.cached_view import cached_view
 from app.web.caching.stored_response import is_unchanged, not_modified
 from app.web.context import resources
@@ -62,7 +62,7 @@ async def get_article(article_id: int) -> Response:
 
 
 @blueprint.post("/articles")
-@auth.require("api_key", "session", "cookie")
+@auth.require_auth("api_key", "session", "cookie")
 @tag(["articles"])
 @validate_request(Draft)
 @document_response(ArticleShown, 201)
@@ -75,7 +75,7 @@ async def create_article(data: Draft) -> ResponseReturnValue:
 
 
 @blueprint.put("/articles/<int:article_id>")
-@auth.require()
+@auth.require_auth()
 @tag(["articles"])
 @validate_request(Draft)
 @document_response(ArticleShown)
@@ -93,7 +93,7 @@ async def change_article(article_id: int, data: Draft) -> Response:
 
 
 @blueprint.delete("/articles/<int:article_id>")
-@auth.require()
+@auth.require_auth()
 @tag(["articles"])
 async def delete_article(article_id: int) -> ResponseReturnValue:
     """Delete one's own article. With If-Match only if its version is one of those."""

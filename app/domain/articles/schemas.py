@@ -7,11 +7,11 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from app.domain.articles.models import Article
-from app.domain.fields import WITHOUT_NUL, Body
+from app.domain.fields import VISIBLE, WITHOUT_NUL, Body
 
 
 class Draft(Body):
-    title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), WITHOUT_NUL]
+    title: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), VISIBLE]
     content: Annotated[str, StringConstraints(min_length=1, max_length=1_000_000), WITHOUT_NUL]
 
 
@@ -22,6 +22,20 @@ class ArticleShown:
     id: int
     title: str
     content: str
+    summary: str | None
+    keywords: list[str]
+    views: int
+    author_id: int | None
+    published_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ArticleListed:
+    """An article in a list: without its content."""
+
+    id: int
+    title: str
     summary: str | None
     keywords: list[str]
     views: int
@@ -43,7 +57,7 @@ class Versioned:
 class ArticlePage:
     """One page of all articles. `pages` is the number of pages."""
 
-    articles: list[ArticleShown]
+    articles: list[ArticleListed]
     total: int
     pages: int
     current_page: int
@@ -53,7 +67,7 @@ class ArticlePage:
 class ArticleList:
     """Some articles."""
 
-    articles: list[ArticleShown]
+    articles: list[ArticleListed]
 
 
 def shown(article: Article) -> ArticleShown:
@@ -61,6 +75,20 @@ def shown(article: Article) -> ArticleShown:
         id=article.id,
         title=article.title,
         content=article.content,
+        summary=article.summary,
+        keywords=article.keywords,
+        views=article.views,
+        author_id=article.author_id,
+        published_at=article.published_at,
+        updated_at=article.updated_at,
+    )
+
+
+def listed(article: Article) -> ArticleListed:
+    """Reads all but the content, which the store leaves out of lists."""
+    return ArticleListed(
+        id=article.id,
+        title=article.title,
         summary=article.summary,
         keywords=article.keywords,
         views=article.views,

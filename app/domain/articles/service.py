@@ -6,7 +6,7 @@ from collections.abc import Collection
 from app.db.base import now
 from app.domain.articles import store
 from app.domain.articles.models import Article
-from app.domain.articles.schemas import ArticleList, ArticlePage, Versioned, shown, versioned
+from app.domain.articles.schemas import ArticleList, ArticlePage, Versioned, listed, versioned
 from app.domain.articles.tags import article_tags, tags_of
 from app.domain.articles.tasks import Edit, process_article
 from app.domain.articles.views import count_view, forget_views
@@ -24,12 +24,12 @@ MOST_BY_AUTHOR = 100
 async def list_articles(resources: Resources, page: Page) -> ArticlePage:
     async with resources.database.read(primary=True) as session:
         found, total = await store.list_articles(session, offset=page.offset, limit=page.per_page)
-    return ArticlePage([shown(each) for each in found], total, -(-total // page.per_page), page.page)
+    return ArticlePage([listed(each) for each in found], total, -(-total // page.per_page), page.page)
 
 
 async def list_popular(resources: Resources) -> ArticleList:
     async with resources.database.read(primary=True) as session:
-        return ArticleList([shown(each) for each in await store.list_popular(session, limit=MOST_POPULAR)])
+        return ArticleList([listed(each) for each in await store.list_popular(session, limit=MOST_POPULAR)])
 
 
 async def list_by_author(resources: Resources, author_id: int) -> ArticleList:
@@ -37,7 +37,7 @@ async def list_by_author(resources: Resources, author_id: int) -> ArticleList:
     await require_account(resources, author_id)
     async with resources.database.read(primary=True) as session:
         found = await store.list_by_author(session, author_id, limit=MOST_BY_AUTHOR)
-    return ArticleList([shown(each) for each in found])
+    return ArticleList([listed(each) for each in found])
 
 
 @memoize(ttl_seconds=300, tags=lambda article_id: article_tags(article_id), type=Versioned)

@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from sqlalchemy import Table, bindparam, delete, func, select, update
+from sqlalchemy.orm import defer
 
 from app.db.database import ReadSession, WriteSession
 from app.domain.articles.models import Article
+
+# For lists: a page of contents could be a hundred megabytes. Reading one of such an article raises.
+_WITHOUT_CONTENT = defer(Article.content, raiseload=True)
 
 
 async def get_article(session: ReadSession, article_id: int) -> Article | None:
@@ -20,18 +24,19 @@ async def get_article_for_update(session: WriteSession, article_id: int) -> Arti
 
 async def list_articles(session: ReadSession, *, offset: int, limit: int) -> tuple[Sequence[Article], int]:
     """A page, the latest first, and the number of all articles."""
-    page = select(Article).order_by(Article.published_at.desc(), Article.id.desc()).offset(offset).limit(limit)
+    latest = select(Article).options(_WITHOUT_CONTENT).order_by(Article.published_at.desc(), Article.id.desc())
     total = await session.scalar(select(func.count()).select_from(Article))
-    return await session.scalars(page), total or 0
+    return await session.scalars(latest.offset(offset).limit(limit)), total or 0
 
 
 async def list_popular(session: ReadSession, *, limit: int) -> Sequence[Article]:
-    return await session.scalars(select(Article).order_by(Article.views.desc(), Article.id.desc()).limit(limit))
+    most_read = select(Article).options(_WITHOUT_CONTENT).order_by(Article.views.desc(), Article.id.desc())
+    return await session.scalars(most_read.limit(limit))
 
 
 async def list_by_author(session: ReadSession, author_id: int, *, limit: int) -> Sequence[Article]:
     """The latest first."""
-    by_author = select(Article).where(Article.author_id == author_id)
+    by_author = select(Article).options(_WITHOUT_CONTENT).where(Article.author_id == author_id)
     return await session.scalars(by_author.order_by(Article.published_at.desc(), Article.id.desc()).limit(limit))
 
 

@@ -1,7 +1,7 @@
 """The tags of cached articles."""
 
 from app.domain.articles.models import Article
-from app.domain.users.service import ACCOUNTS_TAG, user_tag
+from app.domain.users.tags import ACCOUNTS_TAG, user_tag
 
 # On every list of articles.
 ARTICLES_TAG = "articles"

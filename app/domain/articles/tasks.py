@@ -1,6 +1,5 @@
 """The tasks of articles, and when the recurring one runs."""
 
-from anyio import to_process
 from msgspec import Struct
 from redis.exceptions import ResponseError
 
@@ -37,7 +36,7 @@ async def process_article(context: TaskContext, edit: Edit) -> None:
         article = await store.get_article(reading, edit.article_id)
     if article is None or not _is_wanted(article, edit):
         return
-    found = await to_process.run_sync(extract, article.title, article.content, cancellable=True)
+    found = await context.run_in_process(extract, article.title, article.content)
     async with resources.database.write() as session:
         article = await store.get_article_for_update(session, edit.article_id)
         if article is None or not _is_wanted(article, edit):

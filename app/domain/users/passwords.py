@@ -1,59 +1,93 @@
-"""Passwords, hashed by argon2id in a bounded number of threads."""
+"""The service of passwords: their check at a login, their change, and the reset by mail."""
 
-import os
-from collections.abc import Callable
-from typing import TypeVar
+import hmac
+from contextlib import suppress
 
-from anyio import CapacityLimiter, to_thread
-from anyio.lowlevel import RunVar
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-
-from app.errors import Unavailable
-
-T = TypeVar("T")
-
-# OWASP, Password Storage Cheat Sheet: argon2id with 19 MiB, two passes, one lane. 17 ms of CPU.
-_hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-
-# The hash of a random text, with the parameters above: a login without an account takes as long as one with it.
-NOBODYS_HASH = "$argon2id$v=19$m=19456,t=2,p=1$VzBxAvbGTt+NtxOS7gBhLA$ZdvdjPOuHpGB797S0uIT7Pk7rPZ38HTevTL0g8t2aqE"
-
-# A longer queue takes seconds; a 503 with Retry-After is better then.
-MOST_WAITING = 200
-_slots = RunVar[CapacityLimiter]("argon2_slots")
+from app.domain.users import store
+from app.domain.users.models import User
+from app.domain.users.reset_token import ResetToken, fingerprint_of, read_reset_token
+from app.domain.users.service import login_email
+from app.domain.users.tasks import send_password_reset
+from app.errors import Conflict, Forbidden, Invalid, Unauthorized, Unavailable
+from app.kit.keys import digest
+from app.principal import Principal
+from app.resources import Resources
 
 
-async def hash_password(password: str) -> str:
-    return await _in_thread(lambda: _hasher.hash(password))
+async def authenticate(resources: Resources, *, email: str, password: str) -> tuple[User, str]:
+    """The user with this address and password, and the epoch in which the new session must be made.
+
+    Unauthorized otherwise, with the same response in the same time for an unknown address and a wrong password.
+    """
+    async with resources.database.read(primary=True) as session:
+        user_id = await store.get_user_id(session, login_email(email))
+    # The epoch is read before the hash: a password change in between ends the epoch, so this login fails.
+    epoch = await resources.sessions.epoch(user_id or 0)
+    async with resources.database.read(primary=True) as session:
+        user = await store.get_user_of_login(session, user_id)
+    matches = await resources.passwords.verify(user.password_hash if user else None, password)
+    if not matches or user is None:
+        raise Unauthorized("The email address or the password is wrong.")
+    if resources.passwords.is_outdated(user.password_hash):
+        # A parallel login may have renewed it, or a change ended the epoch: the session is then refused.
+        with suppress(Conflict):
+            await _set_password(resources, user, password)
+    return user, epoch
 
 
-async def verify_password(password_hash: str | None, password: str) -> bool:
-    """Whether `password` is the one that was hashed. False for None (no account), in the same time."""
-    matches = await _in_thread(lambda: _verify(password_hash or NOBODYS_HASH, password))
-    return matches and password_hash is not None
+async def change_password(resources: Resources, principal: Principal, *, current: str, new: str, keep: str) -> None:
+    """Ends the user's sessions, except the one with the id `keep`. Forbidden: `current` is not the password."""
+    async with resources.database.read(primary=True) as session:
+        user = await store.get_user(session, principal.user_id)
+    if user is None or not await resources.passwords.verify(user.password_hash, current):
+        raise Forbidden("The current password is wrong.")
+    await _set_password(resources, user, new)
+    # After the commit, so that a login with the old password is ended too. If Redis fails here, the response is 503.
+    await resources.sessions.end_all(user.id, keep=keep)
 
 
-def is_outdated(password_hash: str) -> bool:
-    """Whether it was hashed by other parameters than now."""
-    return _hasher.check_needs_rehash(password_hash)
+async def request_reset(resources: Resources, *, email: str) -> None:
+    """Have a link for a new password sent to this address, if it has an account.
+
+    The account is looked up by the task, so the answer takes as long for an unknown address. Unavailable: no mail can
+    be sent.
+    """
+    if resources.mailer is None:
+        raise Unavailable("This service sends no mail.", retry_after_seconds=3600)
+    # While one waits to be sent, no second one is.
+    await resources.queue.submit([send_password_reset.call(email, unique=digest(email))])
 
 
-def _verify(password_hash: str, password: str) -> bool:
+async def reset_password(resources: Resources, *, token: str, password: str) -> None:
+    """Set a new password and end all sessions. Invalid: the token is not valid, has expired or was used."""
+    wanted = read_reset_token(token, secret_key=resources.secret_key)
+    if wanted is None:
+        raise _bad_token()
+    async with resources.database.read(primary=True) as session:
+        user = await store.get_user(session, wanted.user_id)
+    if user is None or not _is_current(wanted, user):
+        raise _bad_token()
     try:
-        return _hasher.verify(password_hash, password)
-    except (VerificationError, InvalidHashError):
-        return False
+        await _set_password(resources, user, password)
+    except Conflict:
+        # Another request with the same token was faster.
+        raise _bad_token() from None
+    await resources.sessions.end_all(user.id)
 
 
-async def _in_thread(function: Callable[[], T]) -> T:
-    """At most one a CPU: each takes 19 MiB and a whole CPU. Unavailable when MOST_WAITING wait already."""
-    try:
-        slots = _slots.get()
-    except LookupError:
-        slots = CapacityLimiter(os.cpu_count() or 1)
-        _slots.set(slots)
-    if slots.statistics().tasks_waiting >= MOST_WAITING:
-        raise Unavailable("Too many passwords are being checked.")
-    async with slots:
-        return await to_thread.run_sync(function)
+def _is_current(token: ResetToken, user: User) -> bool:
+    return hmac.compare_digest(token.fingerprint, fingerprint_of(user.email, user.password_hash))
+
+
+def _bad_token() -> Invalid:
+    return Invalid([{"loc": ["token"], "msg": "is not valid: it was used, has expired, or is not whole"}])
+
+
+async def _set_password(resources: Resources, user: User, password: str) -> None:
+    """Conflict when the password has changed since `user` was read."""
+    password_hash = await resources.passwords.hash(password)
+    async with resources.database.write() as session:
+        found = await store.get_user_for_update(session, user.id)
+        if found is None or found.password_hash != user.password_hash:
+            raise Conflict("The password has been changed by another request.")
+        found.password_hash = password_hash

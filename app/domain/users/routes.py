@@ -1,37 +1,27 @@
-"""HTTP of accounts: users, sign-in, sessions, profile, password, API keys."""
+"""HTTP of accounts: users, profile, API keys."""
 
-from datetime import UTC, datetime
-
-from quart import Blueprint, Response, jsonify
+from quart import Blueprint, Response, jsonify, request
 from quart.typing import ResponseReturnValue
-from quart_schema import document_response, tag, validate_querystring, validate_request
+from quart_schema import document_response, tag, validate_request
 
-from app.domain.users import api_keys, service
-from app.domain.users.login_limit import limit_logins
+from app.domain.users import api_keys, avatars, service, sign_in_routes
+from app.domain.users.avatar_image import MEDIA_TYPE
 from app.domain.users.schemas import (
     Account,
     AccountChange,
     ApiKeyCreated,
     ApiKeyList,
     ApiKeyShown,
+    AvatarTaken,
     Deleted,
-    Ended,
     Identified,
-    KeepCurrent,
-    LoggedIn,
-    Login,
     NewApiKey,
-    PasswordChange,
     PrivateUser,
     Profile,
     PublicUser,
     Registration,
-    SessionList,
-    SessionShown,
 )
-from app.errors import NotFound
 from app.principal import Principal
-from app.web.client_address import client_address
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
@@ -39,6 +29,9 @@ from app.web.limits.subjects import by_principal
 from app.web.links import link_to
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/v1")
+# By user and by address.
+API_KEYS_LIMIT = "60/hour"
+blueprint.register_blueprint(sign_in_routes.blueprint)
 
 
 @blueprint.post("/users")
@@ -63,7 +56,7 @@ async def get_user(user_id: int) -> Response:
 
 
 @blueprint.put("/users/<int:user_id>")
-@auth.require()
+@auth.require_auth()
 @tag(["users"])
 @validate_request(AccountChange)
 @document_response(PrivateUser)
@@ -75,7 +68,7 @@ async def change_user(user_id: int, data: AccountChange) -> Response:
 
 
 @blueprint.delete("/users/<int:user_id>")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["users"])
 @document_response(Deleted)
 async def delete_user(user_id: int) -> Response:
@@ -84,73 +77,36 @@ async def delete_user(user_id: int) -> Response:
     return jsonify(Deleted())
 
 
-@blueprint.post("/login")
-@limit_logins
-@tag(["sessions"])
-@validate_request(Login)
-@document_response(LoggedIn)
-async def login(data: Login) -> Response:
-    """Start a session, for clients that send its id in X-Session-ID or Authorization. Sets no cookie."""
-    metadata = auth.session_metadata(client_address())
-    user, record = await service.log_in(resources(), email=data.email, password=data.password, metadata=metadata)
-    return jsonify(LoggedIn(record.id, _moment(record.expires_at), Identified(user.id, user.name, user.email)))
+@blueprint.put("/users/<int:user_id>/avatar")
+@auth.require_auth()
+@rate_limit("20/hour", key=by_principal)
+@tag(["users"])
+@document_response(AvatarTaken)
+async def put_avatar(user_id: int) -> Response:
+    """Upload one's picture: a PNG, JPEG, GIF or WebP image as the body. A task crops and resizes it."""
+    data: bytes = await request.get_data(as_text=False)  # type: ignore[assignment]  # as_text decides
+    return jsonify(AvatarTaken(await avatars.put_avatar(resources(), auth.current_principal(), user_id, data)))
 
 
-@blueprint.post("/logout")
-@auth.require("session", "cookie")
-@tag(["sessions"])
-async def logout() -> ResponseReturnValue:
-    """End this session."""
-    await auth.end_session()
+@blueprint.delete("/users/<int:user_id>/avatar")
+@auth.require_auth()
+@tag(["users"])
+async def delete_avatar(user_id: int) -> ResponseReturnValue:
+    """Delete one's picture."""
+    await avatars.delete_avatar(resources(), auth.current_principal(), user_id)
     return "", 204
 
 
-@blueprint.post("/logout-all")
-@auth.require("session", "cookie")
-@tag(["sessions"])
-@validate_querystring(KeepCurrent)
-@document_response(Ended)
-async def logout_all(query_args: KeepCurrent) -> Response:
-    """End all of one's sessions, or all others."""
-    record = auth.current_session()
-    keep = record.id if query_args.keep_current else None
-    return jsonify(Ended(await resources().sessions.end_all(auth.current_principal().user_id, keep=keep)))
-
-
-@blueprint.get("/sessions")
-@auth.require("session", "cookie")
-@tag(["sessions"])
-@document_response(SessionList)
-async def list_sessions() -> Response:
-    """One's sessions, the last active first."""
-    current = auth.current_session().public_id
-    found = await resources().sessions.list(auth.current_principal().user_id)
-    shown = [
-        SessionShown(
-            id=each.public_id,
-            created_at=_moment(each.created_at),
-            last_activity=_moment(each.last_activity),
-            ip=each.ip,
-            user_agent=each.user_agent,
-            current=each.public_id == current,
-        )
-        for each in found
-    ]
-    return jsonify(SessionList(shown))
-
-
-@blueprint.delete("/sessions/<handle>")
-@auth.require("session", "cookie")
-@tag(["sessions"])
-async def end_session(handle: str) -> ResponseReturnValue:
-    """End one of one's sessions."""
-    if not await resources().sessions.end(auth.current_principal().user_id, handle):
-        raise NotFound("You have no such session.")
-    return "", 204
+@blueprint.get("/users/<int:user_id>/avatar/<version>")
+@tag(["users"])
+async def get_avatar(user_id: int, version: str) -> Response:
+    """A user's picture, at the address that `avatar_url` of the user names. A new picture has a new address."""
+    image = await avatars.get_image(resources(), user_id, version)
+    return Response(image, content_type=MEDIA_TYPE, headers={"Cache-Control": "public, max-age=86400, immutable"})
 
 
 @blueprint.get("/profile")
-@auth.require()
+@auth.require_auth()
 @tag(["users"])
 @document_response(Profile)
 async def get_profile() -> Response:
@@ -159,23 +115,10 @@ async def get_profile() -> Response:
     return jsonify(Profile(account.id, account.email, account.name, account.roles))
 
 
-@blueprint.put("/password")
-@auth.require("session", "cookie")
-@rate_limit("5/minute", key=by_principal, counts="reserved", on_error="closed", sensitive=True)
-@tag(["users"])
-@validate_request(PasswordChange)
-async def change_password(data: PasswordChange) -> ResponseReturnValue:
-    """Change the password: other sessions end, and this one gets a new id, in X-Session-ID if it came in a header."""
-    record = auth.current_session()
-    await service.change_password(
-        resources(), auth.current_principal(), current=data.current, new=data.new, keep=record.id
-    )
-    record = await auth.rotate_session()
-    return "", 204, {"X-Session-ID": record.id} if record.channel == "header" else {}
-
-
 @blueprint.post("/api-keys")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
+@rate_limit(API_KEYS_LIMIT, key=by_principal)
+@rate_limit(API_KEYS_LIMIT)
 @tag(["api-keys"])
 @validate_request(NewApiKey)
 @document_response(ApiKeyCreated, 201)
@@ -186,17 +129,17 @@ async def create_api_key(data: NewApiKey) -> ResponseReturnValue:
 
 
 @blueprint.get("/api-keys")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["api-keys"])
 @document_response(ApiKeyList)
 async def list_api_keys() -> Response:
     """One's API keys, without the keys themselves."""
     found = await api_keys.list_api_keys(resources(), auth.current_principal())
-    return jsonify(ApiKeyList([ApiKeyShown(row.id, row.name, row.created_at) for row in found]))
+    return jsonify(ApiKeyList([ApiKeyShown(row.id, row.name, row.created_at, row.last_used_at) for row in found]))
 
 
 @blueprint.delete("/api-keys/<int:key_id>")
-@auth.require("session", "cookie")
+@auth.require_auth("session", "cookie")
 @tag(["api-keys"])
 async def delete_api_key(key_id: int) -> ResponseReturnValue:
     """Revoke an API key. It ends at once."""
@@ -205,11 +148,8 @@ async def delete_api_key(key_id: int) -> ResponseReturnValue:
 
 
 def _shown(account: Account, *, to: Principal | None) -> Response:
+    version = account.avatar_version
+    avatar_url = link_to("users.get_avatar", user_id=account.id, version=version) if version else None
     if to is not None and to.may_write(account.id):
-        private = PrivateUser(account.id, account.name, account.avatar_url, account.created_at, account.email)
-        return jsonify(private)
-    return jsonify(PublicUser(account.id, account.name, account.avatar_url, account.created_at))
-
-
-def _moment(epoch_seconds: float) -> datetime:
-    return datetime.fromtimestamp(epoch_seconds, UTC)
+        return jsonify(PrivateUser(account.id, account.name, avatar_url, account.created_at, account.email))
+    return jsonify(PublicUser(account.id, account.name, avatar_url, account.created_at))

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, StringConstraints
 
 from app.domain.fields import LONGEST_EMAIL, WITHOUT_NUL, Body, Email, Name
+from app.domain.users.reset_token import LONGEST_TOKEN
 
 NewPassword = Annotated[str, StringConstraints(min_length=8, max_length=1024)]
 GivenPassword = Annotated[str, StringConstraints(max_length=1024)]
@@ -35,6 +36,17 @@ class PasswordChange(Body):
     new: NewPassword
 
 
+class ResetRequest(Body):
+    email: Email
+
+
+class PasswordReset(Body):
+    """`token` is that of the mail."""
+
+    token: Annotated[str, StringConstraints(max_length=LONGEST_TOKEN)]
+    password: NewPassword
+
+
 class NewApiKey(Body):
     name: Name
 
@@ -50,7 +62,7 @@ class Account:
     id: int
     email: str
     name: str
-    avatar_url: str | None
+    avatar_version: str | None
     created_at: datetime
     roles: tuple[str, ...]
 
@@ -79,6 +91,13 @@ class PrivateUser(PublicUser):
     """The fields that the user and admins see."""
 
     email: str
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarTaken:
+    """The image was taken. The task resizes it; then `avatar_url` of the user changes."""
+
+    task_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +163,12 @@ class ApiKeyCreated:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyShown:
-    """An API key without its secret."""
+    """An API key without its secret. `last_used_at` is accurate to a minute; null: never used."""
 
     id: int
     name: str
     created_at: datetime
+    last_used_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,32 +1,21 @@
-"""Accounts: registration, login, changes, deletion, and the lookups of authentication."""
+"""Accounts: registration, changes, deletion, and the roles that authentication looks up."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+
+from redis.exceptions import RedisError
 
 from app.db.base import now
 from app.domain.fields import normalize_email
 from app.domain.users import store
 from app.domain.users.models import User
-from app.domain.users.passwords import hash_password, is_outdated, verify_password
 from app.domain.users.schemas import Account
-from app.errors import Conflict, Forbidden, NotFound, Unauthorized
+from app.domain.users.tags import ACCOUNTS_TAG, key_tag, user_tag
+from app.errors import Conflict, Forbidden, NotFound
 from app.kit.cache.memoize import memoize
-from app.kit.sessions.record import SessionRecord
-from app.kit.sessions.store import SessionsEnded
+from app.kit.client.errors import record_failure
+from app.kit.sessions.revocation import Revocation, publish_revocation
 from app.principal import Principal
 from app.resources import Resources
-
-# On cached values that name accounts: they are invalidated when an account is deleted.
-ACCOUNTS_TAG = "accounts"
-
-
-def user_tag(user_id: int) -> str:
-    """On all cached values of a user."""
-    return f"user:{user_id}"
-
-
-def key_tag(key_hash: str) -> str:
-    """On the cached owner of an API key."""
-    return f"api-key:{key_hash}"
 
 
 @memoize(ttl_seconds=300, tags=lambda user_id: user_tag(user_id), type=Account | None)
@@ -40,7 +29,7 @@ async def get_account(resources: Resources, user_id: int) -> Account | None:
         id=user.id,
         email=user.email,
         name=user.name,
-        avatar_url=user.avatar_url,
+        avatar_version=user.avatar_version,
         created_at=user.created_at,
         roles=tuple(user.roles),
     )
@@ -63,7 +52,7 @@ async def register_user(
     resources: Resources, *, email: str, name: str, password: str, roles: Collection[str] = ()
 ) -> User:
     """Conflict when the address has an account. `email` is normalized."""
-    password_hash = await hash_password(password)
+    password_hash = await resources.passwords.hash(password)
     async with resources.database.write() as session:
         if await store.get_user_id(session, email) is not None:
             raise Conflict("This email address has an account.")
@@ -72,56 +61,6 @@ async def register_user(
         # That no user had this id may be cached.
         resources.outbox.invalidate(session, user_tag(user.id))
     return user
-
-
-async def authenticate(resources: Resources, *, email: str, password: str) -> tuple[User, str]:
-    """The user with this address and password, and the epoch in which the new session must be made.
-
-    Unauthorized otherwise, with the same response in the same time for an unknown address and a wrong password.
-    """
-    async with resources.database.read(primary=True) as session:
-        user_id = await store.get_user_id(session, login_email(email))
-    # The epoch is read before the hash: a password change in between ends the epoch, so this login fails.
-    epoch = await resources.sessions.epoch(user_id or 0)
-    async with resources.database.read(primary=True) as session:
-        user = await store.get_user_of_login(session, user_id)
-    if not await verify_password(user.password_hash if user else None, password) or user is None:
-        raise Unauthorized("The email address or the password is wrong.")
-    if is_outdated(user.password_hash):
-        await _set_password(resources, user, await hash_password(password))
-    return user, epoch
-
-
-async def log_in(
-    resources: Resources, *, email: str, password: str, metadata: Mapping[str, str]
-) -> tuple[User, SessionRecord]:
-    """A session for a client that sends its id in a header. Unauthorized: see authenticate()."""
-    user, epoch = await authenticate(resources, email=email, password=password)
-    try:
-        record = await resources.sessions.create({}, channel="header", user_id=user.id, metadata=metadata, epoch=epoch)
-    except SessionsEnded:
-        raise Unauthorized("All sessions of this account were ended just now.") from None
-    return user, record
-
-
-async def change_password(resources: Resources, principal: Principal, *, current: str, new: str, keep: str) -> None:
-    """Ends the user's sessions, except the one with the id `keep`. Forbidden: `current` is not the password."""
-    async with resources.database.read(primary=True) as session:
-        user = await store.get_user(session, principal.user_id)
-    if user is None or not await verify_password(user.password_hash, current):
-        raise Forbidden("The current password is wrong.")
-    await _set_password(resources, user, await hash_password(new))
-    # After the commit, so that a login with the old password is ended too. If Redis fails here, the response is 503.
-    await resources.sessions.end_all(user.id, keep=keep)
-
-
-async def _set_password(resources: Resources, user: User, password_hash: str) -> None:
-    """Conflict when the password has changed since `user` was read."""
-    async with resources.database.write() as session:
-        found = await store.get_user_for_update(session, user.id)
-        if found is None or found.password_hash != user.password_hash:
-            raise Conflict("The password has been changed by another request.")
-        found.password_hash = password_hash
 
 
 async def change_account(
@@ -151,7 +90,7 @@ async def delete_account(resources: Resources, principal: Principal, user_id: in
         tags = [key_tag(key.key_hash) for key in await store.list_api_keys(session, user_id)]
         await store.delete_user(session, user_id)
         resources.outbox.invalidate(session, user_tag(user_id), *tags, ACCOUNTS_TAG)
-    await resources.sessions.end_all(user_id)
+    await _end_credentials(resources, user_id)
 
 
 async def set_roles(resources: Resources, user_id: int, roles: Collection[str]) -> None:
@@ -162,16 +101,25 @@ async def set_roles(resources: Resources, user_id: int, roles: Collection[str]) 
             raise NotFound("There is no such user.")
         user.roles = sorted(roles)
         resources.outbox.invalidate(session, user_tag(user_id))
-    await resources.sessions.end_all(user_id)
+    await _end_credentials(resources, user_id)
 
 
-async def set_roles_of(resources: Resources, email: str, roles: Collection[str]) -> None:
-    """set_roles() for the account with this address. NotFound where there is none."""
+async def end_streams(resources: Resources, user_id: int, credential: str | None = None) -> None:
+    """End what is open for the user, or for one API key's hash, on all nodes. Sessions do so by themselves."""
+    try:
+        await publish_revocation(resources.redis, resources.keys, Revocation(user_id, credential))
+    except RedisError as error:
+        # Fails open: each node checks its streams when it has reached Redis again.
+        record_failure(error, block="sessions", telemetry=resources.telemetry)
+
+
+async def account_id(resources: Resources, email: str) -> int:
+    """The id of the account with this address. NotFound where there is none."""
     async with resources.database.read(primary=True) as session:
         user_id = await store.get_user_id(session, login_email(email))
     if user_id is None:
         raise NotFound("There is no such user.")
-    await set_roles(resources, user_id, roles)
+    return user_id
 
 
 def login_email(text: str) -> str:
@@ -180,6 +128,12 @@ def login_email(text: str) -> str:
         return normalize_email(text)
     except ValueError:
         return text.strip().lower()
+
+
+async def _end_credentials(resources: Resources, user_id: int) -> None:
+    """End the sessions, and what was opened with API keys. After the commit; RedisError where Redis fails."""
+    await end_streams(resources, user_id)
+    await resources.sessions.end_all(user_id)
 
 
 def _require_self_or_admin(principal: Principal, user_id: int) -> None:

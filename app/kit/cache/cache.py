@@ -42,10 +42,17 @@ class Cache:
         telemetry: Telemetry | None = None,
         lease_seconds: float = 10.0,
         max_bytes: int = MAX_VALUE_BYTES,
+        memory_percent: int | None = None,
     ) -> None:
-        """A process that dies while it computes is replaced after `lease_seconds`. Larger values are not stored."""
+        """A process that dies while it computes is replaced after `lease_seconds`. Larger values are not stored.
+
+        Nothing is stored while more than `memory_percent` of the server's `maxmemory` (of the machine's memory, where
+        there is none) is in use: for a server that others share, which must not evict. None: no bound.
+        """
         self._telemetry = telemetry or NoTelemetry()
-        self._entries = Entries(redis, keys, max_bytes=max_bytes, margin_ms=_ms(lease_seconds))
+        self._entries = Entries(
+            redis, keys, max_bytes=max_bytes, margin_ms=_ms(lease_seconds), memory_percent=memory_percent
+        )
         self._loader = Loader(self._entries, telemetry=self._telemetry, lease_seconds=lease_seconds)
         self._names: tuple[str, ...] = ()
         self._namespace = encode_arguments(self._names)
@@ -89,8 +96,8 @@ class Cache:
     async def set_many(self, values: Mapping[str, object], *, ttl_seconds: float, tags: TagNames = ()) -> bool:
         """Store values, all with the same tags. Runs under way for their keys cannot overwrite them.
 
-        False if Redis fails or a value is too large. An invalidation between the reading of the data and this call
-        is missed; get_or_compute() has no such gap.
+        False if Redis fails, a value is too large or memory is short. An invalidation between the reading of the data
+        and this call is missed; get_or_compute() has no such gap.
         """
         encode = json_codec(Any).encode
         encoded = {self._entry(key): encode(value) for key, value in values.items()}
@@ -100,14 +107,15 @@ class Cache:
             versions = await self._entries.versions(self._tags(tags), token=token, life_ms=life_ms)
             texts = {tag: version.text for tag, version in versions.items()}
             store = partial(self._entries.store, token=token, held=False, life_ms=life_ms, grace_ms=0, versions=texts)
-            await asyncio.gather(*(store(entry, value) for entry, value in small.items()))
-            self._count("stored_bytes", sum(map(len, small.values())))
+            outcomes = await asyncio.gather(*(store(entry, value) for entry, value in small.items()))
+            stored = [value for value, outcome in zip(small.values(), outcomes, strict=True) if outcome == "written"]
+            self._count("stored_bytes", sum(map(len, stored)))
         except RedisError as error:
             # Fails open: the next caller computes the value.
             record_failure(error, block=BLOCK, telemetry=self._telemetry)
             self._count("bypassed", len(encoded))
             return False
-        return len(small) == len(encoded)
+        return len(stored) == len(encoded)
 
     async def delete(self, *keys: str) -> None:
         """Delete values. Runs under way for their keys answer their callers, but do not store.

@@ -7,7 +7,7 @@ one UNLINK of a tag invalidates all its entries, however many, and so does the e
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from redis.asyncio import Redis
 
@@ -15,6 +15,9 @@ from app.kit.cache.entry import LookupResult, StoredEntry, Versions, decode_entr
 from app.kit.client.deployment import deployment
 from app.kit.keys import Keys
 from app.kit.scripts import Argument, run_script
+
+StoreOutcome = Literal["written", "fenced", "full"]
+_OUTCOMES: dict[int, StoreOutcome] = {1: "written", 0: "fenced", -1: "full"}
 
 
 class Version(NamedTuple):
@@ -36,13 +39,19 @@ class LeaseAttempt:
 class Entries:
     """Reads and writes entries. Entries and tags are named by digests; values are bytes; times are in ms."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, max_bytes: int, margin_ms: int) -> None:
-        """A value of more than `max_bytes` counts as corrupt. A tag outlives its entries by `margin_ms`."""
+    def __init__(self, redis: Redis, keys: Keys, *, max_bytes: int, margin_ms: int, memory_percent: int | None) -> None:
+        """A value of more than `max_bytes` counts as corrupt. A tag outlives its entries by `margin_ms`.
+
+        While more than `memory_percent` of the server's memory is in use, nothing is written; None: no bound. The
+        embedded store has none.
+        """
         self._redis = redis
         self._keys = keys
         self._max_bytes = max_bytes
         self._margin_ms = margin_ms
-        self._clustered = deployment(redis).is_clustered
+        found = deployment(redis)
+        self._clustered = found.is_clustered
+        self._share = "" if memory_percent is None or found.is_embedded else str(memory_percent)
 
     def fits(self, value: bytes) -> bool:
         return len(value) <= self._max_bytes
@@ -102,19 +111,20 @@ class Entries:
 
     async def store(
         self, entry: str, value: bytes, *, token: str, held: bool, life_ms: int, grace_ms: int, versions: Versions
-    ) -> bool:
+    ) -> StoreOutcome:
         """Write an entry that lives for `life_ms`, its grace included.
 
-        With `held` it is written only while the token holds the lease; False: it does not. Without `held` it is
-        always written, and the holder of the lease loses it, so that it cannot overwrite this entry.
+        With `held` it is written only while the token holds the lease, else it is "fenced". Without `held` the holder
+        of the lease loses it, so that it cannot overwrite this entry. "full": the server's memory is short.
         """
         names = [self._keys.cache_entry(entry), self._keys.cache_lease(entry)]
         encoded = encode_entry(value, token=token, grace_ms=grace_ms, versions=versions)
+        args: list[Argument] = [token if held else "", encoded, life_ms, self._share]
         written, *_ = await asyncio.gather(
-            run_script(self._redis, "cache/store", keys=names, args=[token if held else "", encoded, life_ms]),
+            run_script(self._redis, "cache/store", keys=names, args=args),
             *(self._redis.pexpire(self._keys.cache_tag(tag), life_ms + self._margin_ms, gt=True) for tag in versions),
         )
-        return bool(written)
+        return _OUTCOMES[written]
 
     async def renew(self, entry: str, *, token: str, lease_ms: int) -> bool:
         """Hold the lease for `lease_ms` from now; 0 releases it. False: the token does not hold it any more."""
@@ -142,7 +152,7 @@ class Entries:
         return [cast(bytes | None, value) for [value] in found]
 
     def _tag_scripts(self, tags: Sequence[str], *, token: str, life_ms: int) -> list[Awaitable[Any]]:
-        args: list[Argument] = [token, life_ms + self._margin_ms]
+        args: list[Argument] = [token, life_ms + self._margin_ms, self._share]
         names = [self._keys.cache_tag(tag) for tag in tags]
         return [run_script(self._redis, "cache/tag", keys=[name], args=args, repeatable=True) for name in names]
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from redis.exceptions import RedisError
 
-from app.kit.cache.entries import Entries, LeaseAttempt, Version
+from app.kit.cache.entries import Entries, LeaseAttempt, StoreOutcome, Version
 from app.kit.cache.entry import TOKEN_BYTES
 from app.kit.cache.model import BLOCK, LoadRequest
 from app.kit.client.errors import record_failure
@@ -75,9 +75,9 @@ class Lease:
         # Each tag's age is by the clock of its own server, because the clocks of a cluster's nodes differ.
         return None if any(version.age_seconds <= elapsed_seconds for version in found.values()) else found
 
-    async def store(self, value: bytes, *, late: Mapping[str, Version]) -> bool:
-        """Write the value and end the lease. False: the lease was lost, and the late writer is fenced out."""
-        written = await self._entries.store(
+    async def store(self, value: bytes, *, late: Mapping[str, Version]) -> StoreOutcome:
+        """Write the value and end the lease. "fenced": the lease was lost before. "full": memory is short."""
+        outcome = await self._entries.store(
             self._request.entry,
             value,
             token=self._token,
@@ -87,7 +87,7 @@ class Lease:
             versions={tag: version.text for tag, version in {**self._versions, **late}.items()},
         )
         self._ended = True
-        return written
+        return outcome
 
     async def _release(self) -> None:
         if not self._ended:

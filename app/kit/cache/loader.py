@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from app.kit.aio import backoff_seconds, raise_if_cancelled
-from app.kit.cache.entries import Entries
+from app.kit.cache.entries import Entries, StoreOutcome
 from app.kit.cache.entry import MISS, EntryState, LookupResult
 from app.kit.cache.lease import Lease
 from app.kit.cache.model import BLOCK, CacheResult, CacheStatus, DoNotStore, LoadRequest
@@ -170,14 +170,20 @@ class Loader:
             late = await lease.late_versions(request.late_tags(loaded.value)) if request.late_tags else {}
             if late is None:
                 self._telemetry.count("cache_unstored", name=request.name, reason="young_tag")
-            elif await lease.store(data, late=late):
-                self._telemetry.count("cache_stored_bytes", len(data), name=request.name)
             else:
-                self._telemetry.count("cache_fenced", name=request.name)
+                self._count_outcome(await lease.store(data, late=late), request, len(data))
         except RedisError as error:
             # Fails open: the value is known, and the next caller computes it again.
             record_failure(error, block=BLOCK, telemetry=self._telemetry)
             self._telemetry.count("cache_unstored", name=request.name, reason="unreachable")
+
+    def _count_outcome(self, outcome: StoreOutcome, request: LoadRequest, size: int) -> None:
+        if outcome == "written":
+            self._telemetry.count("cache_stored_bytes", size, name=request.name)
+        elif outcome == "fenced":
+            self._telemetry.count("cache_fenced", name=request.name)
+        else:
+            self._telemetry.count("cache_unstored", name=request.name, reason="full")
 
     async def _compute_alone(self, request: LoadRequest) -> CacheResult:
         return await self._deliver(await self._compute(request, "bypass"), request)

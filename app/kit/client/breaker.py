@@ -9,26 +9,26 @@ FAILURES_TO_OPEN = 3
 
 
 class Breaker:
-    """Counts failures in a row. A new connection is the probe: after it one more failure opens the circuit again."""
+    """Counts failures in a row. A new connection is the probe: after it one more failure opens the circuit again.
 
-    __slots__ = ("_failures", "last_error", "opened")
+    `is_open` and `is_healthy` (the last thing reported was no failure) are read for each command, so they are plain.
+    """
+
+    __slots__ = ("_failures", "is_healthy", "is_open", "last_error", "opened")
 
     def __init__(self) -> None:
         self._failures = 0
+        self.is_open = False
+        self.is_healthy = True
         self.opened = 0
         self.last_error: Exception | None = None
 
     @property
     def state(self) -> Literal["closed", "open"]:
-        return "open" if self._failures >= FAILURES_TO_OPEN else "closed"
-
-    @property
-    def is_healthy(self) -> bool:
-        """Whether the last thing reported was no failure."""
-        return self._failures == 0
+        return "open" if self.is_open else "closed"
 
     def failed(self, error: Exception | None) -> None:
-        self._failures += 1
+        self._set(self._failures + 1)
         # Without its traceback, whose frames would live as long as the breaker does.
         self.last_error = error.with_traceback(None) if error else self.last_error
         if self._failures == FAILURES_TO_OPEN:
@@ -36,7 +36,12 @@ class Breaker:
 
     def probed(self) -> None:
         """A connection was made. Whether the server serves, the next command shows."""
-        self._failures = min(self._failures, FAILURES_TO_OPEN - 1)
+        self._set(min(self._failures, FAILURES_TO_OPEN - 1))
 
     def succeeded(self) -> None:
-        self._failures = 0
+        self._set(0)
+
+    def _set(self, failures: int) -> None:
+        self._failures = failures
+        self.is_open = failures >= FAILURES_TO_OPEN
+        self.is_healthy = failures == 0

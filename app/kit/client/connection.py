@@ -191,7 +191,8 @@ class PipelineConnection:
     def _answer(self, command: Command, reply: Any) -> None:
         self.has_replied = True
         self._counters.replies += 1
-        self._breaker.succeeded()
+        if not self._breaker.is_healthy:
+            self._breaker.succeeded()
         command.answer(reply)
 
 
@@ -210,6 +211,8 @@ class PipelineState:
 
     def __init__(self) -> None:
         self.queue = PendingCommands()
+        # Set at each command, and cleared when none is under way any more.
+        self.busy = asyncio.Event()
         self.connection: PipelineConnection | None = None
         # Why there was no connection last; None since there has been one.
         self.error: Exception | None = None

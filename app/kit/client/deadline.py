@@ -30,6 +30,11 @@ def start_budget(seconds: float | None) -> None:
     _current.set(None if seconds is None else Budget(seconds))
 
 
+def running_budget() -> Budget | None:
+    """The budget of the running work; None where it has none."""
+    return _current.get()
+
+
 @contextmanager
 def budget(seconds: float) -> Iterator[Budget]:
     """A budget for the duration of a block."""
@@ -61,7 +66,7 @@ class Deadline:
 
     def check(self, breaker: Breaker) -> None:
         """CircuitOpen where there is a budget, and it is used up or the circuit is open."""
-        if self._budget is not None and (self._budget.remaining_seconds <= 0 or breaker.state == "open"):
+        if self._budget is not None and (self._budget.remaining_seconds <= 0 or breaker.is_open):
             raise CircuitOpen("Redis does not answer; not tried again until it does") from breaker.last_error
 
     def __enter__(self) -> "Deadline":

@@ -97,7 +97,7 @@ class Pipeline:
         command = Command(wire, future, deadline, repeatable=repeatable, runs_script=runs_script(args), replies=replies)
         self._state.queue.pending.append(command)
         self._wake.set()
-        self._watchdog.wake()
+        self._state.busy.set()
         return future
 
     def _keep_running(self, loop: asyncio.AbstractEventLoop) -> None:

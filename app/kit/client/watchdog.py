@@ -27,17 +27,12 @@ class Watchdog:
         self._state = state
         self._breaker = breaker
         self._counters = counters
-        self._waiting = asyncio.Event()
         self._silence_seconds = SILENCE_SECONDS
-
-    def wake(self) -> None:
-        """A command is under way."""
-        self._waiting.set()
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._waiting.wait()
+            await self._state.busy.wait()
             due = loop.time() + WATCH_SECONDS
             await asyncio.sleep(WATCH_SECONDS)
             late = loop.time() - due
@@ -49,7 +44,7 @@ class Watchdog:
             self._expire(now + WATCH_SECONDS)
             self._drop_silent(now + WATCH_SECONDS)
             if not self._state.under_way():
-                self._waiting.clear()
+                self._state.busy.clear()
 
     def _extend(self, late: float) -> None:
         """The loop has stalled, not Redis: no reply could be read in that time, so it counts for no deadline."""

@@ -5,9 +5,9 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 
+from app.kit.client.pubsub import Received
 from app.kit.events.event import Malformed, Message, is_pattern, parse_message
 from app.kit.events.history import History, Page
-from app.kit.events.pubsub import Received
 from app.kit.events.sse import encode_message
 from app.kit.events.subscription import Subscription
 from app.kit.telemetry import Telemetry

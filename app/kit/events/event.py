@@ -13,7 +13,14 @@ import msgspec
 
 # How long a channel's history lives after its last event, and so how old a cursor may be.
 HISTORY_SECONDS = 24 * 60 * 60
+# About how many events of all channels together a subscriber may be behind.
+LOG_LENGTH = 10_000
 MAX_PAYLOAD_BYTES = 64 * 1024
+
+BROADCAST = "broadcast"
+# `error` and `open` are the types of an EventSource's own events, whose handlers an event of that name would call; a
+# resync is the hub's.
+RESERVED_TYPES = frozenset({"error", "open", "resync"})
 
 Position = tuple[int, int]
 
@@ -140,7 +147,14 @@ def is_pattern(topic: str) -> bool:
 
 
 def validate_type(name: str) -> str:
-    """Return the name; ValueError when it does not match [A-Za-z0-9:._-]{1,64}."""
+    """Return the name; ValueError when it does not match [A-Za-z0-9:._-]{1,64}, and for RESERVED_TYPES."""
     if not _TYPE.fullmatch(name):
         raise ValueError(f"not an event type: {name!r}")
+    if name in RESERVED_TYPES:
+        raise ValueError(f"a reserved event type: {name!r}")
     return name
+
+
+def user_channel(user_id: int) -> str:
+    """The channel that this user alone, and admins, may subscribe to."""
+    return f"user:{user_id}"

@@ -9,9 +9,9 @@ from redis.exceptions import RedisError
 
 from app.kit.aio import side_by_side
 from app.kit.client.errors import UNAVAILABLE, record_failure
+from app.kit.client.pubsub import PubSubConnection, Received, reconnect_backoff
 from app.kit.events.delivery import Delivery
 from app.kit.events.history import History
-from app.kit.events.pubsub import PubSubConnection, Received, reconnect_backoff
 from app.kit.events.stream import Stream
 from app.kit.events.subscription import SequenceGap, Subscription
 from app.kit.keys import Keys
@@ -96,7 +96,9 @@ class Fanout:
 
     async def _run_connection(self) -> None:
         """Open a connection and serve it until it ends by an error."""
-        pubsub = PubSubConnection(self._redis, self._keys)
+        # On a cluster beside the events' keys: to the node that publishes.
+        near = self._keys.event_clock()
+        pubsub = PubSubConnection(self._redis, prefix=self._keys.event_channel(""), near=near)
         inbox: asyncio.Queue[Received] = asyncio.Queue(INBOX)
         self._changed_topics = set(self._subscriptions)
         self._changed.set()

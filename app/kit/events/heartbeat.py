@@ -1,12 +1,16 @@
-"""Sends the heartbeats of all streams, spread over time by a timer wheel."""
+"""Looks at all streams regularly, spread over time by a timer wheel: heartbeats, stalled clients, and old streams."""
 
 import asyncio
 import secrets
 
 from app.kit.events.stream import Stream
+from app.kit.telemetry import Telemetry
 
 HEARTBEAT_SECONDS = 14.0
 SPOKES = 56
+# How often a stream is looked at in a turn. One whose client has taken nothing between two looks is closed: after 3.5
+# to 7 seconds.
+LOOKS_A_TURN = 4
 
 
 class HeartbeatWheel:
@@ -15,7 +19,8 @@ class HeartbeatWheel:
     A timer wheel as of Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), with one timeout for all.
     """
 
-    def __init__(self, *, turn_seconds: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(self, *, telemetry: Telemetry, turn_seconds: float = HEARTBEAT_SECONDS) -> None:
+        self._telemetry = telemetry
         self._turn_seconds = turn_seconds
         self._spokes: list[set[Stream]] = [set() for _ in range(SPOKES)]
 
@@ -27,8 +32,23 @@ class HeartbeatWheel:
             spoke.discard(stream)
 
     async def run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            for spoke in self._spokes:
+            for number in range(SPOKES):
                 await asyncio.sleep(self._turn_seconds / SPOKES)
-                for stream in spoke:
+                for look in range(LOOKS_A_TURN):
+                    for stream in self._spokes[(number + look * SPOKES // LOOKS_A_TURN) % SPOKES]:
+                        self._look_at(stream, now=loop.time())
+                for stream in self._spokes[number]:
                     stream.send_heartbeat()
+
+    def _look_at(self, stream: Stream, *, now: float) -> None:
+        if stream.is_stalled:
+            # Fails closed: the client does not read. What its writer waits for may last for as long as TCP retries.
+            self._telemetry.count("events_streams_closed", reason="stalled")
+            stream.discard()
+            if stream.writer is not None:
+                stream.writer.cancel()
+        elif now >= stream.ends_at and not stream.ended:
+            self._telemetry.count("events_streams_closed", reason="age")
+            stream.end()

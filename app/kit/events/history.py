@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from app.kit.client.deadline import budget
-from app.kit.events.event import HISTORY_SECONDS, Cursor, Message, parse_position
+from app.kit.events.event import HISTORY_SECONDS, LOG_LENGTH, Cursor, Message, parse_position
 from app.kit.keys import Keys
 from app.kit.scripts import run_script
 
@@ -118,6 +118,7 @@ class History:
                         secrets.token_hex(6),
                         CLOCK_TICK_SECONDS,
                         self._page_entries,
+                        LOG_LENGTH,
                         *(after[name].stream_id for name in channels),
                     ],
                     repeatable=True,

@@ -5,7 +5,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from app.kit.events.event import HISTORY_SECONDS, encode_event
+from app.kit.events.event import BROADCAST, HISTORY_SECONDS, LOG_LENGTH, encode_event, user_channel
 from app.kit.keys import Keys, digest
 from app.kit.scripts import run_script
 from app.kit.telemetry import NoTelemetry, Telemetry
@@ -40,6 +40,14 @@ class Publisher:
         """Encode an event and publish it; returns its id. Raises what encode_event() and publish_encoded() raise."""
         return await self.publish_encoded(channel, encode_event(channel, type, data), event_id=event_id)
 
+    async def publish_to_user(self, user_id: int, type: str, data: Any, *, event_id: str | None = None) -> str:
+        """publish() on the user's own channel."""
+        return await self.publish(user_channel(user_id), type, data, event_id=event_id)
+
+    async def publish_broadcast(self, type: str, data: Any, *, event_id: str | None = None) -> str:
+        """publish() on the channel that everyone may subscribe to."""
+        return await self.publish(BROADCAST, type, data, event_id=event_id)
+
     async def publish_encoded(self, channel: str, payload: bytes, *, event_id: str | None = None) -> str:
         """Publish what encode_event() returned for the channel; returns the event's id.
 
@@ -66,6 +74,8 @@ class Publisher:
                 self._history_length,
                 self._history_ms,
                 seen_seconds * 1000,
+                channel,
+                LOG_LENGTH,
             ],
             repeatable=True,
         )

@@ -2,59 +2,67 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Sequence
+from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.kit.aio import end_tasks, side_by_side
+from app.kit.aio import Backoff, backoff_seconds, end_tasks, side_by_side
 from app.kit.client.errors import UNAVAILABLE, record_failure
-from app.kit.events.event import Event, Malformed, parse_message, validate_topic
-from app.kit.events.pubsub import PubSubConnection, Received, reconnect_backoff
+from app.kit.events.event import Event
+from app.kit.events.handler import EventHandler
+from app.kit.events.log import EventLog, LogEntry
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry, Telemetry
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Event], Awaitable[None]]
-
-CONCURRENT_HANDLERS = 100
+CONCURRENT_EVENTS = 100
 GRACE_SECONDS = 5.0
-
-_decode_event = msgspec.json.Decoder(Event).decode
+# How long after the death of its process an event is given to another.
+EVENT_LEASE_SECONDS = 30.0
+# An event whose handling ended so many processes is not handled again.
+MOST_CLAIMS = 3
+RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 10.0
 
 
 class Subscriber:
-    """Calls `handlers[type]` with each event on `topics`, at most `concurrency` of them at a time.
+    """Calls the handlers of each event's type and channel, for at most `concurrency` events at a time.
 
-    At most once: events that are published while there is no connection are missed. Every subscriber receives every
-    event, so a handler that must act once for all processes enqueues a task with the event's id as the task's id.
+    Those that are `once`: at least once, in one of the processes of the `group`. They get what is published while no
+    process runs, as far as the log and the channel's history reach back. The others: what is published while this
+    process runs, in every process.
     """
 
     def __init__(
         self,
         redis: Redis,
         keys: Keys,
-        handlers: Mapping[str, Handler],
+        handlers: Sequence[EventHandler],
         *,
-        topics: Iterable[str] = ("*",),
-        concurrency: int = CONCURRENT_HANDLERS,
+        resources: Any = None,
+        group: str = "subscriber",
+        concurrency: int = CONCURRENT_EVENTS,
+        lease_seconds: float = EVENT_LEASE_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
         telemetry: Telemetry | None = None,
     ) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._handlers = handlers
-        self._topics = [validate_topic(topic) for topic in topics]
-        self._slots = asyncio.Semaphore(concurrency)
-        self._telemetry = telemetry or NoTelemetry()
+        self._log = EventLog(redis, keys, group=group, lease_seconds=lease_seconds)
+        self._once = [handler for handler in handlers if handler.once]
+        self._every = [handler for handler in handlers if not handler.once]
+        self._resources = resources
+        self._concurrency = concurrency
+        self._wait_seconds = lease_seconds / 3
         self._grace_seconds = grace_seconds
+        self._telemetry = telemetry or NoTelemetry()
         self._stopping = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._claimed: set[str] = set()
+        self._after = ""
 
     async def run(self) -> None:
-        """Receive events until stop(). Running handlers then have `grace_seconds` to finish, and are cancelled.
+        """Handle events until stop(). Running handlers then have `grace_seconds` to finish, and are cancelled.
 
         Ends by the error of a defect.
         """
@@ -75,51 +83,102 @@ class Subscriber:
         await self._stopping.wait()
 
     async def _receive(self) -> None:
-        backoff = reconnect_backoff()
+        backoff = Backoff(first_seconds=0.1, longest_seconds=2.0)
         while True:
-            pubsub = PubSubConnection(self._redis, self._keys)
             try:
-                await pubsub.open()
-                await pubsub.subscribe(self._topics)
+                await self._begin()
                 while True:
-                    reply = await pubsub.next()
+                    await self._claim_all()
+                    await self._read()
                     backoff.reset()
-                    if isinstance(reply, Received) and not self._stopping.is_set():
-                        await self._start_handler(reply)
             except RedisError as error:
-                # Fails open: events that are published before the next connection are missed.
+                # Fails open: events wait in the log.
                 record_failure(error, block="events", telemetry=self._telemetry)
-                self._telemetry.count("events_feed_lost")
                 if isinstance(error, UNAVAILABLE):
-                    logger.warning("the subscriber's connection to redis ended: %r", error)
-            finally:
-                await pubsub.close()
+                    logger.warning("the subscriber waits for redis: %r", error)
             await backoff.wait()
 
-    async def _start_handler(self, received: Received) -> None:
-        """Waits for a free slot; until then the connection is not read."""
-        try:
-            message = parse_message(received.channel, received.wire)
-            handler = self._handlers.get(message.type)
-            if handler is None:
+    async def _begin(self) -> None:
+        if not self._after:
+            after = await self._log.last_id()
+            if self._once:
+                await self._log.create_group(after=after)
+            self._after = after
+
+    async def _read(self) -> None:
+        """Wait for events, and start the handlers that are called in every process."""
+        for entry in await self._log.read(self._after, wait_seconds=self._wait_seconds):
+            self._after = entry.id
+            if any(handler.matches(entry.channel) for handler in self._every):
+                await self._free_slots()
+                self._start(self._handle(entry, self._every))
+
+    async def _claim_all(self) -> None:
+        """Claim what there is, and start the handlers that one process calls."""
+        while self._once:
+            entries = await self._log.claim(await self._free_slots(), handled=self._claimed)
+            if not entries:
                 return
-            event = msgspec.structs.replace(_decode_event(message.payload), id=str(message.cursor))
-        except (Malformed, msgspec.DecodeError) as error:
-            # Fails open: a message that no Publisher wrote must not stop the others.
-            self._telemetry.count("events_malformed")
-            logger.warning("message skipped: %s", error)
-            return
-        await self._slots.acquire()
-        task = asyncio.create_task(self._handle(handler, event))
+            for entry in entries:
+                if entry.id not in self._claimed:
+                    self._claimed.add(entry.id)
+                    self._start(self._handle_claimed(entry))
+
+    async def _free_slots(self) -> int:
+        """How many events may be started: waits until it is one."""
+        while (free := self._concurrency - len(self._running)) <= 0:
+            await asyncio.wait(self._running, timeout=self._wait_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if self._claimed:
+                await self._log.claim(0, handled=self._claimed)
+        return free
+
+    def _start(self, handling: Any) -> None:
+        task = asyncio.create_task(handling)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _handle(self, handler: Handler, event: Event) -> None:
+    async def _handle_claimed(self, entry: LogEntry) -> None:
+        """An entry whose handling is cut off stays claimed until its lease ends, and is then claimed again."""
         try:
-            await handler(event)
-        except Exception:
-            # Fails open: the other handlers continue.
-            self._telemetry.count("events_handler_failed", type=event.type)
-            logger.exception("the handler of %s failed", event.type)
+            if entry.claims > MOST_CLAIMS:
+                # Fails closed: it would end one process after another.
+                self._telemetry.count("events_poisonous")
+                logger.error("event %s on %s is given up: %d processes ended with it", *_of(entry), entry.claims - 1)
+            else:
+                await self._handle(entry, self._once)
+            await self._log.acknowledge(entry.id)
+        except RedisError as error:
+            # Fails open: the event is handled once more.
+            record_failure(error, block="events", telemetry=self._telemetry)
         finally:
-            self._slots.release()
+            self._claimed.discard(entry.id)
+
+    async def _handle(self, entry: LogEntry, handlers: Sequence[EventHandler]) -> None:
+        chosen = [handler for handler in handlers if entry.channel and handler.matches(entry.channel)]
+        if not chosen:
+            return
+        event = await self._log.fetch(entry)
+        if event is None:
+            self._telemetry.count("events_unhandled")
+            logger.warning("event %s on %s is not in its history any more, and was not handled", *_of(entry))
+            return
+        await asyncio.gather(*(self._call(handler, event) for handler in chosen if handler.type == event.type))
+
+    async def _call(self, handler: EventHandler, event: Event) -> None:
+        for attempt in range(1, handler.attempts + 1):
+            try:
+                async with asyncio.timeout(handler.timeout_seconds):
+                    await handler.handle(self._resources, event)
+                return
+            except Exception:
+                # Fails open: the other handlers go on.
+                self._telemetry.count("events_handler_failed", handler=handler.name)
+                logger.exception("%s failed at event %s, attempt %d", handler.name, event.id, attempt)
+            if attempt < handler.attempts:
+                delay = backoff_seconds(attempt, first_seconds=RETRY_SECONDS, longest_seconds=LONGEST_RETRY_SECONDS)
+                await asyncio.sleep(delay)
+        self._telemetry.count("events_handler_gave_up", handler=handler.name)
+
+
+def _of(entry: LogEntry) -> tuple[str, str]:
+    return entry.id, entry.channel

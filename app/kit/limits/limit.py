@@ -1,7 +1,7 @@
 """Limit: how many units in which time, and how they are counted."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypedDict, Unpack
 
 Algorithm = Literal["log", "counter", "gcra"]
@@ -59,8 +59,11 @@ class Limit:
     on_error: OnError = "open"
     shadow: bool = False
     sensitive: bool = False
+    capacity: int = field(init=False)
+    """The most units that are ever admitted at once."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "capacity", self.burst or self.amount)
         most = MAX_LOG_AMOUNT if self.algorithm == "log" else MAX_AMOUNT
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"a limit's name is made of letters, digits and _.:+-, not {self.name!r}")
@@ -87,11 +90,6 @@ class Limit:
     @property
     def _is_weak(self) -> bool:
         return self.on_error == "open" or self.algorithm != "log" or self.shadow or self.counts == "failures"
-
-    @property
-    def capacity(self) -> int:
-        """The most units that are ever admitted at once."""
-        return self.burst or self.amount
 
     @property
     def period(self) -> str:

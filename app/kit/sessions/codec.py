@@ -3,21 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from app.kit.sessions.record import CHANNELS, Channel, SessionRecord
+from app.kit.sessions.values import SessionTooLarge, Unstorable, decode_value, encode_value
 
-# Of a session's fields, names included. Writers of different fields in parallel may together exceed it, so twice as
-# much can still be read.
+# Of a session's fields, names included. The script that saves holds parallel writers to it too.
 MAX_SESSION_BYTES = 64 * 1024
 MAX_METADATA_LENGTH = 256
 
 # Names that the application and its users choose have a prefix: they never meet the fields that the scripts keep.
 _DATA, _METADATA = b"d:", b"m:"
-
-
-class Unstorable(ValueError):
-    """A value that is not JSON, or more than a session holds. The message names fields, never values."""
 
 
 class SessionRejected(ValueError):
@@ -30,15 +24,22 @@ class SessionRejected(ValueError):
 
 def encode_fields(data: Mapping[str, Any]) -> dict[str, bytes]:
     """Each top-level value as JSON. Unstorable names the field that is at fault."""
-    encoded = {}
-    for name, value in data.items():
-        try:
-            name.encode()
-            encoded[name] = msgspec.json.encode(value)
-        except (AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise Unstorable(f"the session field {name!a} is not JSON: {type(error).__name__}") from None
+    encoded = {name: encode_field(name, value) for name, value in data.items()}
     if encoded_size(encoded) > MAX_SESSION_BYTES:
-        raise Unstorable(f"the session has more than {MAX_SESSION_BYTES} bytes, in the fields {sorted(encoded)!a}")
+        raise SessionTooLarge(f"the session has more than {MAX_SESSION_BYTES} bytes, in the fields {sorted(encoded)!a}")
+    return encoded
+
+
+def encode_field(name: str, value: Any) -> bytes:
+    """The value as JSON. Unstorable names the field, also where it alone is more than a session holds."""
+    try:
+        size, encoded = len(name.encode()), encode_value(value)
+    except (AttributeError, UnicodeError):
+        raise Unstorable(f"the name of a session field is not text: {name!a:.64}") from None
+    except Unstorable as error:
+        raise Unstorable(f"the session field {name!a:.64} cannot hold {error}") from None
+    if size + len(encoded) > MAX_SESSION_BYTES:
+        raise SessionTooLarge(f"the session field {name!a:.64} has more than {MAX_SESSION_BYTES} bytes")
     return encoded
 
 
@@ -82,7 +83,7 @@ def decode_record(session_id: str, fields: Mapping[bytes, bytes]) -> SessionReco
     """The session that a hash holds. SessionRejected when it is too large or holds something else."""
     try:
         stored = {name[2:].decode(): value for name, value in fields.items() if name.startswith(_DATA)}
-        if encoded_size(stored) > 2 * MAX_SESSION_BYTES:
+        if encoded_size(stored) > MAX_SESSION_BYTES:
             raise SessionRejected("too_large")
         user = fields.get(b"user")
         return SessionRecord(
@@ -95,7 +96,7 @@ def decode_record(session_id: str, fields: Mapping[bytes, bytes]) -> SessionReco
             metadata={
                 name[2:].decode(): value.decode() for name, value in fields.items() if name.startswith(_METADATA)
             },
-            data={name: msgspec.json.decode(value) for name, value in stored.items()},
+            data={name: decode_value(value) for name, value in stored.items()},
             stored=stored,
         )
     except SessionRejected:

@@ -15,14 +15,13 @@ from app.kit.scripts import Argument, run_script
 from app.kit.sessions.codec import (
     MAX_SESSION_BYTES,
     SessionRejected,
-    Unstorable,
     decode_record,
     encode_fields,
     encode_record,
-    encoded_size,
     field_name,
 )
 from app.kit.sessions.record import Channel, SessionInfo, SessionRecord, bucket_for, bucket_of, new_id
+from app.kit.sessions.values import SessionTooLarge
 from app.kit.telemetry import NoTelemetry, Telemetry
 
 # Longer than any login takes from reading the epoch to create().
@@ -89,7 +88,7 @@ class SessionStore:
         if user_id is not None:
             keys += [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
         args: list[Argument] = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
-        args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch]
+        args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch, self._keys.revocations()]
         args += [part for pair in fields.items() for part in pair]
         calls = [self._run_script("create", keys=keys, args=args)]
         if replaces is not None:
@@ -111,18 +110,15 @@ class SessionStore:
     async def save(self, record: SessionRecord, *, changed: Mapping[str, Any], removed: Collection[str]) -> bool:
         """Merge fields into the session and slide its expiry. False: it has ended, and nothing was written.
 
-        Fields that are not named keep what other requests wrote. Unstorable: `changed` cannot be kept.
+        Fields that are not named keep what other requests wrote. Unstorable: `changed` cannot be kept; SessionTooLarge
+        also where it does not fit beside what other requests wrote.
         """
         encoded = encode_fields(changed)
-        merged = {name: value for name, value in record.stored.items() if name not in removed} | encoded
-        if encoded_size(merged) > MAX_SESSION_BYTES:
-            raise Unstorable(
-                f"the session would have more than {MAX_SESSION_BYTES} bytes, by the fields {sorted(encoded)!a}"
-            )
         pairs = [part for name, value in encoded.items() for part in (field_name(name), value)]
         saved = await self._slide(record, [len(encoded), *pairs, *(field_name(name) for name in removed)])
         if saved:
-            record.stored = merged
+            kept = {name: value for name, value in record.stored.items() if name not in removed}
+            record.stored = kept | encoded
         return saved
 
     def needs_touch(self, record: SessionRecord) -> bool:
@@ -143,7 +139,8 @@ class SessionStore:
         """Give the session a new id, in Redis and in `record`. False: it has ended."""
         new = new_id(record.bucket)
         keys = [self._key(record), self._keys.session(record.bucket, digest(new)), *self._index(record)]
-        if not await self._run_script("rotate", keys=keys, args=[record.public_id, digest(new)]):
+        args = [record.public_id, digest(new), self._keys.revocations()]
+        if not await self._run_script("rotate", keys=keys, args=args):
             return False
         record.id = new
         return True
@@ -180,6 +177,7 @@ class SessionStore:
         keys.append(self._new_call_key(bucket))
         kept = digest(keep) if keep is not None else ""
         args: list[Argument] = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
+        args += [self._keys.revocations(), user_id]
         ended: int = await self._run_script("end_all", keys=keys, args=args)
         return ended
 
@@ -202,15 +200,18 @@ class SessionStore:
 
     async def _slide(self, record: SessionRecord, changes: Sequence[Argument]) -> bool:
         keys = [self._key(record), *self._index(record)]
-        times = await self._run_script("save", keys=keys, args=[self._idle_ms, record.public_id, *changes])
+        args = [self._idle_ms, record.public_id, MAX_SESSION_BYTES, *changes]
+        times = await self._run_script("save", keys=keys, args=args)
         if times is None:
             return False
+        if not times:
+            raise SessionTooLarge(f"the session would have more than {MAX_SESSION_BYTES} bytes")
         record.last_activity, record.expires_at = int(times[0]) / 1000, int(times[1]) / 1000
         return True
 
     async def _delete(self, bucket: str, public_id: str, *, user: str) -> bool:
         keys = [self._keys.session(bucket, public_id), self._new_call_key(bucket)]
-        args = [public_id, self._keys.session_index(bucket, ""), user]
+        args = [public_id, self._keys.session_index(bucket, ""), user, self._keys.revocations()]
         return bool(await self._run_script("delete", keys=keys, args=args))
 
     def _new_call_key(self, bucket: str) -> str:

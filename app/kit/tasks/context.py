@@ -1,19 +1,52 @@
 """TaskContext: what a running task is given beside its payload."""
 
+import asyncio
 import logging
 import threading
-from collections.abc import Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# The id of the task in whose code this is: for log lines, and for what a task enqueues.
+_current: ContextVar["TaskContext | None"] = ContextVar("running_task", default=None)
+
+
+def running_task() -> "TaskContext | None":
+    """The task in whose code this is called; None outside of any."""
+    return _current.get()
+
+
+async def _no_children(function: Callable[..., Any], *args: Any) -> Any:
+    return await asyncio.to_thread(function, *args)
+
+
+def _no_report(percent: int | None) -> None:
+    return None
 
 
 class TaskContext:
     """The first argument of every task that runs in the worker's own process.
 
     `attempt` counts from 1. `resources` are the worker's; a task in a thread must not use those that belong to the
-    loop. `owner` is the id of the user for whom the task runs.
+    loop. `owner` is the id of the user for whom the task runs, `metadata` what its call carries, `correlation_id` the
+    id of the request, or of whatever else, that caused it.
     """
 
-    __slots__ = ("_cancelled", "_report", "attempt", "id", "logger", "name", "owner", "resources")
+    __slots__ = (
+        "_cancelled",
+        "_report",
+        "_run_in_process",
+        "attempt",
+        "correlation_id",
+        "id",
+        "logger",
+        "metadata",
+        "name",
+        "owner",
+        "resources",
+    )
 
     def __init__(
         self,
@@ -23,20 +56,43 @@ class TaskContext:
         attempt: int,
         owner: int | None,
         resources: Any,
-        report: Callable[[int], None],
+        metadata: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+        report: Callable[[int | None], None] = _no_report,
+        run_in_process: Callable[..., Awaitable[Any]] = _no_children,
     ) -> None:
         self.id = id
         self.name = name
         self.attempt = attempt
         self.owner = owner
         self.resources = resources
+        self.metadata = metadata or {}
+        self.correlation_id = correlation_id
         self.logger = TaskLogger(logging.getLogger(f"tasks.{name}"), {"task_id": id, "attempt": attempt})
         self._report = report
+        self._run_in_process = run_in_process
         self._cancelled = threading.Event()
 
     def report_progress(self, percent: int) -> None:
         """Set the task's progress, 0 to 100; it is readable within a fraction of a second. Thread-safe."""
         self._report(min(100, max(0, int(percent))))
+
+    def heartbeat(self) -> None:
+        """Say that the attempt is alive (see Policy.heartbeat_seconds). Thread-safe."""
+        self._report(None)
+
+    async def run_in_process(self, function: Callable[..., T], *args: Any) -> T:
+        """Run CPU-bound work in one of the worker's child processes; the wait for one is not the attempt's time.
+
+        The function stands at the top of a module; it, its arguments and its result are pickled. What it raises is
+        raised here, or as ChildFailed where it cannot be pickled. An abort or a timeout kills the child.
+        """
+        result: T = await self._run_in_process(function, *args)
+        return result
+
+    def enter(self) -> None:
+        """Make this the running task of the current context."""
+        _current.set(self)
 
     @property
     def cancelled(self) -> bool:

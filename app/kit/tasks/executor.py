@@ -1,26 +1,26 @@
 """Executor: runs one claimed task in the loop, a thread or a child process, and reports its outcome."""
 
 import asyncio
-import importlib
-import logging
 import os
-from collections.abc import Iterable
-from functools import reduce
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
-from anyio import CapacityLimiter, to_process, to_thread
+import msgspec
 
+from app.kit.tasks.attempt import Attempt
+from app.kit.tasks.child import describe, trace_of
+from app.kit.tasks.children import ChildFailed, ChildPool
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.model import Claim, Report
-from app.kit.tasks.task import Task, Undecodable
+from app.kit.tasks.model import MAX_TASK_BYTES, Claim, Report, milliseconds
+from app.kit.tasks.outcome import Fail, Retry, Undecodable
+from app.kit.tasks.task import Task
+from app.kit.tasks.threads import ThreadSlots
 
-logger = logging.getLogger(__name__)
-
-ERROR_CHARACTERS = 2000
-
-
-class ChildFailed(Exception):
-    """The error of a task in a child process, as text: not every exception can be pickled."""
+# Called around each attempt with its context; call_next() runs the rest and gives the result, or raises.
+Middleware = Callable[[TaskContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+# Makes the context of a claim's attempt.
+MakeContext = Callable[[Attempt, Callable[..., Awaitable[Any]]], TaskContext]
 
 
 class Executor:
@@ -35,18 +35,18 @@ class Executor:
         *,
         threads: int,
         processes: int | None,
+        middleware: Sequence[Middleware] = (),
         outages: tuple[type[Exception], ...] = (),
     ) -> None:
         self._outages = outages
+        self._middleware = middleware
         self._tasks: dict[str, Task[Any]] = {}
         for task in tasks:
             if self._tasks.setdefault(task.name, task) is not task:
                 raise ValueError(f"two tasks are called {task.name}")
             task.decoder  # noqa: B018  an annotation that cannot be decoded stops the start, not the first task
-        processes = processes or os.cpu_count() or 1
-        # The wait for a slot must not count towards the task's timeout, so anyio's own limiters cannot do it.
-        self._threads, self._processes = asyncio.Semaphore(threads), asyncio.Semaphore(processes)
-        self._thread_limiter, self._process_limiter = CapacityLimiter(threads), CapacityLimiter(processes)
+        self._threads = ThreadSlots(threads)
+        self._children = ChildPool(processes or os.cpu_count() or 1)
 
     def label(self, name: str) -> str:
         """The task's name as a metric label. Unknown names share one: junk in the queue makes no new series."""
@@ -55,97 +55,88 @@ class Executor:
     def has_events(self, name: str) -> bool:
         return name in self._tasks and self._tasks[name].events
 
-    async def run(self, claim: Claim, context: TaskContext) -> Report:
+    def limits(self) -> list[str | int]:
+        """Name, most that run, most that start, window in ms of each task that has a limit, one after the other."""
+        return [part for task in self._tasks.values() if task.limits for part in (task.name, *task.limits)]
+
+    async def close(self) -> None:
+        """End the child processes."""
+        await self._children.close()
+
+    async def run(self, claim: Claim, make_context: MakeContext) -> Report:
         """Run the task. The caller reports a cancellation, of which it knows the reason."""
         task = self._tasks.get(claim.name)
         if task is None:
-            return _dead(claim, f"unknown task: {claim.name}")
+            return Report.dead(claim, f"unknown task: {claim.name}")
         try:
             payload = task.decode(claim.payload)
         except Undecodable as error:
-            return _dead(claim, str(error))
+            return Report.dead(claim, str(error))
+        timeout = claim.options.timeout_seconds or task.timeout_seconds
+        attempt = Attempt(timeout, heartbeat_seconds=task.heartbeat_seconds)
+        context = make_context(attempt, partial(self._children.call, attempt, claim.id))
+        context.enter()
         try:
-            value = await self._call(task, context, payload, claim.payload)
-        except (Exception, SystemExit) as error:
-            if isinstance(error, self._outages):
-                context.logger.warning("task %s failed: %s: %s", claim.name, type(error).__name__, error)
-            else:
-                context.logger.warning("task %s failed", claim.name, exc_info=error)
-            return self.spent(claim, str(error) if isinstance(error, ChildFailed) else _describe(error))
+            async with attempt:
+                value = await self._through(0, task, attempt, context, payload, claim)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            # Whatever a handler raises is its own failure, and never the worker's end.
+            return self._failed(task, claim, context, error)
         finally:
             context.cancel()
-        try:
-            result = value if task.mode == "process" else task.encode(value)
-        except Undecodable as error:
-            # Not repeated: the task has done its work.
-            return _dead(claim, f"result: {error}")
-        return Report(claim.id, claim.token, "done", round(task.keep_seconds * 1000), result)
+        return _done(task, claim, value)
 
-    def spent(self, claim: Claim, error: str) -> Report:
+    def spent(self, claim: Claim, reason: str, trace: str = "", *, after_seconds: float | None = None) -> Report:
         """The report on a failed attempt: retry, or dead if no attempt is left."""
         task = self._tasks.get(claim.name)
-        if task is None or claim.attempt >= task.max_attempts:
-            return _dead(claim, error)
-        delay_ms = round(task.retry_delay_seconds(claim.attempt) * 1000)
-        return Report(claim.id, claim.token, "retry", delay_ms, error[:ERROR_CHARACTERS])
+        if task is None or claim.attempt >= (claim.options.max_attempts or task.max_attempts):
+            return Report.dead(claim, reason, trace)
+        try:
+            delay_seconds = task.retry_delay_seconds(claim.attempt) if after_seconds is None else after_seconds
+        except Exception as error:
+            return Report.dead(claim, f"{reason}; its retry_delay failed: {describe(error)}", trace)
+        return Report.retry(claim, reason, trace, delay_seconds=delay_seconds)
 
-    async def _call(self, task: Task[Any], context: TaskContext, payload: Any, raw: bytes) -> Any:
+    def _failed(self, task: Task[Any], claim: Claim, context: TaskContext, error: BaseException) -> Report:
+        reason = str(error) if isinstance(error, ChildFailed) else describe(error)
+        trace = trace_of(error)
+        if isinstance(error, Fail):
+            return Report.dead(claim, reason, trace)
+        if isinstance(error, Retry):
+            return self.spent(claim, reason, trace, after_seconds=error.after_seconds)
+        if isinstance(error, self._outages):
+            context.logger.warning("task %s (%s) failed: %s", claim.id, claim.name, reason)
+        else:
+            context.logger.warning("task %s (%s) failed", claim.id, claim.name, exc_info=error)
+        return self.spent(claim, reason, trace)
+
+    async def _through(
+        self, layer: int, task: Task[Any], attempt: Attempt, context: TaskContext, payload: Any, claim: Claim
+    ) -> Any:
+        """The rest of the middleware from `layer` on, and the task."""
+        if layer == len(self._middleware):
+            return await self._call(task, attempt, context, payload, claim)
+        rest = partial(self._through, layer + 1, task, attempt, context, payload, claim)
+        return await self._middleware[layer](context, rest)
+
+    async def _call(self, task: Task[Any], attempt: Attempt, context: TaskContext, payload: Any, claim: Claim) -> Any:
+        if task.mode == "process":
+            where = (task.function.__module__, task.function.__qualname__)
+            return msgspec.Raw(await self._children.call_task(attempt, claim.id, *where, claim.payload))
         arguments = (context,) if task.payload_parameter is None else (context, payload)
         if task.mode == "loop":
-            async with _AttemptTimeout(task.timeout_seconds):
-                return await task.function(*arguments)
-        if task.mode == "thread":
-            async with self._threads, _AttemptTimeout(task.timeout_seconds):
-                return await to_thread.run_sync(
-                    task.function, *arguments, abandon_on_cancel=True, limiter=self._thread_limiter
-                )
-        where = (task.function.__module__, task.function.__qualname__)
-        async with self._processes, _AttemptTimeout(task.timeout_seconds):
-            result, error = await to_process.run_sync(
-                _in_child, *where, raw, cancellable=True, limiter=self._process_limiter
-            )
-        if error is not None:
-            raise ChildFailed(error)
-        return result
+            return await task.function(*arguments)
+        return await self._threads.run(attempt, task.function, *arguments)
 
 
-def _in_child(module: str, qualname: str, raw: bytes) -> tuple[bytes | None, str | None]:
-    """Runs in the child. The result is encoded here, at no cost to the loop."""
-    task: Task[Any] = reduce(getattr, qualname.split("."), importlib.import_module(module))  # type: ignore[arg-type]
+def _done(task: Task[Any], claim: Claim, value: Any) -> Report:
     try:
-        payload = task.decode(raw)
-        value = task.function() if task.payload_parameter is None else task.function(payload)
-        return task.encode(value), None
-    except (Exception, SystemExit) as error:
-        return None, _describe(error)
-
-
-class TimedOut(Exception):
-    """The attempt took longer than its task allows."""
-
-
-class _AttemptTimeout:
-    """asyncio.timeout() whose own expiry differs from a TimeoutError that the task raises."""
-
-    __slots__ = ("_seconds", "_timeout")
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-
-    async def __aenter__(self) -> None:
-        self._timeout = asyncio.timeout(self._seconds)
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *error: Any) -> None:
-        try:
-            await self._timeout.__aexit__(*error)
-        except TimeoutError as late:
-            raise TimedOut(f"after {self._seconds} s") from late
-
-
-def _dead(claim: Claim, reason: str) -> Report:
-    return Report(claim.id, claim.token, "dead", 0, reason[:ERROR_CHARACTERS])
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+        result = task.encode(value)
+    except Undecodable as error:
+        # Not repeated: the task has done its work.
+        return Report.dead(claim, f"result: {error}")
+    if len(result) > MAX_TASK_BYTES:
+        return Report.dead(claim, f"result: {len(result)} bytes; {MAX_TASK_BYTES} are allowed")
+    return Report(claim.id, claim.token, "done", milliseconds(task.keep_seconds), result)

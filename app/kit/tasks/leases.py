@@ -52,6 +52,7 @@ class Leases:
         self._held: dict[int, str] = {}
         self._lock = threading.Lock()
         self._beat = time.monotonic()
+        self._longest_lag = 0.0
 
     def add(self, claim: Claim) -> None:
         with self._lock:
@@ -62,12 +63,19 @@ class Leases:
             self._held.pop(token, None)
 
     async def beat(self) -> None:
-        """RecordRenewal until cancelled that the loop runs, and measure its lag."""
+        """Record until cancelled that the loop runs, and measure its lag."""
         while True:
             due = time.monotonic() + BEAT_SECONDS
             await asyncio.sleep(BEAT_SECONDS)
             self._beat = time.monotonic()
-            self._telemetry.observe("task_loop_lag_seconds", max(0.0, self._beat - due))
+            lag = max(0.0, self._beat - due)
+            self._longest_lag = max(self._longest_lag, lag)
+            self._telemetry.observe("task_loop_lag_seconds", lag)
+
+    def take_lag(self) -> float:
+        """How late the loop was at most since the last call, in seconds."""
+        lag, self._longest_lag = self._longest_lag, 0.0
+        return lag
 
     async def renew(self) -> None:
         """Renew until cancelled."""

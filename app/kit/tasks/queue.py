@@ -1,67 +1,109 @@
 """Queue: accepts tasks, reads their state, aborts and requeues them. The worker runs them."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, Unpack, cast
 
 from redis.asyncio import Redis
 
-from app.kit.keys import Keys, digest
+from app.kit.keys import Keys
 from app.kit.scripts import Argument, run_script
-from app.kit.tasks.model import Call, Depth, Priority, Receipt, TaskInfo, is_task_id
-from app.kit.tasks.task import Task
+from app.kit.tasks.context import running_task
+from app.kit.tasks.handle import Handle
+from app.kit.tasks.info import TaskInfo, WorkerInfo
+from app.kit.tasks.model import Call, Depth, is_task_id
+from app.kit.tasks.submitter import SUBMIT_BATCH, Submitter
+from app.kit.tasks.task import NO_PAYLOAD, EnqueueOptions, Task
 
 Payload = TypeVar("Payload")
+Place = Literal["waiting", "scheduled", "running", "dead"]
 
-# Tasks in one script call: it keeps the server busy for no more than a few milliseconds.
-SUBMIT_BATCH = 500
-# How long a task that was aborted while it waited stays readable.
-KEEP_ABORTED_SECONDS = 3600
+# How long a task stays readable that was aborted, or expired.
+KEEP_ABORTED_MS = 3_600_000
+# Tasks in one answer of list().
+MAX_LISTED = 1000
+
+
+def _nothing() -> None:
+    return None
 
 
 class Queue:
-    """One queue by name.
+    """One queue by name. `correlation` gives the id of what runs now, such as a request: a call carries it by default.
 
     Fails closed: while Redis is down each call raises an error of app.kit.client.errors.UNAVAILABLE, and no task is
     accepted.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, *, name: str = "default") -> None:
+    def __init__(
+        self, redis: Redis, keys: Keys, *, name: str = "default", correlation: Callable[[], str | None] = _nothing
+    ) -> None:
         self.redis = redis
         self.keys = keys
         self.name = name
+        self._correlation = correlation
         self._places = keys.task_places(name)
         self._prefix = keys.task_prefix(name)
+        self._submitter = Submitter(self.run, keep_aborted_ms=KEEP_ABORTED_MS)
 
     async def enqueue(
+        self, task: Task[Payload], payload: Payload = NO_PAYLOAD, **options: Unpack[EnqueueOptions]
+    ) -> Handle:
+        """Enqueue one task; the calls of one tick of the loop share a round trip.
+
+        Undecodable: the payload is no JSON. ValueError: an option is not allowed.
+        """
+        return (await self.submit([task.call(payload, **options)]))[0]
+
+    async def submit(self, calls: Sequence[Call]) -> list[Handle]:
+        """Enqueue many tasks, 500 in a round trip. May be repeated after an error: a known id is a no-op."""
+        cause = self.correlation_id()
+        if cause is not None:
+            calls = [call if call.correlation_id else replace(call, correlation_id=cause) for call in calls]
+        answers: Any = await self._submitter.submit(calls)
+        return [
+            Handle(id.decode(), status.decode(), state.decode(), position if position >= 0 else None, self)
+            for id, status, state, position in answers
+        ]
+
+    async def chain(self, calls: Sequence[Call]) -> list[Handle]:
+        """Enqueue tasks of which each starts when the one before it is done; up to 500.
+
+        The result of the one before is the payload of a call whose own payload is null. Those after a task that failed
+        wait until it is requeued and done, or purged; those after an aborted one are aborted.
+        """
+        if len(calls) > SUBMIT_BATCH:
+            raise ValueError(f"a chain has up to {SUBMIT_BATCH} tasks: {len(calls)}")
+        linked = list(calls[:1])
+        for call in calls[1:]:
+            takes_result = call.payload == b"null"
+            linked.append(replace(call, parent=linked[-1].id, takes_result=takes_result))
+        return await self.submit(linked)
+
+    async def map(
         self,
         task: Task[Payload],
-        payload: Payload,
+        payloads: Iterable[Payload],
         *,
-        task_id: str | None = None,
-        delay_seconds: float = 0,
-        at: float = 0,
-        priority: Priority = "normal",
-        unique: str | None = None,
-        owner: int | None = None,
-    ) -> str:
-        """Enqueue one task in one round trip; returns its Receipt's id. The parameters are the fields of Call."""
-        given = {} if task_id is None else {"id": task_id}
-        call = task.call(
-            payload, delay_seconds=delay_seconds, at=at, priority=priority, unique=unique, owner=owner, **given
-        )
-        return (await self.submit([call]))[0].id
+        wait_seconds: float | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> list[Any]:
+        """Enqueue one task a payload, and wait for all; the results in order. Raises as Handle.wait() does."""
+        handles = await self.submit([task.call(payload, **options) for payload in payloads])
+        async with asyncio.timeout(wait_seconds):
+            return await asyncio.gather(*(handle.wait() for handle in handles))
 
-    async def submit(self, calls: Sequence[Call]) -> list[Receipt]:
-        """Enqueue many tasks, 500 in a round trip. May be repeated after an error: a known id is a no-op."""
-        receipts: list[Receipt] = []
-        for start in range(0, len(calls), SUBMIT_BATCH):
-            batch = calls[start : start + SUBMIT_BATCH]
-            arguments = [argument for call in batch for argument in _arguments(call)]
-            reply = await self.run("tasks/enqueue", *arguments, repeatable=True)
-            pairs = zip(reply[::2], reply[1::2], strict=True)
-            receipts += [Receipt(id.decode(), position if position >= 0 else None) for id, position in pairs]
-        return receipts
+    def correlation_id(self) -> str | None:
+        """The one that a call carries which is made now: of the running task, or of what `correlation` names."""
+        task = running_task()
+        return task.correlation_id if task is not None else self._correlation()
+
+    def handle(self, task_id: str) -> Handle:
+        """To wait for, follow or abort a task that was enqueued elsewhere. ValueError: no task id."""
+        if not is_task_id(task_id):
+            raise ValueError(f"no task id: {task_id[:80]!a}")
+        return Handle(task_id, "known", "queued", None, self)
 
     async def get(self, task_id: str) -> TaskInfo | None:
         """The task's state. None: never accepted, or ended more than its task's `keep_seconds` ago."""
@@ -73,37 +115,49 @@ class Queue:
     async def abort(self, task_id: str) -> bool:
         """End a task that waits, or ask its worker to. False: no task of this id waits, runs, or has been aborted.
 
-        A worker learns of it within its idle wait (2 s). A coroutine is cancelled, a child process is killed, and in
-        a thread `context.cancelled` becomes true.
+        Its worker is woken. A coroutine is cancelled, a child process is killed, and in a thread `context.cancelled`
+        becomes true.
         """
         if not is_task_id(task_id):
             return False
-        return bool(await self.run("tasks/abort", task_id, int(KEEP_ABORTED_SECONDS * 1000), repeatable=True))
+        return bool(await self.run("tasks/abort", task_id, KEEP_ABORTED_MS, repeatable=True))
 
-    async def depth(self) -> Depth:
-        sizes = await self.run("tasks/depth", repeatable=True)
-        high, normal, low, scheduled, running, dead, oldest_ms = sizes
-        return Depth(
-            high=high,
-            normal=normal,
-            low=low,
-            scheduled=scheduled,
-            running=running,
-            dead=dead,
-            oldest_seconds=oldest_ms / 1000,
-        )
+    async def tasks(self, place: Place, *, offset: int = 0, limit: int = 100) -> list[TaskInfo]:
+        """Tasks of one place, up to 1,000: waiting in the order of their start, scheduled and running by time.
 
-    async def totals(self) -> dict[str, int]:
-        """How many tasks were done, failed, aborted and retried, and how many leases expired (`lost`), so far."""
-        counted: Any = await self.redis.hgetall(self.keys.task_totals(self.name))
-        names = ("done", "failed", "aborted", "retried", "lost")
-        return {name: int(counted.get(name.encode(), 0)) for name in names}
+        Dead ones stand the latest first. Those that wait for a limit of their task stand after the other waiting ones.
+        """
+        limit = min(limit, MAX_LISTED)
+        if place == "waiting":
+            ids = await self._waiting(offset, limit)
+        elif place == "dead":
+            ids = await self._range(self._places[5], offset, limit, desc=True)
+        else:
+            ids = await self._range(self._places[3 if place == "scheduled" else 4], offset, limit, desc=False)
+        found = await asyncio.gather(*(self.get(id.decode("utf-8", "backslashreplace")) for id in ids))
+        return [info for info in found if info is not None]
 
     async def dead(self, *, offset: int = 0, limit: int = 100) -> list[TaskInfo]:
         """Dead letters, the latest first; `error` is the reason."""
-        ids: Any = await self.redis.zrevrange(self.keys.task_dead(self.name), offset, offset + limit - 1)
-        found = await asyncio.gather(*(self.get(id.decode()) for id in ids))
+        return await self.tasks("dead", offset=offset, limit=limit)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers that were seen within the last minute, and their health."""
+        entries: Any = await self.redis.hgetall(self.keys.task_workers(self.name))
+        found = (WorkerInfo.from_entry(worker_id, entry) for worker_id, entry in sorted(entries.items()))
         return [info for info in found if info is not None]
+
+    async def depth(self) -> Depth:
+        sizes = await self.run("tasks/depth", repeatable=True)
+        names = ("high", "normal", "low", "scheduled", "running", "dead", "limited")
+        counted: Any = dict(zip(names, sizes, strict=False))
+        return cast(Depth, {**counted, "oldest_seconds": sizes[7] / 1000})
+
+    async def totals(self) -> dict[str, int]:
+        """How many tasks were done, failed, aborted and retried, leases expired (`lost`), reports refused, so far."""
+        counted: Any = await self.redis.hgetall(self.keys.task_totals(self.name))
+        names = ("done", "failed", "aborted", "retried", "lost", "refused")
+        return {name: int(counted.get(name.encode(), 0)) for name in names}
 
     async def requeue(self, task_id: str | None = None) -> int:
         """Enqueue one dead letter again, or all, with all attempts before them; returns how many.
@@ -113,8 +167,8 @@ class Queue:
         return await self._each_dead("tasks/requeue", task_id)
 
     async def purge(self, task_id: str | None = None) -> int:
-        """Delete one dead letter, or all; returns how many."""
-        return await self._each_dead("tasks/purge", task_id)
+        """Delete one dead letter, or all; returns how many. The tasks of a chain after it are aborted."""
+        return await self._each_dead("tasks/purge", task_id, KEEP_ABORTED_MS)
 
     async def run(self, script: str, *args: Argument, repeatable: bool = False) -> Any:
         """Run one of the task scripts on this queue's keys."""
@@ -122,22 +176,28 @@ class Queue:
             self.redis, script, keys=self._places, args=[self._prefix, *args], repeatable=repeatable
         )
 
-    async def _each_dead(self, script: str, task_id: str | None) -> int:
+    async def _each_dead(self, script: str, task_id: str | None, *args: Argument) -> int:
         ids: Any = [task_id] if task_id is not None and is_task_id(task_id) else []
         if task_id is None:
-            ids = await self.redis.zrange(self.keys.task_dead(self.name), 0, -1)
+            ids = await self.redis.zrange(self._places[5], 0, -1)
         batches = [ids[start : start + SUBMIT_BATCH] for start in range(0, len(ids), SUBMIT_BATCH)]
-        return sum([await self.run(script, *batch) for batch in batches])
+        return sum([await self.run(script, *args, *batch) for batch in batches])
 
+    async def _range(self, place: str, offset: int, limit: int, *, desc: bool) -> list[bytes]:
+        found: Any = await self.redis.zrange(place, offset, offset + limit - 1, desc=desc)
+        return cast("list[bytes]", found)
 
-def _arguments(call: Call) -> tuple[Argument, ...]:
-    return (
-        call.id,
-        call.name,
-        call.payload,
-        call.priority,
-        round(call.delay_seconds * 1000),
-        round(call.at * 1000),
-        "" if call.unique is None else digest(f"{call.name}:{call.unique}"),
-        "" if call.owner is None else call.owner,
-    )
+    async def _waiting(self, offset: int, limit: int) -> list[bytes]:
+        names: Any = await cast(Any, self.redis.smembers(self.keys.task_limited(self.name)))
+        parked = [self.keys.task_parked(self.name, name.decode()) for name in sorted(names)]
+        found: list[bytes] = []
+        for place in (*self._places[:3], *parked):
+            wanted = limit - len(found)
+            if wanted <= 0:
+                break
+            # A list gives from its end.
+            ids: Any = await cast(Any, self.redis.lrange(place, -offset - wanted, -offset - 1))
+            size: int = await cast(Any, self.redis.llen(place)) if not ids or offset else 0
+            found += ids[::-1]
+            offset = max(0, offset - size)
+        return found

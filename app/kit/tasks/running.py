@@ -1,16 +1,21 @@
 """RunningTasks: the claims that run in this process, and the reports on them that are not in the queue yet."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from app.kit.tasks.attempt import Attempt
+from app.kit.tasks.child import describe
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.executor import Executor
 from app.kit.tasks.model import Claim, Report
 from app.kit.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.1
 
@@ -49,25 +54,20 @@ class RunningTasks:
     def __len__(self) -> int:
         return len(self._running)
 
+    @property
+    def has_reports(self) -> bool:
+        return bool(self._reports)
+
     def start(self, claim: Claim) -> None:
         loop = asyncio.get_running_loop()
-
-        def report_progress(percent: int) -> None:
-            loop.call_soon_threadsafe(self._set_progress, claim, percent)
-
-        context = TaskContext(
-            id=claim.id,
-            name=claim.name,
-            attempt=claim.attempt,
-            owner=claim.owner,
-            resources=self._resources,
-            report=report_progress,
-        )
-        running = _Running(claim, time.monotonic(), loop.create_task(self._executor.run(claim, context)))
+        run = self._executor.run(claim, partial(self._make_context, claim, loop))
+        running = _Running(claim, time.monotonic(), loop.create_task(run))
         self._running[claim.token] = running
         # Not inside the coroutine: one that is cancelled before its first step never runs.
         running.task.add_done_callback(partial(self._ended, running))
-        self._telemetry.count("task_starts", task=self._executor.label(claim.name))
+        label = self._executor.label(claim.name)
+        self._telemetry.count("task_starts", task=label)
+        self._telemetry.observe("task_wait_seconds", claim.waited_seconds, task=label)
 
     def abort(self, ids: Iterable[str]) -> None:
         """Abort the tasks of these ids that run here."""
@@ -83,11 +83,17 @@ class RunningTasks:
                 self._running[token].end("lost")
 
     async def release(self, seconds: float) -> None:
-        """Cancel all, and wait `seconds` for their cleanup. One that does not end is not reported."""
+        """Cancel all, and wait `seconds` for their cleanup. One that does not end is abandoned, and not reported."""
         for running in self._running.values():
             running.end("release")
         if self._running:
             await asyncio.wait([running.task for running in self._running.values()], timeout=seconds)
+        for running in self._running.values():
+            claim = running.claim
+            logger.error("task %s (%s) does not end when cancelled: abandoned with its lease", claim.id, claim.name)
+            # The loop's runner waits for every task that asyncio knows, and so for this one for ever ("Extending
+            # asyncio" in Python's documentation names this function for tasks that are done with).
+            asyncio._unregister_task(running.task)
 
     def take_reports(self) -> list[Report]:
         reports = [*self._progress.values(), *self._reports]
@@ -99,15 +105,38 @@ class RunningTasks:
         """Keep reports that did not reach the queue for the next step, without progress: newer will follow."""
         self._reports[:0] = [report for report in reports if report.kind != "progress"]
 
+    def _make_context(
+        self, claim: Claim, loop: asyncio.AbstractEventLoop, attempt: Attempt, run_in_process: Callable[..., Any]
+    ) -> TaskContext:
+        def report(percent: int | None) -> None:
+            loop.call_soon_threadsafe(self._alive, claim, attempt, percent)
+
+        return TaskContext(
+            id=claim.id,
+            name=claim.name,
+            attempt=claim.attempt,
+            owner=claim.options.owner,
+            metadata=claim.options.metadata,
+            correlation_id=claim.options.correlation_id,
+            resources=self._resources,
+            report=report,
+            run_in_process=run_in_process,
+        )
+
     def _ended(self, running: _Running, task: "asyncio.Task[Report]") -> None:
         claim = running.claim
         del self._running[claim.token]
         report = self._outcome(running, task)
         if report is not None:
             self._reports.append(report)
-        label = self._executor.label(claim.name)
-        self._telemetry.count("task_ends", task=label, outcome="lost" if report is None else report.kind)
-        self._telemetry.observe("task_seconds", time.monotonic() - running.began, task=label)
+        label, seconds = self._executor.label(claim.name), time.monotonic() - running.began
+        outcome = "lost" if report is None else report.kind
+        self._telemetry.count("task_ends", task=label, outcome=outcome)
+        self._telemetry.observe("task_seconds", seconds, task=label)
+        if report is not None and report.kind == "dead":
+            logger.error("task %s (%s) is dead after attempt %d: %s", claim.id, claim.name, claim.attempt, report.text)
+        else:
+            logger.info("task %s (%s) %s, attempt %d, %.3f s", claim.id, claim.name, outcome, claim.attempt, seconds)
         self._changed()
 
     def _outcome(self, running: _Running, task: "asyncio.Task[Report]") -> Report | None:
@@ -116,13 +145,17 @@ class RunningTasks:
             return None
         if not task.cancelled():
             error = task.exception()
-            return task.result() if error is None else self._executor.spent(claim, repr(error))
+            return task.result() if error is None else self._executor.spent(claim, describe(error))
         if running.reason is None:
             return self._executor.spent(claim, "cancelled itself")
         return Report(claim.id, claim.token, running.reason)
 
-    def _set_progress(self, claim: Claim, percent: int) -> None:
-        if claim.token in self._running:
+    def _alive(self, claim: Claim, attempt: Attempt, percent: int | None) -> None:
+        """The attempt says that it is alive, and perhaps how far it is."""
+        if claim.token not in self._running:
+            return
+        attempt.beat()
+        if percent is not None:
             if not self._progress:
                 asyncio.get_running_loop().call_later(PROGRESS_SECONDS, self._changed)
             self._progress[claim.token] = Report(claim.id, claim.token, "progress", text=percent)

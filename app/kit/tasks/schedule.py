@@ -1,29 +1,20 @@
 """Recurring tasks, exactly once a tick over any number of nodes: the id of a tick's task is its name and time."""
 
-import asyncio
 import math
 import re
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
-from redis.exceptions import RedisError
 
-from app.kit.aio import Backoff
-from app.kit.client.errors import record_failure
-from app.kit.tasks.model import Call, Priority
-from app.kit.tasks.queue import Queue
+from app.kit.tasks.model import Call, Priority, validate_task_id
 from app.kit.tasks.task import Task
-from app.kit.telemetry import Telemetry
 
-# How often the next ticks are written again, in case Redis has lost them.
-SCHEDULE_REFRESH_SECONDS = 60.0
-RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS = 0.2, 1.0
+# How far the clock of a node may be behind: for as long the id of a tick that has ended must be known.
+LEAST_KEEP_SECONDS = 60
 
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -41,20 +32,42 @@ _STEP_OVER_ONE_VALUE = re.compile(r"\b0*(\w+)-0*\1/", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Entry(ABC):
-    """A task and when it is due. `name`, by default the task's, tells two entries of one task apart."""
+    """A task and when it is due. `name`, by default the task's, tells two entries of one task apart.
+
+    With `at_start` it is due as well whenever a worker starts, and then runs once for all that start before it has
+    ended. ValueError: the name makes no task id, or the task's `keep_seconds` is less than 60: a node whose clock is
+    behind would run a tick again.
+    """
 
     task: Task[Any]
     payload: Any = field(default=None, kw_only=True)
     priority: Priority = field(default="normal", kw_only=True)
     name: str = field(default="", kw_only=True)
+    at_start: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        try:
+            validate_task_id(f"{self.label}:{10**13}")
+        except ValueError as error:
+            raise ValueError(f"the name of an entry is part of task ids: {self.label[:80]!a}: {error}") from error
+        if self.task.keep_seconds is not None and self.task.keep_seconds < LEAST_KEEP_SECONDS:
+            raise ValueError(f"{self.task.name} has a schedule, so its keep_seconds is {LEAST_KEEP_SECONDS} or more")
+
+    @property
+    def label(self) -> str:
+        """The entry's own name, or its task's."""
+        return self.name or self.task.name
 
     @abstractmethod
     def next_after(self, now: float) -> float:
         """The first tick after `now`, both in epoch seconds; every node gets the same."""
 
     def call(self, tick: float) -> Call:
-        task_id = f"{self.name or self.task.name}:{round(tick * 1000)}"
-        return self.task.call(self.payload, id=task_id, at=tick, priority=self.priority)
+        return self.task.call(self.payload, id=f"{self.label}:{round(tick * 1000)}", at=tick, priority=self.priority)
+
+    def start_call(self) -> Call:
+        """The run of `at_start`."""
+        return self.task.call(self.payload, priority=self.priority, unique=f"at_start:{self.label}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,7 @@ class Every(Entry):
     seconds: float = field(kw_only=True)
 
     def __post_init__(self) -> None:
+        Entry.__post_init__(self)
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"an interval is a positive number of seconds: {self.seconds}")
 
@@ -85,6 +99,7 @@ class Cron(Entry):
     time_zone: str = field(default="UTC", kw_only=True)
 
     def __post_init__(self) -> None:
+        Entry.__post_init__(self)
         self.next_after(0)
 
     def next_after(self, now: float) -> float:
@@ -109,37 +124,3 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError) as error:
         raise ValueError(f"no time zone of this name: {name!r}") from error
-
-
-class Scheduler:
-    """Puts the next tick of each entry into the queue ahead of its time; Redis' clock then says when it is due.
-
-    Every node does so, and the queue accepts each id once. It knows an id until `keep_seconds` after its task has
-    ended: a node's clock may be that much behind. Of the ticks that pass while no node runs, only the one written
-    ahead runs.
-    """
-
-    def __init__(self, queue: Queue, entries: Iterable[Entry], *, telemetry: Telemetry) -> None:
-        self._queue = queue
-        self._entries = list(entries)
-        self._telemetry = telemetry
-        self._backoff = Backoff(first_seconds=RETRY_FIRST_SECONDS, longest_seconds=RETRY_LONGEST_SECONDS)
-        names = [entry.name or entry.task.name for entry in self._entries]
-        if len(set(names)) < len(names):
-            raise ValueError("two entries of the schedule have one name")
-
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        while self._entries:
-            now = time.time()
-            ticks = [entry.next_after(now) for entry in self._entries]
-            try:
-                await self._queue.submit([entry.call(tick) for entry, tick in zip(self._entries, ticks, strict=True)])
-            except RedisError as error:
-                # Fails towards leaving ticks out: those that pass before Redis is back.
-                record_failure(error, block="tasks", telemetry=self._telemetry)
-                self._telemetry.count("task_schedule_errors")
-                await self._backoff.wait()
-            else:
-                self._backoff.reset()
-                await asyncio.sleep(min(SCHEDULE_REFRESH_SECONDS, max(0.001, min(ticks) - now)))

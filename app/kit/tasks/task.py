@@ -1,61 +1,84 @@
-"""@task makes a Task of a function: its name, how it runs, and how its failures are treated. Nothing is registered."""
+"""@task makes a Task of a function: its name, how it runs, and its policy. Nothing is registered."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, get_type_hints, overload
 
 import msgspec
 
-from app.kit import aio
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.model import Call
+from app.kit.tasks.model import Call, Priority, epoch_of, seconds_of, validate_task_name
+from app.kit.tasks.outcome import Undecodable
+from app.kit.tasks.policy import Policy, RetryDelay
 
 Payload = TypeVar("Payload")
 Mode = Literal["loop", "thread", "process"]
 
+# The payload of a task without one.
+NO_PAYLOAD: Any = None
 
-class Undecodable(Exception):
-    """A payload that is not of its task's type, or a value that JSON cannot express."""
+_encode = msgspec.json.Encoder().encode
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """How one call is enqueued. `delay`, `expires`: a duration (seconds or timedelta) from now; `at`: a moment.
+
+    A moment is epoch seconds or a datetime with a time zone; `expires` may be such a datetime, too. `timeout`: seconds.
+    The others are the fields of app.kit.tasks.model.Call with these names.
+    """
+
+    id: str
+    delay: float | timedelta
+    at: float | datetime
+    expires: float | timedelta | datetime
+    priority: Priority
+    unique: str | None
+    owner: int | None
+    timeout: float | timedelta | None
+    max_attempts: int | None
+    metadata: Mapping[str, str]
+    correlation_id: str | None
+    restart: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(Generic[Payload]):
-    """A function that a worker can run, and its policy.
-
-    A failed attempt is repeated, up to `max_attempts` in all, after a delay with full jitter: uniform between 0 and
-    `backoff_seconds * 2**(attempt - 1)`, at most `backoff_max_seconds`. `timeout_seconds` bounds one attempt; None:
-    unbounded. For `keep_seconds` after the task's end its result is readable and its id is known. `events`: its
-    progress and its end are published as events.
-    """
+class Task(Policy, Generic[Payload]):
+    """A function that a worker can run, and its policy."""
 
     name: str
     function: Callable[..., Any]
     mode: Mode
-    max_attempts: int = 5
-    backoff_seconds: float = 1
-    backoff_max_seconds: float = 600
-    timeout_seconds: float | None = 300
-    keep_seconds: float = 3600
-    events: bool = False
 
-    def call(self, payload: Payload, **options: Any) -> Call:
-        """A Call for Queue.submit(). `options` are its fields: id, delay_seconds, at, priority, ..."""
-        return Call(name=self.name, payload=self.encode(payload), **options)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        validate_task_name(self.name)
+
+    def call(self, payload: Payload = NO_PAYLOAD, **options: Unpack[EnqueueOptions]) -> Call:
+        """A Call for Queue.submit(). Undecodable: the payload is no JSON. ValueError: an option is not allowed."""
+        if not options:
+            return Call(name=self.name, payload=self.encode(payload))
+        return Call(name=self.name, payload=self.encode(payload), **_call_fields(options))
 
     def encode(self, value: Any) -> bytes:
         try:
-            return msgspec.json.encode(value)
-        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            return _encode(value)
+        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
             raise Undecodable(f"no JSON: {error}") from error
 
     def decode(self, payload: bytes) -> Payload:
         try:
             decoded: Payload = self.decoder.decode(payload)
-        except (ValueError, msgspec.MsgspecError) as error:
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
             raise Undecodable(f"undecodable payload: {error}") from error
         return decoded
+
+    def run_in_child(self, raw: bytes) -> bytes:
+        """In the child process: the result as JSON, which costs the worker's loop nothing."""
+        payload = self.decode(raw)
+        return self.encode(self.function() if self.payload_parameter is None else self.function(payload))
 
     @cached_property
     def decoder(self) -> msgspec.json.Decoder[Any]:
@@ -71,11 +94,23 @@ class Task(Generic[Payload]):
         rest = names if self.mode == "process" else names[1:]
         return rest[0] if rest else None
 
-    def retry_delay_seconds(self, attempt: int) -> float:
-        """A random delay after the failed `attempt`, which counts from 1."""
-        return aio.backoff_seconds(
-            attempt, first_seconds=self.backoff_seconds, longest_seconds=self.backoff_max_seconds
-        )
+
+def _call_fields(options: EnqueueOptions) -> dict[str, Any]:
+    """The fields of Call."""
+    fields: dict[str, Any] = {**options}
+    if "delay" in fields:
+        fields["delay_seconds"] = seconds_of(fields.pop("delay"))
+    if "at" in fields:
+        fields["at"] = epoch_of(fields["at"])
+    timeout = fields.pop("timeout", None)
+    if timeout is not None:
+        fields["timeout_seconds"] = seconds_of(timeout)
+    expires = fields.pop("expires", None)
+    if isinstance(expires, datetime):
+        fields["expires_at"] = epoch_of(expires)
+    elif expires is not None:
+        fields["expires_seconds"] = seconds_of(expires)
+    return fields
 
 
 class _InWorker(Protocol):
@@ -97,14 +132,18 @@ class _InChild(Protocol):
 
 
 class TaskOptions(TypedDict, total=False):
-    """The fields of Task with these names."""
+    """The fields of Policy."""
 
     max_attempts: int
     backoff_seconds: float
     backoff_max_seconds: float
+    retry_delay: RetryDelay | None
     timeout_seconds: float | None
-    keep_seconds: float
+    heartbeat_seconds: float | None
+    keep_seconds: float | None
     events: bool
+    max_running: int | None
+    rate: str | None
 
 
 @overload
@@ -115,8 +154,9 @@ def task(*, process: bool = False, name: str | None = None, **policy: Unpack[Tas
     """Make a Task of a function; its name is the function's own unless given.
 
     `async def f(context, payload)` runs in the worker's loop, `def f(context, payload)` in a thread, and with
-    `process=True`, for CPU-bound work, `def f(payload)` in a child process that an abort or a timeout kills. The
-    payload may be left out. Its annotation is any type that msgspec decodes.
+    `process=True`, for CPU-bound work, `def f(payload)` in a child process that an abort or a timeout kills. Where only
+    a part is CPU-bound, `await context.run_in_process(g, ...)` runs that part in such a child. The payload may be left
+    out. Its annotation is any type that msgspec decodes.
     """
 
     def make(function: Callable[..., Any]) -> Task[Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
@@ -12,13 +12,14 @@ from redis.exceptions import RedisError
 
 from app.kit.aio import Backoff
 from app.kit.client.errors import UNAVAILABLE, record_failure
-from app.kit.tasks.executor import Executor
+from app.kit.tasks.executor import Executor, Middleware
 from app.kit.tasks.leases import Leases
-from app.kit.tasks.model import Report
 from app.kit.tasks.progress import PublishTaskEvent, TaskEventPublisher
 from app.kit.tasks.queue import Queue
+from app.kit.tasks.reporting import HealthReport, Settlement
 from app.kit.tasks.running import RunningTasks
-from app.kit.tasks.schedule import Entry, Scheduler
+from app.kit.tasks.schedule import Entry
+from app.kit.tasks.scheduler import Scheduler
 from app.kit.tasks.step import Stepper, StepReply
 from app.kit.tasks.task import Task
 from app.kit.tasks.wakeup import Wakeup
@@ -38,8 +39,9 @@ class Worker:
     `idle_seconds`; by default it is the queue's own client, which gives a blocking command a dedicated connection.
     `connect_leases` makes the client of the thread that renews leases (see Leases). A task whose worker died
     `max_deaths` times is dead. `fair_every`: every n-th claim takes the lowest priority first; 0: strict.
-    `publish_event` is given the progress and the end of tasks with `events=True`. `outages`: the errors that say that
-    a backend is down; a task that fails by one is logged in a line, by any other with its traceback.
+    `middleware` runs around each attempt, the first one outermost. `publish_event` is given what happens to tasks with
+    `events=True`. `burst`: run() returns as soon as nothing is ready or runs. `outages`: the errors that say that a
+    backend is down; a task that fails by one is logged in a line, by any other with its traceback.
     """
 
     queue: Queue
@@ -56,6 +58,8 @@ class Worker:
     idle_seconds: float = 2
     max_deaths: int = 3
     fair_every: int = 0
+    burst: bool = False
+    middleware: Sequence[Middleware] = ()
     blocking: Redis | None = None
     connect_leases: Callable[[], Redis] | None = None
     publish_event: PublishTaskEvent | None = None
@@ -63,11 +67,20 @@ class Worker:
     telemetry: Telemetry = field(default_factory=NoTelemetry)
 
     def __post_init__(self) -> None:
-        queue, telemetry = self.queue, self.telemetry
-        self._executor = Executor(self.tasks, threads=self.threads, processes=self.processes, outages=self.outages)
-        self._scheduler = Scheduler(queue, self.schedule, telemetry=telemetry)
+        queue, telemetry, worker_id = self.queue, self.telemetry, uuid.uuid4().hex
+        self.tasks = tuple(self.tasks)
+        self._executor = Executor(
+            self.tasks,
+            threads=self.threads,
+            processes=self.processes,
+            middleware=self.middleware,
+            outages=self.outages,
+        )
+        by_name = {task.name: task for task in self.tasks}
+        self._scheduler = Scheduler(queue, self.schedule, tasks=by_name, telemetry=telemetry)
         self._events = TaskEventPublisher(self.publish_event, telemetry=telemetry)
-        self._wakeup = Wakeup(self.blocking or queue.redis, queue, seconds=self.idle_seconds, telemetry=telemetry)
+        blocking = self.blocking or queue.redis
+        self._wakeup = Wakeup(blocking, queue, worker_id, seconds=self.idle_seconds, telemetry=telemetry)
         self._running = RunningTasks(
             self._executor, resources=self.resources, changed=self._wakeup.wake, telemetry=telemetry
         )
@@ -81,12 +94,15 @@ class Worker:
         )
         self._stepper = Stepper(
             queue,
-            uuid.uuid4().hex,
+            worker_id,
             lease_seconds=self.lease_seconds,
             max_deaths=self.max_deaths,
             fair_every=self.fair_every,
             idle_seconds=self.idle_seconds,
+            limits=self._executor.limits(),
         )
+        self._settlement = Settlement(self._stepper, self._executor, self._events, self._leases, telemetry=telemetry)
+        self._health = HealthReport(self.concurrency, take_lag=self._leases.take_lag)
         self._backoff = Backoff(first_seconds=STEP_RETRY_FIRST_SECONDS, longest_seconds=STEP_RETRY_LONGEST_SECONDS)
         self._stopping = False
 
@@ -96,7 +112,10 @@ class Worker:
         self._wakeup.wake()
 
     async def run(self) -> None:
-        """Serve until stop(). Unfinished tasks are then released without spending an attempt, as on cancellation."""
+        """Serve until stop(). Unfinished tasks are then released without spending an attempt, as on cancellation.
+
+        A coroutine that does not end when cancelled, and a thread, are abandoned: neither keeps the process alive.
+        """
         async with asyncio.TaskGroup() as group:
             companions = (self._leases.beat(), self._leases.renew(), self._scheduler.run(), self._events.run())
             tasks = [group.create_task(companion) for companion in companions]
@@ -119,49 +138,41 @@ class Worker:
             await self._step_failed(error)
             return
         self._backoff.reset()
-        if limit > 0 and len(self._running) < self.concurrency:
-            # All that is ready has been claimed: a token of the wake list, or the clock, says when there is more.
-            self._wakeup.listen()
-            if reply.next_seconds is not None:
-                seconds = min(seconds, reply.next_seconds)
+        if self.burst and not (any(reply.depth[:3]) or self._running or self._running.has_reports):
+            self._stopping = True
+            return
+        is_free = limit > 0 and len(self._running) < self.concurrency
+        # Where all that is ready has been claimed, a token of the shared list, or the clock, says when there is more.
+        self._wakeup.listen(shared=is_free)
+        if is_free and reply.next_seconds is not None:
+            seconds = min(seconds, reply.next_seconds)
         if seconds > 0:
             await self._wakeup.wait(seconds)
 
-    async def _step(self, *, limit: int) -> StepReply:
+    async def _step(self, *, limit: int, last: bool = False) -> StepReply:
         reports = self._running.take_reports()
+        health = self._health.take(len(self._running), stopping=self._stopping, last=last)
         try:
-            reply = await self._stepper.step(reports, limit=limit)
-        except BaseException:
+            reply = await self._stepper.step(reports, limit=limit, health=health)
+        except UNAVAILABLE:
             # Reports that were applied although the reply is lost are refused by their token when repeated.
             self._running.keep_reports(reports)
             raise
-        self._settle(reports, reply)
+        except RedisError:
+            self._running.keep_reports(await self._settlement.one_by_one(reports))
+            raise
+        except BaseException:
+            self._running.keep_reports(reports)
+            raise
+        self._settlement.settle(reports, reply)
         self._running.abort(reply.aborts)
         for claim in reply.claims:
             self._leases.add(claim)
             self._running.start(claim)
             if self._executor.has_events(claim.name):
-                self._events.follow(claim.token)
-        self._count(reply)
+                self._events.follow(claim)
+        self._scheduler.notice(reply.schedules)
         return reply
-
-    def _settle(self, reports: Iterable[Report], reply: StepReply) -> None:
-        refused = set(reply.refused)
-        for report in reports:
-            if report.kind != "progress":
-                self._leases.remove(report.token)
-            self._events.add(report, refused=report.id in refused)
-
-    def _count(self, reply: StepReply) -> None:
-        for place, size in zip(("high", "normal", "low", "scheduled", "running", "dead"), reply.depth, strict=True):
-            self.telemetry.gauge("task_queue_depth", size, place=place)
-        for name, amount in (
-            ("task_reports_refused", len(reply.refused)),
-            ("task_worker_deaths", reply.expired),
-            ("task_poisoned", reply.poisoned),
-        ):
-            if amount:
-                self.telemetry.count(name, amount)
 
     async def _drain(self) -> None:
         """Let running tasks finish within the grace; claim nothing."""
@@ -178,12 +189,13 @@ class Worker:
             async with asyncio.timeout(LAST_SECONDS):
                 await self._report_last()
                 await self._events.drain()
+        await self._executor.close()
 
     async def _report_last(self) -> None:
         self._backoff.reset()
         while True:
             try:
-                await self._step(limit=0)
+                await self._step(limit=0, last=True)
             except RedisError as error:
                 # Fails towards running twice: the leases end, and other workers take the tasks.
                 await self._step_failed(error)

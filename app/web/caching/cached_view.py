@@ -9,11 +9,10 @@ from quart import Response, current_app, request
 from redis.exceptions import RedisError
 from werkzeug.datastructures import Headers
 
-from app.kit.cache.arguments import TagRule, Tags, encode_arguments
+from app.kit.cache.arguments import TagRule, Tags
 from app.kit.cache.entry import MISS
 from app.kit.cache.model import BLOCK, CacheResult, CacheStatus, DoNotStore
 from app.kit.client.errors import record_failure
-from app.kit.keys import digest
 from app.web.caching.stored_response import (
     RESPONSE_CODEC,
     StoredResponse,
@@ -22,6 +21,7 @@ from app.web.caching.stored_response import (
     not_modified,
     to_stored_response,
 )
+from app.web.caching.view_key import is_stated_host, parameters, view_key
 from app.web.context import resources
 from app.web.identity.browser_session import current_browser_session, has_header_credential
 from app.web.route_policy import View, ViewT, attach, policy_of
@@ -69,11 +69,12 @@ def cached_view(
 ) -> Callable[[ViewT], ViewT]:
     """Cache a route's responses by host, path, the parameters in `query` and the request headers in `vary`.
 
-    The view must read no other parameter or header. Unless `public`, requests with a credential bypass the cache.
-    A response that depends on the browser's session is not stored. `tags` may be a function of the view's arguments
-    and the parameters in `query`, by name, or of `result`, the StoredResponse. For `grace_seconds` after
-    `ttl_seconds` a response is served while the view runs again, unless a tag was invalidated. Clients may reuse a
-    response for `max_age_seconds` and that grace; `honours_no_cache` lets them have the view run again.
+    The view must read no other parameter or header. Parameters that the route validates count as they are parsed, and
+    only stated hosts have cached responses. Unless `public`, requests with a credential bypass the cache. A response
+    that depends on the browser's session is not stored. `tags` may be a function of the view's arguments and the
+    parameters in `query`, by name, or of `result`, the StoredResponse. For `grace_seconds` after `ttl_seconds` a
+    response is served while the view runs again, unless a tag was invalidated. Clients may reuse a response for
+    `max_age_seconds` and that grace; `honours_no_cache` lets them have the view run again.
     """
     if max_age_seconds and not public:
         raise ValueError("max_age_seconds needs public=True: other responses change when the user signs in")
@@ -104,10 +105,12 @@ async def respond(view: View, arguments: Mapping[str, Any]) -> Response:
 
 async def _cached(policy: ViewCache, view: View, arguments: Mapping[str, Any]) -> tuple[Response, CacheStatus]:
     directives = cache_directives(request.headers) if policy.honours_no_cache else frozenset()
-    if _is_personal(policy) or "no-store" in directives:
+    found = parameters(view, policy.query)
+    # An invalid query is refused by the view itself.
+    if found is None or not is_stated_host() or _is_personal(policy) or "no-store" in directives:
         resources().telemetry.count("cache_bypassed", name=request.endpoint or "unnamed")
         return await _run(view, arguments), "bypass"
-    key = _key(policy)
+    key = view_key(found, arguments=arguments, vary=policy.vary)
     if "no-cache" in directives:
         await _delete(key)
 
@@ -121,20 +124,19 @@ async def _cached(policy: ViewCache, view: View, arguments: Mapping[str, Any]) -
             return DoNotStore(error)
         return await _to_stored_response(policy, response) or DoNotStore(response)
 
-    value, status = await _load(policy, key, compute, arguments)
+    value, status = await _load(policy, key, compute, {**found.for_tags, **arguments})
     if isinstance(value, Exception):
         raise value
     return _response(value, status) if isinstance(value, StoredResponse) else value, status
 
 
 async def _load(policy: ViewCache, key: str, compute: Compute, arguments: Mapping[str, Any]) -> CacheResult:
-    parameters = {name: request.args.get(name) for name in policy.query}
     cache = resources().cache
     load_request = cache.request(
         key,
         compute,
         ttl_seconds=policy.ttl_seconds,
-        tags=policy.tags.tags({**parameters, **arguments}),
+        tags=policy.tags.tags(arguments),
         grace_seconds=policy.grace_seconds,
         codec=RESPONSE_CODEC,
         name=request.endpoint or "unnamed",
@@ -155,13 +157,6 @@ async def _delete(key: str) -> None:
     except RedisError as error:
         # Fails open: without Redis the view runs in any case.
         record_failure(error, block=BLOCK, telemetry=resources().telemetry)
-
-
-def _key(policy: ViewCache) -> str:
-    """Repeated parameters and headers keep their order. HEAD shares the response to GET: the method is left out."""
-    parameters = [(name, request.args.getlist(name)) for name in policy.query]
-    headers = [(name.lower(), request.headers.getlist(name)) for name in policy.vary]
-    return digest(encode_arguments(("view", request.host.lower(), request.path, parameters, headers)))
 
 
 async def _run(view: View, arguments: Mapping[str, Any]) -> Response:

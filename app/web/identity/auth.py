@@ -1,6 +1,6 @@
 """Authentication and authorization: each kind of credential becomes a Principal; a route names those it takes."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from app.errors import AppError, BadRequest, Forbidden, Unauthorized, Unavailable
 from app.kit.client.errors import record_failure
 from app.kit.sessions.record import SessionRecord
-from app.principal import Credential, Principal
+from app.principal import CREDENTIALS, Credential, Principal
 from app.web.context import connection, resources
 from app.web.identity.browser_session import CREDENTIAL_HEADERS, current_browser_session
 from app.web.route_policy import View, ViewT, attach, policy_of
@@ -42,18 +42,37 @@ class Identity:
 class Access:
     """Who may use a route: principals with one of the credentials and, where roles are named, one of the roles."""
 
-    credentials: frozenset[Credential]
-    roles: frozenset[str]
+    credentials: frozenset[Credential] = frozenset(CREDENTIALS)
+    roles: frozenset[str] = frozenset()
 
 
 def register(app: Quart, lookups: Lookups) -> None:
     app.extensions[LOOKUPS] = lookups
 
 
-def require(*credentials: Credential, roles: Collection[str] = ()) -> Callable[[ViewT], ViewT]:
-    """Restrict a route to these credentials (none named: any) and roles. A route without it needs no principal."""
-    access = Access(frozenset(credentials or ("session", "api_key", "cookie")), frozenset(roles))
-    return lambda view: attach(view, access)
+def require_auth(*credentials: Credential) -> Callable[[ViewT], ViewT]:
+    """Restrict a route to principals, by one of these credentials (none named: any). Without it no principal is
+    needed."""
+    access = Access(frozenset(credentials or CREDENTIALS))
+    return lambda view: _restrict(view, access)
+
+
+def require_role(*roles: str) -> Callable[[ViewT], ViewT]:
+    """Restrict a route to principals with one of these roles; beside require_auth() both count."""
+    if not roles:
+        raise TypeError("require_role() needs a role; require_auth() takes any principal")
+    access = Access(roles=frozenset(roles))
+    return lambda view: _restrict(view, access)
+
+
+def _restrict(view: ViewT, access: Access) -> ViewT:
+    earlier = policy_of(view, Access) or Access()
+    if earlier.roles and access.roles:
+        raise TypeError(f"{view!r} has two require_role(): name all roles in one")
+    both = Access(earlier.credentials & access.credentials, earlier.roles | access.roles)
+    if not both.credentials:
+        raise TypeError(f"{view!r} takes no credential")
+    return attach(view, both, replace=True)
 
 
 async def identify() -> Identity:
@@ -120,16 +139,19 @@ def session_metadata(ip: str) -> Mapping[str, str]:
     return {"ip": ip, "user_agent": connection().headers.get("User-Agent", "")}
 
 
-async def sign_in(user_id: int, *, ip: str, epoch: str | None = None) -> SessionRecord:
-    """Make the browser's session the user's, under a new id, with its data.
+async def sign_in(user_id: int, *, ip: str, epoch: str | None = None, remember: bool = True) -> SessionRecord:
+    """Make the browser's session the user's, under a new id, with what a visitor's session held.
 
-    The principal is known from the next request on. SessionsEnded: see SessionStore.create.
+    `epoch` is what SessionStore.epoch() said before the password was checked. Without `remember` the cookie ends with
+    the browser. The principal is known from the next request on. SessionsEnded: see SessionStore.create.
     """
     browser = current_browser_session()
     if browser is None:
         raise BadRequest("This request has no browser session.")
+    browser.require_cookie()
     metadata = session_metadata(ip)
-    return await browser.sign_in(resources().sessions, user_id, metadata=metadata, epoch=epoch)
+    store = resources().sessions
+    return await browser.sign_in(store, user_id, metadata=metadata, epoch=epoch, permanent=remember)
 
 
 async def rotate_session() -> SessionRecord:
@@ -143,8 +165,8 @@ async def rotate_session() -> SessionRecord:
     return record
 
 
-async def end_session() -> None:
-    """Log out: end the current session."""
+async def sign_out() -> None:
+    """End the current session."""
     record, browser = current_session(), current_browser_session()
     if record.channel == "cookie" and browser is not None:
         browser.clear()
@@ -157,7 +179,7 @@ async def _from_headers(given: list[tuple[str, str]]) -> Identity:
         raise BadRequest(f"Send one credential: {', '.join(CREDENTIAL_HEADERS)} exclude each other.")
     [(name, value)] = given
     if name == "API-Key":
-        owner = await _lookups().api_key_owner(value)
+        owner = await current_lookups().api_key_owner(value)
         if owner is None:
             raise _refused()
         return Identity(Principal(owner[0], owner[1], "api_key"))
@@ -188,7 +210,7 @@ async def _principal(record: SessionRecord, credential: Credential) -> Principal
     """None for a visitor's session, and for one whose user is gone."""
     if record.user_id is None:
         return None
-    roles = await _lookups().user_roles(record.user_id)
+    roles = await current_lookups().user_roles(record.user_id)
     return None if roles is None else Principal(record.user_id, roles, credential)
 
 
@@ -207,7 +229,8 @@ def _refused() -> Unauthorized:
     )
 
 
-def _lookups() -> Lookups:
+def current_lookups() -> Lookups:
+    """What the factory gave to register()."""
     found: Lookups = current_app.extensions[LOOKUPS]
     return found
 

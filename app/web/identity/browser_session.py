@@ -1,6 +1,5 @@
 """The browser's session as a handler sees it: quart.session over a record of our SessionStore."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -9,15 +8,18 @@ from quart.sessions import SessionMixin
 from werkzeug.datastructures import Headers
 
 from app.errors import BadRequest, Unavailable
-from app.kit.sessions.codec import Unstorable, changed_fields
+from app.kit.sessions.codec import changed_fields, encode_field
 from app.kit.sessions.record import SessionRecord
 from app.kit.sessions.store import SessionStore
+from app.kit.sessions.values import Unstorable
 from app.web.context import resources
 
-logger = logging.getLogger(__name__)
 CREDENTIAL_HEADERS = ("X-Session-ID", "Authorization", "API-Key")
 
 SessionState = Literal["open", "detached", "down"]
+
+# Flask's own name for it.
+_PERMANENT = "_permanent"
 
 
 def has_header_credential(headers: Headers) -> bool:
@@ -26,25 +28,34 @@ def has_header_credential(headers: Headers) -> bool:
 
 
 class BrowserSession(SessionMixin):
-    """What a handler has as `quart.session`. `used`: the answer depends on it.
+    """What a handler has as `quart.session`: a dict. `used`: the answer depends on it.
 
     down        Redis did not answer: every access raises Unavailable, so that a user never passes for a visitor.
     detached    the request is authenticated without its cookie: the session is empty and refuses writes.
+
+    A WebSocket has no response that could carry a cookie (`can_send_cookie`): it changes a session that there is, but
+    starts none and renames none.
     """
 
-    def __init__(self, record: SessionRecord | None = None, *, state: SessionState = "open") -> None:
+    def __init__(
+        self, record: SessionRecord | None = None, *, state: SessionState = "open", can_send_cookie: bool = True
+    ) -> None:
         self.record = record
         self.state = state
         self.used = False
+        self._can_send_cookie = can_send_cookie
         self._data: dict[str, Any] = record.data if record else {}
-        self._cookie_id = record.id if record else None
+        self._cookie = (record.id, self._is_permanent()) if record else None
         self._ended_id: str | None = None
 
     def __getitem__(self, key: str) -> Any:
         return self._read()[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._write()[key] = value
+        """Unstorable: a session cannot hold the value. What it can, app.kit.sessions.values says."""
+        data = self._write()
+        encode_field(key, value)
+        data[key] = value
 
     def __delitem__(self, key: str) -> None:
         del self._write()[key]
@@ -52,41 +63,101 @@ class BrowserSession(SessionMixin):
     def __iter__(self) -> Iterator[str]:
         return iter(self._read())
 
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._read())
+
     def __len__(self) -> int:
         return len(self._read())
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return self._read() | dict(other)
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(other) | self._read()
+
+    def __ior__(self, other: Any) -> "BrowserSession":  # type: ignore[misc]
+        self.update(other)
+        return self
+
+    def copy(self) -> dict[str, Any]:
+        """A dict, which may be changed without changing the session."""
+        return self._read().copy()
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the field that was set last."""
+        return self._write().popitem()
 
     def clear(self) -> None:
         """End the session, as a logout does. Values set afterwards go into a new one, under a new id."""
         self._write()
-        self._end()
+        if self.record is not None:
+            self._ended_id = self.record.id
+        self.record, self._data = None, {}
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the cookie outlives the browser; it does by default."""
+        self._read()
+        return self._is_permanent()
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        self[_PERMANENT] = bool(value)
 
     @property
     def modified(self) -> bool:
         """Whether there is something to save. Nested changes count."""
         if self.record is None:
             return bool(self._data) or self._ended_id is not None
-        return any(changed_fields(self.record))
+        try:
+            return any(changed_fields(self.record))
+        except Unstorable:
+            return True
 
     @modified.setter
     def modified(self, value: bool) -> None:
         """Ignored: Flask's way of announcing a nested change, which is detected here."""
 
+    async def regenerate(self) -> bool:
+        """Give the session a new id, in Redis and in the browser; its data stays. False: it has ended meanwhile.
+
+        For a visitor's session as for a user's. RuntimeError in a WebSocket.
+        """
+        self._write()
+        self.require_cookie()
+        # What is not in Redis yet gets its first id when it is saved.
+        return self.record is None or await resources().sessions.rotate(self.record)
+
     async def sign_in(
-        self, store: SessionStore, user_id: int, *, metadata: Mapping[str, str], epoch: str | None
+        self,
+        store: SessionStore,
+        user_id: int,
+        *,
+        metadata: Mapping[str, str],
+        epoch: str | None,
+        permanent: bool = True,
     ) -> SessionRecord:
-        """Move the data into a new session of the user, under a new id. SessionsEnded: see SessionStore.create."""
-        data, old = self._write(), self.record.id if self.record else self._ended_id
+        """Move a visitor's data into a new session of the user, under a new id. SessionsEnded: see SessionStore.create.
+
+        The data of another user's session does not move: it ends with that session.
+        """
+        data, old = self._write().copy(), self.record.id if self.record else self._ended_id
+        if self.record is not None and self.record.user_id not in (None, user_id):
+            data = {}
+        data.pop(_PERMANENT, None)
+        if not permanent:
+            data[_PERMANENT] = False
         record = await store.create(
             data, channel="cookie", user_id=user_id, metadata=metadata, replaces=old, epoch=epoch
         )
         self.record, self._data, self._ended_id = record, record.data, None
         return record
 
-    async def save(self, store: SessionStore, *, can_send_cookie: bool) -> None:
-        """Write the changes in one round trip; none where nothing has changed."""
-        if self.record is not None and self.record.user_id is None and self.record.stored and not self._data:
-            # As in Flask: a visitor's session that was emptied ends.
-            self._end()
+    async def save(self, store: SessionStore) -> None:
+        """Write the changes in one round trip; none where nothing has changed. Unstorable: nothing was written.
+
+        What has been ended ends in any case.
+        """
         try:
             if self.record is not None:
                 changed, removed = changed_fields(self.record)
@@ -94,22 +165,29 @@ class BrowserSession(SessionMixin):
                     # False where another request has ended the session or given it a new id: then this one does not
                     # touch the cookie either, because the browser may have the new one by now.
                     await store.save(self.record, changed=changed, removed=removed)
-            elif self._data and can_send_cookie:
+            elif self._data and self._can_send_cookie:
                 self.record = await store.create(self._data, channel="cookie", replaces=self._ended_id)
             elif self._ended_id is not None:
                 await store.delete(self._ended_id)
-        except Unstorable as error:
-            # Fails open: the answer is sent, and the session stays as it was, or ends if that was requested.
-            logger.error("a session was not saved: %s", error)
-            resources().telemetry.count("session_unstorable")
+        except Unstorable:
             if self._ended_id is not None:
                 await store.delete(self._ended_id)
+            raise
 
-    def cookie(self) -> str | None:
-        """The value to send after save(): an id, "" to delete the cookie, None to leave it alone."""
+    def cookie(self) -> tuple[str, bool] | None:
+        """What to send after save(): an id and whether it outlives the browser; an empty id deletes the cookie."""
         if self.record is None:
-            return None if self._ended_id is None else ""
-        return None if self.record.id == self._cookie_id else self.record.id
+            return None if self._ended_id is None else ("", False)
+        current = (self.record.id, self._is_permanent())
+        return None if current == self._cookie else current
+
+    def require_cookie(self) -> None:
+        """RuntimeError in a WebSocket."""
+        if not self._can_send_cookie:
+            raise RuntimeError("a WebSocket cannot send the cookie of a new session id")
+
+    def _is_permanent(self) -> bool:
+        return bool(self._data.get(_PERMANENT, True))
 
     def _read(self) -> dict[str, Any]:
         self.used = True
@@ -122,11 +200,6 @@ class BrowserSession(SessionMixin):
         if self.state == "detached":
             raise BadRequest("This request has no browser session.")
         return data
-
-    def _end(self) -> None:
-        if self.record is not None:
-            self._ended_id = self.record.id
-        self.record, self._data = None, {}
 
 
 def current_browser_session() -> BrowserSession | None:

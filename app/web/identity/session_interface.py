@@ -1,37 +1,50 @@
 """quart-session's interface over our SessionStore: reads the cookie, saves the session, sends the cookie."""
 
-from quart import Quart, Response
+import logging
+
+from quart import Quart, Request, Response
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_session import Session
 from quart_session.sessions import RedisSessionInterface
 from redis.exceptions import RedisError
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from app.errors import Unavailable
+from app.errors import AppError, Invalid, TooLarge, Unavailable
 from app.kit.client.errors import record_failure
+from app.kit.sessions.record import SessionRecord, bucket_of
+from app.kit.sessions.values import SessionTooLarge, Unstorable
 from app.web.context import resources
 from app.web.identity.browser_session import BrowserSession, has_header_credential
 from app.web.problems import problem
+
+logger = logging.getLogger(__name__)
 
 # No cookie is read at or below these paths, nor for static files.
 WITHOUT_SESSION = ("/health", "/metrics")
 # Headers that describe a body which is replaced, or that must not follow a failure.
 BODY_HEADERS = ("Content-Encoding", "Content-Range", "ETag", "Last-Modified", "Location", "Set-Cookie")
+# Cookies of our name that are tried: a sibling host, or a longer path, may have set others beside ours.
+MOST_COOKIES = 4
 
 
-def register(app: Quart, *, is_production: bool) -> None:
-    """Keep `quart.session` in Redis. `__Host-` binds the cookie to this host, over TLS (RFC 6265bis, 4.1.3.2)."""
+def register(app: Quart, *, is_production: bool, name: str = "quartet") -> None:
+    """Keep `quart.session` in Redis, under a cookie of this name. The other SESSION_COOKIE_* are Quart's own settings.
+
+    In production the name gets a prefix: `__Host-` binds the cookie to this host, over TLS (RFC 6265bis, 4.1.3.2), and
+    `__Secure-` to TLS alone, where SESSION_COOKIE_DOMAIN gives it to other hosts too.
+    """
+    prefix = "__Secure-" if app.config["SESSION_COOKIE_DOMAIN"] else "__Host-"
     app.config.update(
         SESSION_TYPE="redis",
-        SESSION_COOKIE_NAME="__Host-quartet" if is_production else "quartet",
+        SESSION_COOKIE_NAME=prefix + name if is_production else name,
         SESSION_COOKIE_SECURE=is_production,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_DOMAIN=None,
         SESSION_COOKIE_PATH="/",
     )
     Session(app)
     app.session_interface = QuartetSessionInterface(without_session=(app.static_url_path or "", *WITHOUT_SESSION))
+    app.register_error_handler(Unstorable, _answer_unstorable)
 
 
 class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
@@ -47,11 +60,12 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
     async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> BrowserSession:
         if self._is_without_session(request.path) or has_header_credential(request.headers):
             return BrowserSession(state="detached")
-        session_id = request.cookies.get(app.config["SESSION_COOKIE_NAME"])
-        if session_id is None:
-            return BrowserSession()
+        can_send_cookie = isinstance(request, Request)
+        sent = request.cookies.getlist(self.get_cookie_name(app))
+        if not sent:
+            return BrowserSession(can_send_cookie=can_send_cookie)
         try:
-            return BrowserSession(await resources().sessions.get(session_id, channel="cookie"))
+            return BrowserSession(await _find(sent), can_send_cookie=can_send_cookie)
         except RedisError as error:
             # Fails closed where the session is used. An error raised here would not reach the error handlers.
             record_failure(error, block="sessions", telemetry=resources().telemetry)
@@ -60,7 +74,7 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
     async def save_session(
         self, app: Quart, session: BrowserSession, response: Response | WerkzeugResponse | None
     ) -> None:
-        """`response` is None after a WebSocket: its changes are saved, but it cannot start a session."""
+        """`response` is None after a WebSocket."""
         if response is not None and session.used and session.state != "detached":
             response.vary.add("Cookie")
         if session.state != "open":
@@ -68,44 +82,73 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
         store = resources().sessions
         try:
             if session.used:
-                await session.save(store, can_send_cookie=response is not None)
+                await session.save(store)
         except RedisError as error:
             # Fails closed: an answer that says "saved" or "logged out" must be true.
             record_failure(error, block="sessions", telemetry=resources().telemetry)
-            if response is not None:
-                await _refuse(response)
+            await _refuse(response, Unavailable("The session could not be saved."))
             return
+        except Unstorable as error:
+            await _refuse(response, _refusal(error))
         if session.record is not None and store.needs_touch(session.record):
             app.add_background_task(store.touch, session.record)
         if response is not None:
-            _send_cookie(app, response, session.cookie())
+            self._send_cookie(app, response, session.cookie())
+
+    def _send_cookie(self, app: Quart, response: Response | WerkzeugResponse, cookie: tuple[str, bool] | None) -> None:
+        if cookie is None:
+            return
+        session_id, permanent = cookie
+        name = self.get_cookie_name(app)
+        attributes = {
+            "domain": self.get_cookie_domain(app),
+            "path": self.get_cookie_path(app),
+            "secure": self.get_cookie_secure(app),
+            "httponly": self.get_cookie_httponly(app),
+            "samesite": self.get_cookie_samesite(app),
+            "partitioned": self.get_cookie_partitioned(app),
+        }
+        if session_id:
+            # The server ends the session; a cookie that outlives the browser has to live as long as the longest.
+            life = round(resources().sessions.absolute_seconds) if permanent else None
+            response.set_cookie(name, session_id, max_age=life, **attributes)
+        else:
+            response.delete_cookie(name, **attributes)
+        response.headers["Cache-Control"] = "no-store"
 
     def _is_without_session(self, path: str) -> bool:
         return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._without_session if prefix)
 
 
-def _send_cookie(app: Quart, response: Response | WerkzeugResponse, value: str | None) -> None:
-    if value is None:
-        return
-    name = app.config["SESSION_COOKIE_NAME"]
-    attributes = {
-        "path": app.config["SESSION_COOKIE_PATH"],
-        "secure": app.config["SESSION_COOKIE_SECURE"],
-        "httponly": app.config["SESSION_COOKIE_HTTPONLY"],
-        "samesite": app.config["SESSION_COOKIE_SAMESITE"],
-    }
-    if value:
-        # The server ends the session; the cookie only has to live as long as the longest.
-        response.set_cookie(name, value, max_age=round(resources().sessions.absolute_seconds), **attributes)
-    else:
-        response.delete_cookie(name, **attributes)
-    response.headers["Cache-Control"] = "no-store"
+async def _find(sent: list[str]) -> SessionRecord | None:
+    """The session of the first valid cookie. One round trip, where that is the first that is well formed."""
+    store = resources().sessions
+    candidates = [session_id for session_id in sent if bucket_of(session_id)] or sent[:1]
+    for session_id in candidates[:MOST_COOKIES]:
+        if record := await store.get(session_id, channel="cookie"):
+            return record
+    return None
 
 
-async def _refuse(response: Response | WerkzeugResponse) -> None:
+def _refusal(error: Unstorable) -> AppError:
+    """The answer to a request that would store what a session cannot hold."""
+    logger.error("a session was not saved: %s", error, exc_info=error)
+    resources().telemetry.count("session_unstorable")
+    if isinstance(error, SessionTooLarge):
+        return TooLarge("The session cannot hold this much.")
+    return Invalid([{"loc": ["session"], "msg": "cannot hold what this request puts into it"}])
+
+
+async def _answer_unstorable(error: Unstorable) -> Response:
+    refusal = _refusal(error)
+    return problem(refusal.status, refusal.title, refusal.detail, extra=refusal.extra)
+
+
+async def _refuse(response: Response | WerkzeugResponse | None, error: AppError) -> None:
     # Changes the response in place: an error raised in save_session would be a 500.
-    error = Unavailable("The session could not be saved.")
-    answer = problem(error.status, error.title, error.detail)
+    if response is None:
+        return
+    answer = problem(error.status, error.title, error.detail, extra=error.extra)
     response.status_code = error.status
     response.set_data(await answer.get_data(as_text=False))
     for name in BODY_HEADERS:

@@ -11,7 +11,7 @@ from quart import Quart
 
 from app.kit.limits.limit import Charge, Limit, LimitOptions
 from app.principal import Principal
-from app.web.limits.subjects import Subject, by_address
+from app.web.limits.subjects import Subject, by_address, is_read_from_body
 from app.web.route_policy import Bearer, View, attach, policy_of
 
 T = TypeVar("T")
@@ -26,12 +26,13 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.:+-]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """The declaration of one decorator."""
+    """The declaration of one decorator. `needs_body`: the request's body tells who is counted, or how."""
 
     sources: tuple[Source, ...]
     subjects: tuple[Subject, ...]
     cost: Cost
     scope: str | None
+    needs_body: bool
     options: LimitOptions
 
     def limit(self, source: str | Limit, endpoint: str, *, finder: str = "") -> Limit:
@@ -98,7 +99,8 @@ def rate_limit(
     Several decorators on one view add up. ValueError for an invalid limit.
     """
     subjects = key if isinstance(key, tuple) else (key,)
-    rule = Rule(sources=limits, subjects=subjects, cost=cost, scope=scope, options=options)
+    needs_body = any(map(is_read_from_body, (*subjects, *limits, cost)))
+    rule = Rule(sources=limits, subjects=subjects, cost=cost, scope=scope, needs_body=needs_body, options=options)
 
     def decorate(bearer: Bearer) -> Bearer:
         if policy_of(bearer, Exemption):

@@ -26,15 +26,17 @@ def register(app: Quart) -> None:
     app.after_request(finish)
 
 
-async def enforce(view: View, principal: Principal | None) -> None:
-    """Take from every limit of the view. TooManyRequests: one is exceeded. Unavailable: a closed one was not checked.
+async def enforce(view: View, principal: Principal | None, *, with_body: bool) -> None:
+    """Take from those limits of the view that need the request's body, or from those that do not.
 
-    TooLarge: the request costs more than a limit ever admits at once.
+    TooManyRequests: one is exceeded. Unavailable: a closed one was not checked. TooLarge: the request costs more than
+    a limit ever admits at once.
     """
     policy = policy_for(current_app, request.endpoint or "", view)
     if not isinstance(policy, RouteLimits):
         return
-    charges = [charge for rule in policy.rules for charge in await rule.charges(principal, request.endpoint or "")]
+    rules = [rule for rule in policy.rules if rule.needs_body is with_body]
+    charges = [charge for rule in rules for charge in await rule.charges(principal, request.endpoint or "")]
     if not charges:
         return
     try:

@@ -1,6 +1,7 @@
 """Subjects: functions that return who a limit counts, for the current request."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from quart import request
 
@@ -9,6 +10,23 @@ from app.web.client_address import client_network
 
 # None: the limit does not apply to this request.
 Subject = Callable[[Principal | None], str | None | Awaitable[str | None]]
+Asked = TypeVar("Asked", bound=Callable[..., Any])
+
+_READS_BODY = "__reads_body__"
+
+
+def reads_body(asked: Asked) -> Asked:
+    """Mark a subject, a cost or a dynamic limit that reads the request's body.
+
+    Its limits are checked after the others, the media type and the access rule, so that no one has a body parsed whom
+    those refuse.
+    """
+    setattr(asked, _READS_BODY, True)
+    return asked
+
+
+def is_read_from_body(asked: object) -> bool:
+    return getattr(asked, _READS_BODY, False) is True
 
 
 def by_address(_principal: Principal | None) -> str:

@@ -24,6 +24,11 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
+def current_request_id() -> str | None:
+    """None outside a request."""
+    return g.get("request_id") if has_request_context() else None
+
+
 def configure_logging(level: str) -> None:
     """Log to standard error, one line a record, with the request's id."""
     handler = logging.StreamHandler()

@@ -7,6 +7,7 @@ from quart import Request
 from quart.json.provider import DefaultJSONProvider
 
 from app.errors import BadRequest
+from app.web.middleware.bounded_form import MOST_BYTES, MOST_FIELDS, BoundedFormParser
 
 
 class StrictJSONProvider(DefaultJSONProvider):
@@ -24,7 +25,14 @@ class StrictJSONProvider(DefaultJSONProvider):
 
 
 class StrictRequest(Request):
-    """A body that is not UTF-8 is malformed JSON: 400, where Quart's own class raises UnicodeDecodeError."""
+    """A body that is not UTF-8 is malformed JSON: 400, where Quart's own class raises UnicodeDecodeError.
+
+    A form is bounded by bytes and fields.
+    """
+
+    form_data_parser_class = BoundedFormParser
+    max_form_memory_size = MOST_BYTES
+    max_form_parts = MOST_FIELDS
 
     def on_json_loading_failed(self, error: Exception | None = None) -> Any:
         raise BadRequest("The body is not JSON (RFC 8259).")

@@ -31,7 +31,8 @@ blueprint = Blueprint("event_socket", __name__, url_prefix="/api/v1/events")
 async def socket() -> None:
     """`channel` and `last_event_id` of the query are those of GET /api/v1/events. The client sends no message."""
     subprotocol = _subprotocol()
-    stream = subscribe(requested_topics(), last_event_id=last_event_id())
+    topics, grant = requested_topics()
+    stream = subscribe(topics, last_event_id=last_event_id(), grant=grant)
     await websocket.accept(subprotocol=subprotocol)
     async with aclosing(stream), side_by_side(_send(stream), _refuse_message()) as runs:
         ended, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)

@@ -7,16 +7,18 @@ from quart import Blueprint, Response
 from quart_schema import document_querystring, document_response, tag_blueprint, validate_request
 
 from app.errors import Forbidden, Invalid, TooLarge
-from app.kit.events.event import EventTooLarge, validate_topic
+from app.kit.events.event import BROADCAST, RESERVED_TYPES, EventTooLarge, user_channel, validate_topic
+from app.kit.events.grant import Grant
+from app.kit.events.presence import PRESENCE
 from app.principal import Principal
 from app.web.context import connection, resources
-from app.web.identity.auth import current_principal, current_principal_or_none, require
+from app.web.identity.auth import current_principal, current_principal_or_none, require_role
+from app.web.identity.grants import current_grant
 from app.web.limits.declare import exempt
 from app.web.sse import event_stream, last_event_id
 
-BROADCAST = "broadcast"
-# Types whose meaning the service itself defines.
-RESERVED_TYPES = frozenset({"resync", "user_online", "user_offline", "new_message"})
+# Types of the service's own, which only its code publishes.
+OWN_TYPES = RESERVED_TYPES | {"user_online", "user_offline", "new_message"}
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/v1/events")
 tag_blueprint(blueprint, ["events"])
@@ -46,16 +48,17 @@ class Published(BaseModel):
 @exempt("a stream lasts for hours, and a 429 would stop an EventSource for good; the number of streams is capped")
 async def stream() -> Response:
     """A stream of server-sent events. Without `channel`: broadcast, and the caller's own user channel."""
-    return await event_stream(requested_topics(), last_event_id=last_event_id())
+    topics, grant = requested_topics()
+    return await event_stream(topics, last_event_id=last_event_id(), grant=grant)
 
 
 @blueprint.post("")
-@require("session", "api_key", "cookie", roles=["admin"])
+@require_role("admin")
 @validate_request(NewEvent)
 @document_response(Published, 202)
 async def publish(data: NewEvent) -> tuple[dict[str, str], int]:
     """Publish one event."""
-    if data.type in RESERVED_TYPES:
+    if data.type in OWN_TYPES:
         raise Invalid([{"loc": ["type"], "msg": "this type is the service's own"}])
     try:
         return {"id": await resources().publisher.publish(data.channel, data.type, data.data)}, 202
@@ -63,24 +66,34 @@ async def publish(data: NewEvent) -> tuple[dict[str, str], int]:
         raise TooLarge(f"Not published: {error}.") from error
 
 
-def requested_topics() -> list[str]:
-    """The topics of the query, without any the default ones. Invalid, Unauthorized or Forbidden for one of them."""
+def requested_topics() -> tuple[list[str], Grant]:
+    """The topics of the query, without any the default ones, and what grants them while they are read.
+
+    Invalid, Unauthorized or Forbidden for one of them.
+    """
     principal = current_principal_or_none()
-    own = [f"user:{principal.user_id}"] if principal else []
+    own = [user_channel(principal.user_id)] if principal else []
     topics = connection().args.getlist("channel") or [BROADCAST, *own]
     for topic in topics:
         _authorize(topic, principal)
-    return topics
+    return topics, current_grant(lambda reader: all(may_read(topic, reader) for topic in topics))
 
 
-def _authorize(topic: str, principal: Principal | None) -> None:
-    """Everyone may read the broadcast, a user their own channel, an admin every channel and pattern."""
+def may_read(topic: str, reader: Principal | None) -> bool:
+    """Everyone may read the broadcast; users the presence, and their own channel; admins every channel and pattern."""
+    if topic == BROADCAST:
+        return True
+    if reader is None:
+        return False
+    return reader.is_admin or topic in (PRESENCE, user_channel(reader.user_id))
+
+
+def _authorize(topic: str, reader: Principal | None) -> None:
     try:
         validate_topic(topic)
     except ValueError as error:
         raise Invalid([{"loc": ["channel"], "msg": str(error)}]) from error
-    if topic == BROADCAST:
-        return
-    reader = principal or current_principal()
-    if not reader.is_admin and topic != f"user:{reader.user_id}":
+    if not may_read(topic, reader):
+        # Without a credential, or with a bad one, it is a 401.
+        current_principal()
         raise Forbidden("This channel is not yours.")

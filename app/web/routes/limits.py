@@ -9,7 +9,7 @@ from app.errors import Invalid, NotFound
 from app.kit.limits.limit import Limit
 from app.web.client_address import network_of
 from app.web.context import resources
-from app.web.identity.auth import require
+from app.web.identity.auth import require_role
 from app.web.limits.declare import RouteLimits, policy_for
 
 blueprint = Blueprint("limits", __name__, url_prefix="/api/v1/admin/limits")
@@ -53,7 +53,7 @@ class Usage:
 
 
 @blueprint.get("")
-@require(roles=["admin"])
+@require_role("admin")
 @document_response(LimitPolicies)
 async def policies() -> Response:
     """All limits that routes declare; those that a function finds for each request have no entry."""
@@ -62,7 +62,7 @@ async def policies() -> Response:
 
 
 @blueprint.get("/<name>")
-@require(roles=["admin"])
+@require_role("admin")
 @document_querystring(SubjectQuery)
 @document_response(Usage)
 async def usage(name: str) -> Response:
@@ -73,7 +73,7 @@ async def usage(name: str) -> Response:
 
 
 @blueprint.delete("/<name>")
-@require(roles=["admin"])
+@require_role("admin")
 @document_querystring(SubjectQuery)
 async def reset(name: str) -> tuple[str, int]:
     """Forget what a limit has counted of somebody. 404: it had counted nothing."""
@@ -116,6 +116,9 @@ def _subject() -> str:
     subject = request.args.get("subject", "")
     if not subject:
         raise Invalid([{"loc": ["subject"], "msg": "must say who is counted, as user:7 or address:192.0.2.1"}])
-    kind, _, address = subject.partition(":")
-    # An address is counted by its network, and an account by its name in lower case.
-    return f"{kind}:{network_of(address)}" if kind == "address" else subject.lower()
+    kind, _, name = subject.partition(":")
+    # As the limits count them: an address by its network, an account by its email address in lower case, all others
+    # (an API key, the value of a header) as they are.
+    if kind == "address":
+        return f"{kind}:{network_of(name)}"
+    return subject.lower() if kind == "account" else subject

@@ -4,16 +4,25 @@ import hmac
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from quart import Blueprint, Response, current_app, request
+from redis.exceptions import RedisError
 
-from app.errors import Forbidden
+from app.errors import Forbidden, Unauthorized
 from app.kit.client.connect import client_stats
-from app.web.client_address import is_loopback
+from app.kit.client.errors import record_failure
+from app.kit.tasks.queue import Queue
+from app.web.client_address import TRUSTED_HOPS, TRUSTED_PROXIES, is_loopback
 from app.web.context import resources
+from app.web.host import host_name, is_own_machine
 from app.web.limits.declare import exempt
 from app.web.telemetry import PrometheusTelemetry
 
 TELEMETRY_EXTENSION = "quartet_telemetry"
 METRICS_TOKEN = "METRICS_TOKEN"  # noqa: S105  the name of the setting
+# What proxies add, each in its own way; none has to.
+PROXY_HEADERS = (
+    *("Forwarded", "Via", "X-Real-IP"),
+    *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server"),
+)
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -24,6 +33,8 @@ async def metrics() -> Response:
     _check_reader(current_app.config[METRICS_TOKEN])
     telemetry: PrometheusTelemetry = current_app.extensions[TELEMETRY_EXTENSION]
     _gauge_redis(telemetry)
+    for queue in resources().queues.values():
+        await _gauge_queue(telemetry, queue)
     return Response(telemetry.exposition(), content_type=CONTENT_TYPE_LATEST)
 
 
@@ -40,22 +51,41 @@ def _gauge_redis(telemetry: PrometheusTelemetry) -> None:
                 telemetry.gauge(f"redis_{name}", float(value), server=server)
 
 
-def _check_reader(token: str) -> None:
-    """With METRICS_TOKEN set, `Authorization: Bearer TOKEN`; without, a peer on the loopback interface.
+async def _gauge_queue(telemetry: PrometheusTelemetry, queue: Queue) -> None:
+    """Of the queue, and so of all its workers; what one worker measures is in the metrics of its process."""
+    try:
+        depth, totals = await queue.depth(), await queue.totals()
+    except RedisError as error:
+        # Fails open: the other metrics are read, and these are unknown.
+        record_failure(error, block="tasks", telemetry=telemetry)
+        telemetry.gauge("task_queue_up", 0.0, queue=queue.name)
+        return
+    telemetry.gauge("task_queue_up", 1.0, queue=queue.name)
+    telemetry.gauge("task_queue_oldest_seconds", depth["oldest_seconds"], queue=queue.name)
+    for place, size in depth.items():
+        if isinstance(size, int):
+            telemetry.gauge("task_queue_depth", size, queue=queue.name, place=place)
+    for outcome, amount in totals.items():
+        telemetry.gauge("task_queue_totals", amount, queue=queue.name, outcome=outcome)
 
-    The peer is the socket's: behind a proxy on the same machine every client is loopback, hence the token.
+
+def _check_reader(token: str) -> None:
+    """With METRICS_TOKEN set, a bearer token (RFC 6750); without, which production refuses, a process of this machine.
+
+    A proxy on this machine is such a process: what it passes on is refused as far as it can be told.
     """
     if token:
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            raise Forbidden("The metrics need their token.")
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
+            raise Unauthorized("The metrics need their token.")
         return
     peer = request.remote_addr or ""
-    # A forwarded request has come through a proxy, even where the peer is a loopback address. Quart's test client is
-    # "<local>".
-    if (
-        not (is_loopback(peer) or peer == "<local>")
-        or "X-Forwarded-For" in request.headers
-        or "Forwarded" in request.headers
-    ):
-        raise Forbidden("The metrics are read from loopback, or with METRICS_TOKEN.")
+    # Quart's test client is "<local>".
+    is_local = is_loopback(peer) or peer == "<local>"
+    if not is_local or _is_forwarded() or not is_own_machine(host_name(request.headers.get("Host", ""))):
+        raise Forbidden("The metrics are read from this machine, or with METRICS_TOKEN.")
+
+
+def _is_forwarded() -> bool:
+    has_proxy = current_app.config.get(TRUSTED_PROXIES) or current_app.config.get(TRUSTED_HOPS)
+    return bool(has_proxy) or any(name in request.headers for name in PROXY_HEADERS)

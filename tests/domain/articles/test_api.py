@@ -1,15 +1,22 @@
 """Articles over HTTP: lists, reading, writing, and what the cache shows of it."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
 
+from app.db.base import now
+from app.domain.articles import store
+from app.domain.articles.extraction import LONGEST_SUMMARY, MOST_KEYWORDS
+from app.domain.articles.models import Article
 from app.domain.articles.service import read_article
 from app.domain.articles.tasks import flush_views
 from app.domain.articles.views import views_key
+from app.domain.fields import MOST_PER_PAGE
 from app.domain.seed import seed
 from app.domain.users.service import set_roles
+from app.kit.cache.cache import MAX_VALUE_BYTES
 from app.kit.tasks.context import TaskContext
 from app.resources import Resources
 from tests.domain.client import Client, broadcast
@@ -168,7 +175,8 @@ async def test_a_change_is_seen_at_once(client: Client) -> None:
     assert changed["published_at"] == article["published_at"]
     assert (await (await client.get(path)).get_json())["title"] == "Changed"
     for collection in ("/articles", "/articles/popular", by_author):
-        assert (await (await client.get(collection)).get_json())["articles"] == [changed]
+        without_content = {name: value for name, value in changed.items() if name != "content"}
+        assert (await (await client.get(collection)).get_json())["articles"] == [without_content]
     assert (await ada.delete(path)).status_code == 204
     assert (await client.get(path)).status_code == 404
     for collection in ("/articles", "/articles/popular", by_author):
@@ -224,3 +232,30 @@ async def test_the_counts_that_wait_for_the_database_are_the_only_keys_without_a
     for cached in (path, "/articles", "/articles/popular"):
         await client.get(cached)
     assert await lasting_keys(resources) == {views_key(resources)}
+
+
+async def test_lists_have_no_contents_and_a_bound(client: Client, resources: Resources) -> None:
+    ada = await client.registered()
+    longest = "x" * 200
+    async with resources.database.write() as session:
+        for _ in range(MOST_PER_PAGE):
+            moment = now()
+            article = Article(
+                author_id=ada.user_id,
+                title=longest,
+                content="é" * 500_000,
+                summary="é" * LONGEST_SUMMARY,
+                keywords=[longest] * MOST_KEYWORDS,
+                published_at=moment,
+                updated_at=moment,
+            )
+            await store.create_article(session, article)
+    for path in (f"/articles?per_page={MOST_PER_PAGE}", "/articles/popular", f"/users/{ada.user_id}/articles"):
+        answer = await client.get(path)
+        body = await answer.get_data(as_text=False)
+        articles = json.loads(body)["articles"]
+        assert len(articles) >= 10
+        assert all("content" not in each for each in articles)
+        # It can be cached, so that the next one asks no database.
+        assert len(body) < MAX_VALUE_BYTES / 4
+        assert "Age" in (await client.get(path)).headers

@@ -1,12 +1,14 @@
 """Summaries and keywords of any text, in bounded time."""
 
+import sys
 import time
+from types import FrameType
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.domain.articles.extraction import LONGEST_SUMMARY, MOST_KEYWORDS, MOST_SENTENCES, extract
+from app.domain.articles.extraction import LONGEST_SUMMARY, LONGEST_TEXT, MOST_KEYWORDS, MOST_SENTENCES, extract
 from app.domain.articles.words import sentences
 
 NEWS = (
@@ -86,6 +88,10 @@ def test_any_text_will_do(title: str, content: str) -> None:
         "😀",
         "。",
         "w1 w2. ",
+        "天" * 599 + "。",
+        "天 气 很 好 公 园。",
+        "คำ " * 150 + ". ",
+        "a b c d e f g h " * 37 + ". ",
     ],
 )
 def test_time_grows_with_the_length_alone(piece: str) -> None:
@@ -94,3 +100,60 @@ def test_time_grows_with_the_length_alone(piece: str) -> None:
     began = time.process_time()
     extract("", content)
     assert time.process_time() - began < 2
+
+
+class Calls:
+    """How many functions were called inside the block, those in C included."""
+
+    def __enter__(self) -> "Calls":
+        self.number = 0
+        self._before = sys.getprofile()
+        sys.setprofile(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(self._before)
+
+    def _count(self, _frame: FrameType, event: str, _argument: object) -> None:
+        self.number += event in ("call", "c_call")
+
+
+def calls(content: str) -> int:
+    with Calls() as counted:
+        extract("", content)
+    return counted.number
+
+
+SCRIPTS = [
+    "news train",
+    "天气很好公园",
+    "คำนี้ ไทย",
+    "हिन्दी वाक्य",
+    "דבר עברית",
+    "كلمة عربية",
+    "слово текст",
+    "한국어 단어",
+    "😀 \u200b",
+]
+
+
+@given(
+    script=st.sampled_from(SCRIPTS),
+    ends=st.sampled_from([". ", "。", "। ", "! ", "\n\n", " ", ""]),
+    words=st.integers(1, 120),
+)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@example(script="天气很好公园", ends="。", words=99)
+@example(script="news train", ends=". ", words=59)
+def test_work_grows_with_the_length_alone_in_any_script(script: str, ends: str, words: int) -> None:
+    # Numbers make the sentences differ, so that their words do.
+    text = "".join(f"{script} {n} " * words + ends for n in range(12_000 // (len(script) * words) + 1))
+    once = calls(text[:6_000])
+    assert calls(text[:12_000]) < 2.5 * once + 2_000
+
+
+def test_only_the_beginning_of_a_long_text_is_read() -> None:
+    content = "The night train left the coast again. " * 30_000
+    assert extract("", content) == extract("", content[:LONGEST_TEXT])
+    # The collector may call something in between.
+    assert abs(calls(content) - calls(content[:LONGEST_TEXT])) < 1_000

@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 from app.kit.client import errors
 from app.kit.client.connect import connect
 from app.kit.client.errors import UNAVAILABLE
+from app.kit.client.pubsub import PubSubConnection
 from app.kit.events.hub import Hub
 from app.kit.events.publisher import Publisher
-from app.kit.events.pubsub import PubSubConnection
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry
 from tests.kit.events.event_streams import Reader, live_reader
@@ -215,7 +215,8 @@ async def test_a_stream_stays_open_while_redis_is_down(own_server: RedisServer, 
 
 
 async def test_a_connection_detects_a_silent_redis(own_server: RedisServer, client: Redis, keys: Keys) -> None:
-    pubsub = PubSubConnection(client, keys, silence_seconds=0.05)
+    near, prefix = keys.event_clock(), keys.event_channel("")
+    pubsub = PubSubConnection(client, prefix=prefix, near=near, silence_seconds=0.05)
     await pubsub.open()
     await pubsub.subscribe(["broadcast"])
     await pubsub.next()

@@ -1,6 +1,7 @@
 """Publishing, fan-out and resuming, as the client of a stream sees them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 from redis.asyncio import Redis, RedisCluster
 
 from app.kit.events.event import MAX_PAYLOAD_BYTES, Cursor
+from app.kit.events.grant import Grant
 from app.kit.events.hub import Hub
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
-from tests.kit.events.event_streams import Reader, live_reader
+from tests.kit.events.event_streams import Parser, Reader, live_reader
 from tests.waiting import eventually
 
 MakeHub = Callable[..., Coroutine[Any, Any, Hub]]
@@ -94,10 +96,18 @@ async def test_bad_channels_are_refused(hub: Hub, publisher: Publisher, channel:
         await publisher.publish(channel, "tick", None)
 
 
-@pytest.mark.parametrize("kind", ["", "a b", "tick\n", "x" * 65])
+@pytest.mark.parametrize("kind", ["", "a b", "tick\n", "x" * 65, "error", "open", "resync"])
 async def test_bad_types_are_refused(publisher: Publisher, kind: str) -> None:
     with pytest.raises(ValueError, match="type"):
         await publisher.publish("broadcast", kind, None)
+
+
+async def test_a_user_and_everyone_have_a_channel(hub: Hub, publisher: Publisher) -> None:
+    mine, other = await live_reader(hub, "broadcast", "user:7"), await live_reader(hub, "broadcast", "user:8")
+    own = await publisher.publish_to_user(7, "tick", 1)
+    every = await publisher.publish_broadcast("tick", 2)
+    assert await received(mine, 2) == [own, every]
+    assert await received(other, 1) == [every]
 
 
 async def test_an_event_that_is_too_large_is_refused(publisher: Publisher) -> None:
@@ -120,7 +130,15 @@ async def test_a_history_keeps_its_length(redis: Redis, keys: Keys) -> None:
     for number in range(12):
         await publisher.publish("broadcast", "tick", number)
     assert await redis.xlen(keys.event_stream("broadcast")) == 5
-    assert await redis.xlen(keys.event_clock()) == 1
+
+
+async def test_the_log_of_all_channels_is_bounded(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.kit.events.publisher.LOG_LENGTH", 200)
+    publisher = Publisher(redis, keys, history_length=5)
+    for start in range(0, 2000, 100):
+        await asyncio.gather(*(publisher.publish(f"user:{start + number}", "tick", 0) for number in range(100)))
+    # Redis trims whole nodes of a stream, of 100 entries.
+    assert 200 <= await redis.xlen(keys.event_clock()) <= 400
 
 
 # Fan-out
@@ -420,3 +438,138 @@ async def test_a_stream_that_is_never_read_leaves_no_trace(hub: Hub) -> None:
     assert hub.streams == 0
     await stream.aclose()
     assert hub.streams == 0
+
+
+# Grants, caps and age
+
+
+def granted(hub: Hub, *topics: str, **grant: Any) -> Reader:
+    return Reader(hub.subscribe(topics or ("broadcast",), grant=Grant(**grant)))
+
+
+async def test_a_revocation_ends_the_streams_of_one_credential_or_of_all(hub: Hub, publisher: Publisher) -> None:
+    one, two, other = (granted(hub, user_id=user, credential=name) for user, name in ((1, "a"), (1, "b"), (2, "a")))
+    await eventually(lambda: one.is_live and two.is_live and other.is_live)
+    hub.revoke(1, "a")
+    await eventually(lambda: one.ended)
+    assert not two.ended
+    hub.revoke(1)
+    await eventually(lambda: two.ended)
+    published = await publisher.publish("broadcast", "tick", 1)
+    assert await received(other, 1) == [published]
+    assert one.ids == two.ids == []
+    assert hub.streams == 1
+
+
+async def test_what_is_queued_at_a_revocation_is_not_written(hub: Hub, publisher: Publisher) -> None:
+    stream = hub.subscribe(["broadcast"], grant=Grant(user_id=1))
+    await anext(stream)
+    await anext(stream)
+    witness = await live_reader(hub, "broadcast")
+    published = await publisher.publish("broadcast", "tick", 1)
+    assert await received(witness, 1) == [published]
+    hub.revoke(1)
+    rest = Reader(stream)
+    await eventually(lambda: rest.ended)
+    assert rest.events == []
+    assert rest.retry_ms is not None
+
+
+async def test_a_revocation_during_the_replay_ends_it(hub: Hub, publisher: Publisher) -> None:
+    ids = [await publisher.publish("broadcast", "tick", number) for number in range(300)]
+    stream = hub.subscribe(["broadcast"], last_event_id=ids[0], grant=Grant(user_id=1))
+    reader = Parser()
+    reader.feed(await anext(stream))
+    reader.feed(await anext(stream))
+    first_page = len(reader.events)
+    assert 0 < first_page < 299
+    hub.revoke(1)
+    async for data in stream:
+        reader.feed(data)
+    assert len(reader.events) == first_page
+
+
+async def test_a_revocation_before_the_stream_counts_when_its_credential_was_checked_before(hub: Hub) -> None:
+    before = time.perf_counter()
+    hub.revoke(1)
+    late = granted(hub, user_id=1, since=before)
+    await eventually(lambda: late.ended)
+    fresh = granted(hub, user_id=1)
+    await eventually(lambda: fresh.is_live)
+    assert not fresh.ended
+
+
+async def test_after_lost_revocations_every_grant_is_checked_until_the_answer_is_known(hub: Hub) -> None:
+    answers: dict[str, list[bool | None]] = {"holds": [True], "ended": [None, None, False]}
+
+    def check(name: str) -> Any:
+        async def ask() -> bool | None:
+            return answers[name].pop(0)
+
+        return ask
+
+    async def broken() -> bool:
+        raise ZeroDivisionError
+
+    holds, ended = (granted(hub, user_id=number, check=check(name)) for number, name in enumerate(answers))
+    defect, visitor = granted(hub, user_id=9, check=broken), granted(hub)
+    await eventually(lambda: all(reader.is_live for reader in (holds, ended, defect, visitor)))
+    hub.check_grants()
+    await eventually(lambda: ended.ended and defect.ended)
+    assert answers == {"holds": [], "ended": []}
+    assert not holds.ended
+    assert not visitor.ended
+    # One that was checked before the connection was back, and opens after it.
+    answers["holds"].append(False)
+    late = granted(hub, user_id=0, since=0.0, check=check("holds"))
+    await eventually(lambda: late.ended)
+
+
+async def test_a_user_and_a_network_have_so_many_streams(make_hub: MakeHub) -> None:
+    hub = await make_hub(max_streams_per_user=2, max_streams_per_network=3)
+    mine = [granted(hub, user_id=1, network="a") for _ in range(2)]
+    await eventually(lambda: all(reader.is_live for reader in mine))
+    refused = granted(hub, user_id=1, network="b")
+    await eventually(lambda: refused.ended)
+    assert refused.retry_ms is not None
+    visitor = granted(hub, network="a")
+    await eventually(lambda: visitor.is_live)
+    full, elsewhere = granted(hub, network="a"), granted(hub, network="b")
+    await eventually(lambda: full.ended and elsewhere.is_live)
+    assert not full.is_live
+    await mine[0].close()
+    again = granted(hub, user_id=1, network="a")
+    await eventually(lambda: again.is_live)
+
+
+async def test_a_stream_ends_at_its_age_and_its_client_loses_nothing(make_hub: MakeHub, publisher: Publisher) -> None:
+    hub = await make_hub(max_age_seconds=0.2, heartbeat_seconds=0.2)
+    old = await live_reader(hub, "broadcast")
+    await eventually(lambda: old.ended)
+    missed = await publisher.publish("broadcast", "tick", 1)
+    again = await live_reader(hub, "broadcast", last_event_id=old.last_event_id)
+    assert await received(again, 1) == [missed]
+
+
+async def test_a_stream_ends_no_later_than_its_credential(make_hub: MakeHub) -> None:
+    hub = await make_hub(heartbeat_seconds=0.2)
+    short, long = granted(hub, user_id=1, seconds=0.1), granted(hub, user_id=2, seconds=3600.0)
+    await eventually(lambda: short.ended)
+    assert not long.ended
+
+
+async def test_a_client_that_takes_nothing_is_ended_and_its_writer_cancelled(
+    make_hub: MakeHub, publisher: Publisher
+) -> None:
+    hub = await make_hub(heartbeat_seconds=0.2)
+    held = asyncio.Event()
+
+    async def write() -> None:
+        async for _ in hub.subscribe(["broadcast"]):
+            await held.wait()
+
+    writer = asyncio.create_task(write())
+    await eventually(lambda: hub.streams == 1)
+    await eventually(writer.done)
+    assert writer.cancelled()
+    await eventually(lambda: hub.streams == 0)

@@ -15,9 +15,10 @@ from app.kit.client.connect import connect
 from app.kit.client.errors import UNAVAILABLE
 from app.kit.client.standalone import PipelinedRedis
 from app.kit.keys import Keys, digest
-from app.kit.sessions.codec import Unstorable, changed_fields
+from app.kit.sessions.codec import changed_fields
 from app.kit.sessions.record import SessionRecord, bucket_for
 from app.kit.sessions.store import SessionsEnded, SessionStore
+from app.kit.sessions.values import SessionTooLarge, Unstorable
 from tests.deployments import RedisCluster
 from tests.services import free_port
 from tests.waiting import eventually
@@ -422,6 +423,9 @@ async def test_what_cannot_be_read_is_no_session(redis: Redis, keys: Keys) -> No
         {"d:a": b""},
         {"d:a": b"\xff"},
         {"d:a": b"[" * 50_000},
+        {"d:a": b'{"$":"pickle","of":"x"}'},
+        {"d:a": b'{"$":"set","of":[[]]}'},
+        {"d:a": b'{"$":"UUID","of":7}'},
         {b"d:\xff": b"1"},
         {"channel": "pigeon"},
         {"user": "x"},
@@ -460,6 +464,20 @@ async def test_what_is_not_json_or_too_large_is_not_stored(store: SessionStore, 
     with pytest.raises(Unstorable):
         await store.save(record, changed={"bad": value}, removed=())
     assert (await again(store, record)).data == {"a": 1}
+
+
+async def test_parallel_writers_do_not_exceed_the_limit_together(store: SessionStore) -> None:
+    record = await store.create({"a": 1}, channel="cookie")
+    copies = [await again(store, record) for _ in range(5)]
+    saves = [store.save(copy, changed={f"f{n}": "x" * 30_000}, removed=()) for n, copy in enumerate(copies)]
+    results = await asyncio.gather(*saves, return_exceptions=True)
+    assert results.count(True) == 2
+    assert [type(result) for result in results if result is not True] == [SessionTooLarge] * 3
+    found = await again(store, record)
+    # What is there may be replaced by less, and removed.
+    assert await store.save(found, changed=dict.fromkeys(found.data, ""), removed=())
+    assert await store.save(found, changed={}, removed=set(found.data))
+    assert (await again(store, record)).data == {}
 
 
 async def test_a_field_name_that_is_no_text_is_not_stored(store: SessionStore) -> None:

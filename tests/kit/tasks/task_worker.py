@@ -10,7 +10,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.kit.scripts import Argument
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.model import Claim, Report, ReportKind, TaskInfo
+from app.kit.tasks.handle import Handle
+from app.kit.tasks.info import TaskInfo
+from app.kit.tasks.model import Claim, Report, ReportKind
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.step import Stepper
 from app.kit.tasks.task import Task, task
@@ -61,11 +63,15 @@ async def working(queue: Queue, *tasks: Task[Any], **options: Any) -> AsyncItera
         await running
 
 
-async def ended(queue: Queue, task_id: str) -> TaskInfo:
+def id_of(task: str | Handle) -> str:
+    return task if isinstance(task, str) else task.id
+
+
+async def ended(queue: Queue, task: str | Handle) -> TaskInfo:
     """The task once it is done, failed or aborted."""
 
     async def look() -> TaskInfo | None:
-        info = await queue.get(task_id)
+        info = await queue.get(id_of(task))
         return info if info is not None and info.finished_at is not None else None
 
     info = await eventually(look)
@@ -73,9 +79,9 @@ async def ended(queue: Queue, task_id: str) -> TaskInfo:
     return info
 
 
-async def in_state(queue: Queue, task_id: str, state: str) -> TaskInfo:
+async def in_state(queue: Queue, task: str | Handle, state: str) -> TaskInfo:
     async def look() -> TaskInfo | None:
-        info = await queue.get(task_id)
+        info = await queue.get(id_of(task))
         return info if info is not None and info.state == state else None
 
     info = await eventually(look)
@@ -96,8 +102,8 @@ def report(claim: Claim, kind: ReportKind, *, ms: int = 60_000, text: str = "nul
     return Report(claim.id, claim.token, kind, ms, text)
 
 
-async def info_of(queue: Queue, task_id: str) -> TaskInfo:
-    info = await queue.get(task_id)
+async def info_of(queue: Queue, task: str | Handle) -> TaskInfo:
+    info = await queue.get(id_of(task))
     assert info is not None
     return info
 

@@ -12,9 +12,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
-from app.kit.tasks.model import Call, TaskInfo
+from app.kit.tasks.info import TaskInfo
+from app.kit.tasks.model import Call
+from app.kit.tasks.outcome import Undecodable
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.task import Undecodable, task
+from app.kit.tasks.task import task
 from tests.kit.tasks.task_worker import Counted, double, ended, endless, in_child, working
 from tests.waiting import eventually
 
@@ -32,7 +34,7 @@ class Trip:
 
 async def test_a_coroutine_runs_with_its_payload_and_its_result_is_kept(queue: Queue) -> None:
     async with working(queue, double):
-        task_id = await queue.enqueue(double, 21, owner=7)
+        task_id = (await queue.enqueue(double, 21, owner=7)).id
         info = await ended(queue, task_id)
     assert (info.state, info.result, info.error, info.owner, info.name) == ("done", 42, None, 7, "double")
     assert (info.attempts, info.deaths) == (1, 0)
@@ -52,7 +54,7 @@ async def test_the_context_has_the_resources_the_attempt_and_a_logger(
         seen.append((context.id, context.name, context.attempt, context.owner, context.resources))
 
     async with working(queue, look, resources="the resources"):
-        await ended(queue, await queue.enqueue(look, None, task_id="one", owner=3))
+        await ended(queue, await queue.enqueue(look, None, id="one", owner=3))
     assert seen == [("one", "look", 1, 3, "the resources")]
     record = next(record for record in caplog.records if record.message == "here")
     assert vars(record)["task_id"] == "one"
@@ -121,7 +123,7 @@ async def test_a_failure_is_repeated_max_attempts_times_and_then_kept_dead(queue
         raise KeyError("gone")
 
     async with working(queue, broken):
-        task_id = await queue.enqueue(broken, None)
+        task_id = (await queue.enqueue(broken, None)).id
         info = await ended(queue, task_id)
     assert (info.state, info.attempts, info.error) == ("failed", 2, "KeyError: 'gone'")
     assert [letter.id for letter in await queue.dead()] == [task_id]
@@ -223,7 +225,7 @@ async def test_progress_is_readable_while_the_task_runs(queue: Queue) -> None:
         await go_on.wait()
 
     async with working(queue, steps):
-        task_id = await queue.enqueue(steps, None)
+        task_id = (await queue.enqueue(steps, None)).id
 
         async def halfway() -> TaskInfo | None:
             info = await queue.get(task_id)
@@ -243,7 +245,7 @@ async def test_progress_is_reported_from_a_thread_too(queue: Queue) -> None:
         go_on.wait(5)
 
     async with working(queue, steps):
-        task_id = await queue.enqueue(steps, None)
+        task_id = (await queue.enqueue(steps, None)).id
 
         async def begun() -> bool:
             info = await queue.get(task_id)
@@ -268,14 +270,18 @@ async def test_progress_and_end_of_a_task_with_events_are_published_in_order(que
         assert succeeds
 
     async with working(queue, audible, double, publish_event=publish_event, concurrency=1):
-        await queue.enqueue(audible, True, task_id="good")
+        await queue.enqueue(audible, True, id="good")
         await queue.enqueue(double, 1)
-        await queue.enqueue(audible, False, task_id="bad")
-        await eventually(lambda: len(heard) == 4)
+        await queue.enqueue(audible, False, id="bad")
+        await eventually(lambda: len(heard) == 8)
     failed = {"error": "AssertionError: assert False"}
     assert heard == [
+        ("good", "queued", {}),
+        ("good", "started", {"attempt": 1}),
         ("good", "progress", {"progress": 50}),
         ("good", "done", {}),
+        ("bad", "queued", {}),
+        ("bad", "started", {"attempt": 1}),
         ("bad", "progress", {"progress": 50}),
         ("bad", "failed", failed),
     ]
@@ -296,8 +302,8 @@ async def test_an_event_that_cannot_be_published_is_counted_and_its_task_ends(
     telemetry = Counted()
     async with working(queue, audible, publish_event=publish_event, telemetry=telemetry):
         assert (await ended(queue, await queue.enqueue(audible, None))).state == "done"
-        await eventually(lambda: telemetry.counters["task_events_dropped"] == 1)
-    assert telemetry.counters[f"{counter}:tasks"] == 1
+        await eventually(lambda: telemetry.counters["task_events_dropped"] == 3)
+    assert telemetry.counters[f"{counter}:tasks"] == 3
 
 
 async def test_a_result_expires(queue: Queue) -> None:
@@ -305,13 +311,13 @@ async def test_a_result_expires(queue: Queue) -> None:
     async def brief(context: TaskContext) -> None: ...
 
     async with working(queue, brief):
-        task_id = await queue.enqueue(brief, None)
+        task_id = (await queue.enqueue(brief, None)).id
 
         async def gone() -> bool:
             return await queue.get(task_id) is None
 
         await eventually(gone)
-    assert await queue.totals() == {"done": 1, "failed": 0, "aborted": 0, "retried": 0, "lost": 0}
+    assert await queue.totals() == {"done": 1, "failed": 0, "aborted": 0, "retried": 0, "lost": 0, "refused": 0}
 
 
 def test_a_coroutine_cannot_be_a_task_for_a_process() -> None:

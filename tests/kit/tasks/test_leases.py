@@ -81,7 +81,7 @@ async def test_a_loop_that_is_blocked_for_too_long_loses_its_leases(
     options: dict[str, Any] = {"lease_seconds": LEASE_SECONDS, "connect_leases": blocked.client, "resources": blocked}
     async with working(queue, block, stall_seconds=0.1, telemetry=telemetry, **options):
         watching = asyncio.create_task(asyncio.to_thread(blocked.claims_of_another, 5))
-        task_id = await queue.enqueue(block, 0.8)
+        task_id = (await queue.enqueue(block, 0.8)).id
         [taken] = await watching
         await eventually(lambda: telemetry.counters["task_lease_renewals:stalled"])
         await eventually(lambda: telemetry.counters["task_reports_refused"])

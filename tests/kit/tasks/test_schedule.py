@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.schedule import Cron, Every, Scheduler
+from app.kit.tasks.schedule import Cron, Every
+from app.kit.tasks.scheduler import Scheduler
 from app.kit.tasks.task import task
 from app.kit.telemetry import NoTelemetry
 from tests.kit.tasks.cron_search import CronLine, cron_lines, field, next_in_utc, next_in_zone
@@ -160,7 +161,7 @@ async def test_each_tick_runs_once_however_many_nodes_there_are(queue: Queue) ->
 
 async def test_the_next_tick_waits_in_the_queue_with_its_payload(queue: Queue) -> None:
     entry = Every(double, seconds=3600, payload=21, name="hourly", priority="high")
-    scheduler = asyncio.create_task(Scheduler(queue, [entry], telemetry=NoTelemetry()).run())
+    scheduler = asyncio.create_task(Scheduler(queue, [entry], tasks={}, telemetry=NoTelemetry()).run())
     task_id = f"hourly:{round(entry.next_after(time.time()) * 1000)}"
     info = await in_state(queue, task_id, "scheduled")
     scheduler.cancel()
@@ -179,4 +180,4 @@ async def test_a_late_node_does_not_repeat_a_tick_that_has_run(queue: Queue) -> 
 
 def test_two_entries_of_one_name_are_refused(queue: Queue) -> None:
     with pytest.raises(ValueError, match="one name"):
-        Scheduler(queue, [Every(double, seconds=1), Every(double, seconds=2)], telemetry=NoTelemetry())
+        Scheduler(queue, [Every(double, seconds=1), Every(double, seconds=2)], tasks={}, telemetry=NoTelemetry())

@@ -17,7 +17,7 @@ def queue(redis: Redis, keys: Keys) -> Queue:
 
 @pytest.mark.parametrize("kind", ["retry", "release"])
 async def test_what_was_asked_to_end_does_not_run_again(queue: Queue, kind: ReportKind) -> None:
-    await queue.enqueue(double, 1, task_id="a")
+    await queue.enqueue(double, 1, id="a")
     worker = stepper(queue)
     [held] = await claim(worker)
     assert await queue.abort("a")
@@ -30,7 +30,7 @@ async def test_what_was_asked_to_end_does_not_run_again(queue: Queue, kind: Repo
 
 
 async def test_an_aborted_task_whose_worker_died_does_not_run_again(queue: Queue) -> None:
-    await queue.enqueue(double, 1, task_id="a")
+    await queue.enqueue(double, 1, id="a")
     await claim(stepper(queue, "dying", lease_seconds=0))
     assert await queue.abort("a")
     assert await claim(stepper(queue)) == []
@@ -39,7 +39,7 @@ async def test_an_aborted_task_whose_worker_died_does_not_run_again(queue: Queue
 
 @pytest.mark.parametrize("kind", ["done", "retry", "dead", "abort", "release", "progress"])
 async def test_a_stale_report_is_refused(queue: Queue, kind: ReportKind) -> None:
-    await queue.enqueue(double, 1, task_id="a")
+    await queue.enqueue(double, 1, id="a")
     stale = stepper(queue, "stale", lease_seconds=0)
     [old] = await claim(stale)
     [new] = await claim(stepper(queue, "other"))
@@ -51,7 +51,7 @@ async def test_a_stale_report_is_refused(queue: Queue, kind: ReportKind) -> None
 
 
 async def test_a_late_report_counts_while_nobody_took_the_lease(queue: Queue) -> None:
-    await queue.enqueue(double, 1, task_id="a")
+    await queue.enqueue(double, 1, id="a")
     slow = stepper(queue, lease_seconds=0)
     [held] = await claim(slow)
     answer = await slow.step([report(held, "done", text="2")], limit=0)
@@ -60,7 +60,7 @@ async def test_a_late_report_counts_while_nobody_took_the_lease(queue: Queue) ->
 
 
 async def test_a_report_that_is_sent_twice_is_applied_once(queue: Queue) -> None:
-    await queue.enqueue(double, 1, task_id="a")
+    await queue.enqueue(double, 1, id="a")
     worker = stepper(queue)
     [held] = await claim(worker)
     for _ in range(2):
@@ -87,26 +87,26 @@ async def test_claims_in_a_lost_reply_are_given_back(redis: Redis, keys: Keys) -
 
 
 async def test_a_task_whose_worker_dies_three_times_is_dead(queue: Queue) -> None:
-    await queue.enqueue(double, 1, task_id="poison")
+    await queue.enqueue(double, 1, id="poison")
     for death in (1, 2, 3):
         [held] = await claim(stepper(queue, f"dying{death}", lease_seconds=0))
         assert held.attempt == 1
     answer = await stepper(queue).step([], limit=5)
-    assert (answer.claims, answer.expired, answer.poisoned) == ([], 1, 1)
+    assert (answer.claims, answer.expired, answer.poisoned) == ([], 1, [("poison", "double")])
     info = await info_of(queue, "poison")
     assert (info.state, info.attempts, info.deaths) == ("failed", 0, 3)
     assert info.error == "the worker died while running it, 3 times"
 
 
 async def test_a_lease_that_is_renewed_is_not_taken(queue: Queue) -> None:
-    await queue.enqueue(double, 1, task_id="a")
+    await queue.enqueue(double, 1, id="a")
     [held] = await claim(stepper(queue, "slow", lease_seconds=0))
     assert await queue.run("tasks/renew", 60_000, held.id, held.token) == []
     assert await claim(stepper(queue, "other")) == []
 
 
 async def test_a_lease_that_was_taken_is_not_renewed(queue: Queue) -> None:
-    await queue.enqueue(double, 1, task_id="a")
+    await queue.enqueue(double, 1, id="a")
     [old] = await claim(stepper(queue, "slow", lease_seconds=0))
     [new] = await claim(stepper(queue, "other"))
     assert await queue.run("tasks/renew", 60_000, old.id, old.token, new.id, new.token) == [b"%d" % old.token]

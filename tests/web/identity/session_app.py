@@ -5,11 +5,12 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from quart import Quart
+from quart import Quart, Response
 from redis.asyncio import Redis
 
 from app.kit.client.connect import connect
 from app.kit.keys import Keys
+from app.kit.sessions.record import SessionRecord
 from app.kit.sessions.store import SessionStore
 from app.kit.telemetry import NoTelemetry
 from app.web import problems
@@ -65,3 +66,31 @@ def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
         return await view()
 
     return enter
+
+
+def serve(app: Quart, body: Callable[[], Any], path: str = "/") -> None:
+    """Answer with what `body` makes of the session."""
+
+    async def answer() -> Any:
+        result = body()
+        return result if isinstance(result, Response) else {"result": result}
+
+    app.add_url_rule(path, path, answer, methods=["GET", "POST"])
+
+
+async def get(app: Quart, path: str = "/", *, cookie: str | None = None, **headers: str) -> Response:
+    """One request of a browser that has this session cookie."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    if cookie is not None:
+        sent["Cookie"] = f"{app.config['SESSION_COOKIE_NAME']}={cookie}"
+    return await app.test_client(use_cookies=False).get(path, headers=sent)
+
+
+async def result_of(response: Response) -> Any:
+    assert response.status_code == 200
+    return (await response.get_json())["result"]
+
+
+async def stored(store: SessionStore, record: SessionRecord | str) -> dict[str, Any] | None:
+    found = await store.get(record if isinstance(record, str) else record.id, channel="cookie")
+    return found.data if found else None

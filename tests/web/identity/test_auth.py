@@ -29,22 +29,22 @@ def shown(principal: Principal | None) -> dict[str, Any]:
     return {"id": principal.user_id, "roles": sorted(principal.roles), "credential": principal.credential}
 
 
-@auth.require()
+@auth.require_auth()
 async def profile() -> Any:
     return shown(auth.current_principal())
 
 
-@auth.require("session")
+@auth.require_auth("session")
 async def by_session() -> Any:
     return shown(auth.current_principal())
 
 
-@auth.require("api_key", "cookie")
+@auth.require_auth("api_key", "cookie")
 async def by_key_or_cookie() -> Any:
     return shown(auth.current_principal())
 
 
-@auth.require(roles=("editor", "admin"))
+@auth.require_role("editor", "admin")
 async def editors() -> Any:
     return shown(auth.current_principal())
 
@@ -75,7 +75,7 @@ async def rotate() -> Any:
 
 
 async def log_out() -> Any:
-    await auth.end_session()
+    await auth.sign_out()
     return {}
 
 
@@ -213,6 +213,19 @@ def test_access_is_data_on_the_view() -> None:
     access = policy_of(editors, auth.Access)
     assert access == auth.Access(frozenset({"session", "api_key", "cookie"}), frozenset({"editor", "admin"}))
     assert policy_of(public, auth.Access) is None
+
+
+def test_both_decorators_count_and_what_cannot_be_is_refused() -> None:
+    async def view() -> None: ...
+
+    auth.require_role("admin")(auth.require_auth("session", "cookie")(view))
+    assert policy_of(view, auth.Access) == auth.Access(frozenset({"session", "cookie"}), frozenset({"admin"}))
+    with pytest.raises(TypeError, match="require_role"):
+        auth.require_role("editor")(view)
+    with pytest.raises(TypeError, match="no credential"):
+        auth.require_auth("api_key")(view)
+    with pytest.raises(TypeError, match="needs a role"):
+        auth.require_role()
 
 
 async def test_a_public_answer_varies_only_where_it_asks(app: Quart, store: SessionStore) -> None:

@@ -7,15 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 from quart import Quart, Response, flash, get_flashed_messages, redirect, send_file, session, websocket
 from redis.asyncio import Redis
 
-from app.kit.client.standalone import PipelinedRedis
 from app.kit.keys import Keys, digest
-from app.kit.sessions.record import SessionRecord
 from app.kit.sessions.store import SessionStore
+from app.web.identity import auth
 from tests.waiting import eventually
-from tests.web.identity.session_app import session_app, store_on, store_on_nothing, use_store
+from tests.web.identity.session_app import (
+    get,
+    result_of,
+    serve,
+    session_app,
+    store_on,
+    store_on_nothing,
+    stored,
+    use_store,
+)
 
 ID = r"([0-9a-f]{3}\.[\w-]{43})"
 SET = re.compile(rf"quartet={ID}; Expires=[^;]+; Max-Age=86400; HttpOnly; Path=/; SameSite=Lax")
@@ -52,38 +61,10 @@ async def down(keys: Keys) -> AsyncIterator[Quart]:
         yield session_app(store)
 
 
-def serve(app: Quart, body: Callable[[], Any], path: str = "/") -> None:
-    """Answer with what `body` makes of the session."""
-
-    async def answer() -> Any:
-        result = body()
-        return result if isinstance(result, Response) else {"result": result}
-
-    app.add_url_rule(path, path, answer, methods=["GET", "POST"])
-
-
-async def get(app: Quart, path: str = "/", *, cookie: str | None = None, **headers: str) -> Response:
-    """One request of a browser that has this session cookie."""
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    if cookie is not None:
-        sent["Cookie"] = f"{app.config['SESSION_COOKIE_NAME']}={cookie}"
-    return await app.test_client(use_cookies=False).get(path, headers=sent)
-
-
-async def result_of(response: Response) -> Any:
-    assert response.status_code == 200
-    return (await response.get_json())["result"]
-
-
 def sent_id(response: Response, pattern: re.Pattern[str] = SET) -> str:
     found = pattern.fullmatch(response.headers["Set-Cookie"])
     assert found, response.headers["Set-Cookie"]
     return found[1]
-
-
-async def stored(store: SessionStore, record: SessionRecord | str) -> dict[str, Any] | None:
-    found = await store.get(record if isinstance(record, str) else record.id, channel="cookie")
-    return found.data if found else None
 
 
 async def test_a_session_begins_with_the_first_write(app: Quart, store: SessionStore) -> None:
@@ -200,19 +181,48 @@ async def test_parallel_requests_change_different_fields(app: Quart, store: Sess
     assert await stored(store, record) == {"seen": 1, "one": 1, "two": 1}
 
 
-async def test_a_visitors_emptied_session_ends(app: Quart, store: SessionStore) -> None:
+@pytest.mark.parametrize("user_id", [None, 1])
+async def test_an_emptied_session_goes_on(app: Quart, store: SessionStore, user_id: int | None) -> None:
+    """To end it would also end what a parallel request adds, and the cookie by which that is found."""
     serve(app, lambda: session.pop("a"))
-    record = await store.create({"a": 1}, channel="cookie")
-    response = await get(app, cookie=record.id)
-    assert response.headers["Set-Cookie"] == DELETED
-    assert await stored(store, record) is None
-
-
-async def test_a_users_emptied_session_goes_on(app: Quart, store: SessionStore) -> None:
-    serve(app, lambda: session.pop("a"))
-    record = await store.create({"a": 1}, channel="cookie", user_id=1)
+    record = await store.create({"a": 1}, channel="cookie", user_id=user_id)
     assert "Set-Cookie" not in (await get(app, cookie=record.id)).headers
     assert await stored(store, record) == {}
+
+
+@pytest.mark.parametrize("user_id", [None, 1])
+@pytest.mark.parametrize("emptied_first", [True, False])
+@pytest.mark.parametrize("empty", [get_flashed_messages, lambda: session.__delitem__("_flashes"), "popitem"])
+async def test_what_a_parallel_request_adds_outlives_the_emptying(
+    app: Quart, store: SessionStore, user_id: int | None, emptied_first: bool, empty: Any
+) -> None:
+    both, first_has_ended = asyncio.Barrier(2), asyncio.Event()
+
+    async def change(change: Callable[[], Any], *, is_first: bool) -> dict[str, Any]:
+        change()
+        await both.wait()
+        if not is_first:
+            await first_has_ended.wait()
+        return {}
+
+    async def show() -> dict[str, Any]:
+        return await change((lambda: session.popitem()) if empty == "popitem" else empty, is_first=emptied_first)
+
+    async def add() -> dict[str, Any]:
+        return await change(lambda: session.update(cart=["book"]), is_first=not emptied_first)
+
+    async def asked(path: str) -> Response:
+        response = await get(app, path, cookie=record.id)
+        first_has_ended.set()
+        return response
+
+    app.add_url_rule("/show", "show", show)
+    app.add_url_rule("/add", "add", add)
+    record = await store.create({"_flashes": [("message", "hello")]}, channel="cookie", user_id=user_id)
+    for response in await asyncio.gather(asked("/show"), asked("/add")):
+        assert response.status_code == 200
+        assert "Set-Cookie" not in response.headers
+    assert await stored(store, record) == {"cart": ["book"]}
 
 
 async def test_clearing_ends_a_users_session(app: Quart, store: SessionStore) -> None:
@@ -257,9 +267,19 @@ async def test_flashed_messages_are_shown_once(app: Quart) -> None:
     said = await get(app, "/say")
     found = sent_id(said)
     assert said.status_code == 302
-    shown = await get(app, cookie=found)
-    assert await result_of(shown) == ["hello"]
-    assert shown.headers["Set-Cookie"] == DELETED
+    assert await result_of(await get(app, cookie=found)) == ["hello"]
+    assert await result_of(await get(app, cookie=found)) == []
+
+
+async def test_flashed_markup_is_kept_as_text_beside_what_else_was_written(app: Quart, store: SessionStore) -> None:
+    async def say() -> dict[str, Any]:
+        session["cart"] = ["book"]
+        await flash(Markup("<b>saved</b>"))
+        return {}
+
+    app.add_url_rule("/say", "say", say)
+    found = sent_id(await get(app, "/say"))
+    assert await stored(store, found) == {"cart": ["book"], "_flashes": [("message", "<b>saved</b>")]}
 
 
 async def test_file_answers_save_too(app: Quart, store: SessionStore, tmp_path: Path) -> None:
@@ -305,23 +325,69 @@ async def test_a_corrupt_record_is_a_fresh_session(app: Quart, store: SessionSto
         assert sent_id(response) != record.id
 
 
-@pytest.mark.parametrize("value", ["\ud800", "x" * 100_000, object()], ids=["surrogate", "size", "object"])
-async def test_what_cannot_be_stored_is_dropped(
-    app: Quart, store: SessionStore, caplog: pytest.LogCaptureFixture, value: Any
+UNSTORABLE = {
+    "surrogate": ("\ud800", 422),
+    "size": ("x" * 100_000, 413),
+    "object": (object(), 422),
+    "keys": ({1: "one"}, 422),
+    "nan": (float("nan"), 422),
+}
+
+
+@pytest.mark.parametrize(("value", "status"), UNSTORABLE.values(), ids=UNSTORABLE)
+async def test_what_cannot_be_stored_is_refused(
+    app: Quart, store: SessionStore, caplog: pytest.LogCaptureFixture, value: Any, status: int
 ) -> None:
-    serve(app, lambda: session.update(bad=value))
+    """At the assignment; and where it was put into a list, by the answer, which does not say "saved"."""
+    serve(app, lambda: session.update(good=1, bad=value))
+    serve(app, lambda: session["list"].append(value), "/nested")
     serve(app, lambda: session.clear() or session.update(bad=value), "/clear")  # type: ignore[func-returns-value]
-    record = await store.create({"a": 1}, channel="cookie")
-    assert (await get(app, cookie=record.id)).status_code == 200
-    assert await stored(store, record) == {"a": 1}
-    fresh = await get(app)
-    assert fresh.status_code == 200
-    assert "Set-Cookie" not in fresh.headers
-    # What was asked to end ends all the same.
-    assert (await get(app, "/clear", cookie=record.id)).headers["Set-Cookie"] == DELETED
-    assert await stored(store, record) is None
+    serve(app, lambda: session.clear() or session.update(bad=[]) or session["bad"].append(value), "/clear-nested")  # type: ignore[func-returns-value]
+    for path in ("/", "/nested"):
+        record = await store.create({"list": []}, channel="cookie")
+        response = await get(app, path, cookie=record.id)
+        assert response.status_code == status
+        assert response.content_type == "application/problem+json"
+        assert "Set-Cookie" not in response.headers
+        assert await stored(store, record) == {"list": []} | ({"good": 1} if path == "/" else {})
+    for path in ("/clear", "/clear-nested"):
+        # What was asked to end ends all the same.
+        record = await store.create({"list": []}, channel="cookie", user_id=1)
+        response = await get(app, path, cookie=record.id)
+        assert (response.status_code, response.headers["Set-Cookie"]) == (status, DELETED)
+        assert await stored(store, record) is None
     assert "'bad'" in caplog.text
+    assert "'list'" in caplog.text
     assert "xxx" not in caplog.text
+
+
+async def test_an_assignment_that_is_refused_leaves_the_session_usable(app: Quart, store: SessionStore) -> None:
+    async def log_in() -> dict[str, Any]:
+        session["cart"] = ["book"]
+        for value, _ in UNSTORABLE.values():
+            with pytest.raises(ValueError, match="bad"):
+                session["bad"] = value
+        await auth.sign_in(1, ip="192.0.2.1")
+        return {}
+
+    app.add_url_rule("/", "log_in", log_in)
+    found = sent_id(await get(app))
+    assert await stored(store, found) == {"cart": ["book"]}
+
+
+async def test_fields_that_fit_one_by_one_and_not_together_are_refused(app: Quart, store: SessionStore) -> None:
+    both = asyncio.Barrier(2)
+
+    async def write(name: str) -> dict[str, Any]:
+        session[name] = "x" * 40_000
+        await both.wait()
+        return {}
+
+    app.add_url_rule("/<name>", "write", write)
+    record = await store.create({"a": 1}, channel="cookie")
+    answers = await asyncio.gather(get(app, "/one", cookie=record.id), get(app, "/two", cookie=record.id))
+    assert sorted(response.status_code for response in answers) == [200, 413]
+    assert len(await stored(store, record) or {}) == 2
 
 
 @pytest.mark.parametrize("path", ["/static/site.css", "/health", "/health/live", "/metrics"])
@@ -464,27 +530,3 @@ async def test_starting_to_serve_connects_nowhere(down: Quart) -> None:
     serve(down, lambda: 1)
     async with down.test_app() as served:
         assert (await served.test_client().get("/")).status_code == 200
-
-
-@pytest.mark.server
-async def test_round_trips(real_redis: PipelinedRedis, keys: Keys) -> None:
-    store = store_on(real_redis, keys)
-    app = session_app(store)
-    serve(app, lambda: 1, "/none")
-    serve(app, lambda: session.get("n"), "/read")
-    serve(app, lambda: session.update(n=session["n"] + 1), "/modify")
-    serve(app, lambda: session.update(n=0), "/begin")
-    serve(app, lambda: session.clear(), "/end")
-    # The server learns the scripts.
-    await get(app, "/end", cookie=(record := await store.create({"n": 0}, channel="cookie")).id)
-    await store.save(record, changed={}, removed=())
-
-    async def trips(path: str, cookie: str | None) -> int:
-        before = real_redis.stats()["server"]["batches"]
-        assert (await get(app, path, cookie=cookie)).status_code == 200
-        return int(real_redis.stats()["server"]["batches"] - before)
-
-    record = await store.create({"n": 0}, channel="cookie", user_id=1)
-    plan = {"/none": None, "/begin": None, "/read": record.id, "/modify": record.id, "/end": record.id}
-    measured = {path: await trips(path, cookie) for path, cookie in plan.items()}
-    assert measured == {"/none": 0, "/begin": 1, "/read": 1, "/modify": 2, "/end": 2}

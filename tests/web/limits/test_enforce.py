@@ -71,7 +71,9 @@ def _guarded(view: View) -> View:
     async def limited(**arguments: Any) -> Any:
         user = request.headers.get("X-User")
         credential: Credential = "api_key" if "API-Key" in request.headers else "session"
-        await enforce.enforce(view, Principal(int(user), frozenset(), credential) if user else None)
+        principal = Principal(int(user), frozenset(), credential) if user else None
+        for with_body in (False, True):
+            await enforce.enforce(view, principal, with_body=with_body)
         return await view(**arguments)
 
     return limited

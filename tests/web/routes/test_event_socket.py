@@ -167,6 +167,15 @@ async def test_a_user_hears_their_own_channel(server: Served) -> None:
     assert await refusal(url(server), additional_headers={**user.headers, **key.headers}) == 400
 
 
+async def test_a_logout_ends_it(server: Served) -> None:
+    user = await Client(server.app).registered()
+    async with opened(url(server), additional_headers=user.headers) as reader, opened(url(server)) as visitor:
+        assert (await user.post("/logout")).status_code < 400
+        await eventually(lambda: reader.connection.close_code == event_socket.TRY_AGAIN_LATER)
+        assert visitor.connection.close_code is None
+    assert await refusal(url(server), additional_headers=user.headers) == 401
+
+
 async def test_a_drain_closes_with_going_away_after_the_pause(server: Served) -> None:
     async with opened(url(server)) as reader:
         event_id = await server.publish("broadcast", "tick", 1)

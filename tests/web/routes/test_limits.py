@@ -6,7 +6,9 @@ import pytest
 from quart import Quart
 from quart.testing import QuartClient
 
-from app.domain.users.service import register_user, set_roles_of
+from app.domain.users.service import register_user
+from app.factory import DEFAULT_LIMIT
+from app.kit.limits.limit import Charge, Limit
 from app.resources import Resources
 from app.web.context import EXTENSION
 
@@ -17,8 +19,7 @@ PASSWORD = "correct horse battery"
 async def admin(app: Quart, client: QuartClient) -> dict[str, str]:
     """The credential of an admin."""
     resources: Resources = app.extensions[EXTENSION]
-    await register_user(resources, email="root@example.org", name="Root", password=PASSWORD)
-    await set_roles_of(resources, "root@example.org", ("admin",))
+    await register_user(resources, email="root@example.org", name="Root", password=PASSWORD, roles=["admin"])
     login = await client.post("/api/v1/login", json={"email": "root@example.org", "password": PASSWORD})
     return {"X-Session-ID": (await login.get_json())["session_id"]}
 
@@ -51,12 +52,31 @@ async def test_an_address_may_be_written_as_a_person_does(
     assert (await (await client.get(path, headers=admin)).get_json())["remaining"] == 4
 
 
+@pytest.mark.parametrize(
+    ("counted", "written"),
+    [
+        ("api-key:qk_AbC", "api-key:qk_AbC"),
+        ("header:Gold", "header:Gold"),
+        ("account:ada@example.org", "account:Ada@Example.org"),
+    ],
+)
+async def test_only_an_email_address_is_folded(
+    app: Quart, client: QuartClient, admin: dict[str, str], counted: str, written: str
+) -> None:
+    limit = Limit.parse(DEFAULT_LIMIT, name="default:principal:minute", algorithm="counter")
+    resources: Resources = app.extensions[EXTENSION]
+    await resources.limiter.check([Charge(limit, counted)])
+    path = f"/api/v1/admin/limits/{limit.name}?subject={quote(written)}"
+    assert (await (await client.get(path, headers=admin)).get_json())["remaining"] == limit.amount - 1
+    assert (await client.delete(path, headers=admin)).status_code == 204
+
+
 async def test_every_limit_is_listed_with_where_it_holds(client: QuartClient, admin: dict[str, str]) -> None:
     answer = await client.get("/api/v1/admin/limits", headers=admin)
     limits = {limit["name"]: limit for limit in (await answer.get_json())["limits"]}
     assert limits["login:account:minute"]["amount"] == 5
     assert limits["login:account:minute"]["on_error"] == "closed"
-    assert "users.login" in limits["login:account:minute"]["endpoints"]
+    assert "users.sign_in.login" in limits["login:account:minute"]["endpoints"]
     assert "limits.policies" in limits["default:principal:minute"]["endpoints"]
 
 

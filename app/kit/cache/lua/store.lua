@@ -5,11 +5,31 @@
 -- ARGV[1]  the caller's token; empty: write in any case, and end the lease of another
 -- ARGV[2]  the entry
 -- ARGV[3]  how long it lives, in ms
--- reply    1 written, 0 fenced out: the lease has passed to another or has expired
+-- ARGV[4]  the share of the server's memory in use up to which entries are written, in percent; empty: no bound
+-- reply    1 written, 0 fenced out: the lease has passed to another or has expired, -1 not written: memory is short
+
+-- Whether `more` bytes would exceed the cache's share of the server's memory.
+local function is_full(share, more)
+  if share == '' then
+    return false
+  end
+  local info = redis.call('INFO', 'memory')
+  local most = tonumber(string.match(info, 'maxmemory:(%d+)'))
+  if most == 0 then
+    most = tonumber(string.match(info, 'total_system_memory:(%d+)'))
+  end
+  return tonumber(string.match(info, 'used_memory:(%d+)')) + more > most * share / 100
+end
 
 if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return 0
 end
+if is_full(ARGV[4], #ARGV[2]) then
+  -- What the caller means to replace must not be served any more.
+  redis.call('DEL', KEYS[1], KEYS[2])
+  return -1
+end
+-- SET first: after another write Redis would no longer refuse it for want of memory.
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('DEL', KEYS[2])
 return 1

@@ -3,9 +3,24 @@
 -- KEYS[1]  the tag
 -- ARGV[1]  a random part for a new version
 -- ARGV[2]  how long a new version lives, in ms
--- reply    {version, age in µs by this server's clock}
+-- ARGV[3]  the share of the server's memory in use up to which it is written, in percent; empty: no bound
+-- reply    {version, age in µs by this server's clock}; where memory is short, a new version is not written, so that
+--          an entry with it is a miss
 --
 -- A version is "TIME-RANDOM": when it was made, in µs by this server's clock, and the random part.
+
+-- Whether `more` bytes would exceed the cache's share of the server's memory.
+local function is_full(share, more)
+  if share == '' then
+    return false
+  end
+  local info = redis.call('INFO', 'memory')
+  local most = tonumber(string.match(info, 'maxmemory:(%d+)'))
+  if most == 0 then
+    most = tonumber(string.match(info, 'total_system_memory:(%d+)'))
+  end
+  return tonumber(string.match(info, 'used_memory:(%d+)')) + more > most * share / 100
+end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -18,6 +33,8 @@ local made = digits and #version <= 64 and #digits <= 16 and tonumber(digits)
 if not made then
   made = now
   version = string.format('%.0f', now) .. '-' .. ARGV[1]
-  redis.call('SET', KEYS[1], version, 'PX', ARGV[2])
+  if not is_full(ARGV[3], 0) then
+    redis.call('SET', KEYS[1], version, 'PX', ARGV[2])
+  end
 end
 return {version, string.format('%.0f', now - made)}

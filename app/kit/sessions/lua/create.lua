@@ -1,7 +1,8 @@
 -- Stores a new session. For a user it is also indexed, and beyond the cap those that would end first are ended.
 -- KEYS[1] record; for a user also KEYS[2] index (scored by expiry), KEYS[3] epoch
 -- ARGV[1] idle ms, ARGV[2] absolute ms, ARGV[3] digest of the id, ARGV[4] prefix of record keys, ARGV[5] cap,
--- ARGV[6] the epoch that the caller read ('' none, '*' any), then field, value, field, value, ...
+-- ARGV[6] the epoch that the caller read ('' none, '*' any), ARGV[7] channel of the revocations,
+-- then field, value, field, value, ...
 -- reply: {created ms, expires ms}; nil when all of the user's sessions were ended since the epoch was read
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -17,7 +18,7 @@ end
 local left = math.min(idle, absolute)
 redis.call('HSET', KEYS[1], 'created', whole(now), 'active', whole(now), 'expires', whole(now + left),
   'deadline', whole(now + absolute))
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
 end
 redis.call('PEXPIRE', KEYS[1], whole(left))
@@ -31,6 +32,7 @@ if KEYS[2] then
     for _, digest in ipairs(redis.call('ZRANGE', KEYS[2], 0, excess - 1)) do
       redis.call('UNLINK', ARGV[4] .. digest)
       redis.call('ZREM', KEYS[2], digest)
+      redis.call('PUBLISH', ARGV[7], redis.call('HGET', KEYS[1], 'user') .. ' ' .. digest)
     end
   end
   redis.call('ZADD', KEYS[2], whole(now + left), ARGV[3])

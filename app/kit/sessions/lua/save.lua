@@ -1,8 +1,8 @@
 -- Merges changed fields into a session that still exists, and slides its expiry. Without fields it only slides.
 -- KEYS[1] record; for a user also KEYS[2] index
--- ARGV[1] idle ms, ARGV[2] digest of the id, ARGV[3] how many fields change, then field, value for each of them;
--- the rest are the fields to remove
--- reply: {active ms, expires ms}; nil when the session is gone
+-- ARGV[1] idle ms, ARGV[2] digest of the id, ARGV[3] the most bytes of data fields and their values, ARGV[4] how many
+-- fields change, then field, value for each of them; the rest are the fields to remove
+-- reply: {active ms, expires ms}; nil when the session is gone; {} when it would be too large, and nothing was written
 local deadline = tonumber(redis.call('HGET', KEYS[1], 'deadline') or '')
 if not deadline then return nil end
 
@@ -11,8 +11,22 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local expires = math.min(now + tonumber(ARGV[1]), deadline)
 local function whole(number) return string.format('%.0f', number) end
 
-local last = 3 + 2 * tonumber(ARGV[3])
-for i = 4, last, 2 do
+local last = 4 + 2 * tonumber(ARGV[4])
+if last > 4 then
+  local size, named = 0, {}
+  for i = 5, last, 2 do
+    named[ARGV[i]] = true
+    size = size + #ARGV[i] - 2 + #ARGV[i + 1]
+  end
+  for i = last + 1, #ARGV do named[ARGV[i]] = true end
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(field, 1, 2) == 'd:' and not named[field] then
+      size = size + #field - 2 + redis.call('HSTRLEN', KEYS[1], field)
+    end
+  end
+  if size > tonumber(ARGV[3]) then return {} end
+end
+for i = 5, last, 2 do
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
 end
 for i = last + 1, #ARGV do

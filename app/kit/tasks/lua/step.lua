@@ -1,40 +1,77 @@
+-- needs: ended
 -- One step of a worker: applies its reports, promotes what is due, takes back expired leases, claims.
--- Every id that is accepted and has not ended leaves this script in exactly one of ready, sched, lease.
+-- Every id that is accepted and has not ended leaves this script in exactly one of ready, parked, sched, lease, or is
+-- held by its parent.
 -- KEYS: the places of the queue, as Keys.task_places() lists them
--- ARGV: 1 the queue's prefix, 2 worker, 3 lease in ms, 4 how many to claim, 5 how many to promote and take back at most,
---       6 deaths of workers that make a task a poison, 7 every how many claims the lowest priority goes first (0: never),
---       8 longest idle wait in ms, 9 how long an aborted task is kept in ms,
---       10 the last token that the worker saw, where it missed a reply, or ''; then for each report: id, token, kind
---       (done, retry, dead, abort, release, progress), ms to keep the result (done) or to wait (retry), text
+-- ARGV: 1 the queue's prefix, 2 worker, 3 lease in ms, 4 how many to claim, 5 how many to promote, take back and pass
+--       over at most, 6 deaths of workers that make a task a poison, 7 every how many claims the lowest priority goes
+--       first (0: never), 8 longest idle wait in ms, 9 how long an aborted task is kept in ms, 10 the last token that
+--       the worker saw, where it missed a reply, or '', 11 what to say of the worker: JSON, 'gone', or '', 12 how many
+--       limits follow; for each limit: task name, most that run at once or 0, most that start in a window or 0, window
+--       in ms; then for each report: id, token, kind (done, retry, dead, abort, release, progress), ms to keep the
+--       result (done; -1: for ever) or to wait (retry), text, stack trace
 -- Reply: 1 ms until the next task is due, or -1; 2 ids whose report was refused: another worker holds the lease, or
---        the report had been applied before; 3 ids to abort; 4 sizes of ready (high, normal, low), sched, lease, dead; 5 leases taken
---        back; 6 how many of their tasks are dead now; 7 claims, each: id, token, name, payload, attempt, owner or ''
+--        the report had been applied before; 3 ids to abort; 4 sizes of ready (high, normal, low), sched, lease, dead;
+--        5 leases taken back; 6 id and name of each of their tasks that is dead now; 7 ids and names that expired;
+--        8 version of the schedules; 9 claims, each: id, token, name, payload, attempt, options or '', ms waited
 local ready = {high = KEYS[1], normal = KEYS[2], low = KEYS[3]}
 local sched, lease, dead, wake, aborts, stat = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local workers, limited = KEYS[10], KEYS[11]
 local prefix, worker = ARGV[1], ARGV[2]
 local lease_ms, limit, batch, poison = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local fair_every, poll_ms, keep_ms, seen = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local aborting = redis.call('SCARD', aborts) > 0
-local totals = {}
+-- What a record says of a task that leaves its lease.
+local FIELDS = {'token', 'unique', 'children', 'limited', 'priority', 'name'}
 
-local function add(what)
-  totals[what] = (totals[what] or 0) + 1
+local function place(id, record, priority, due)
+  if due > now then
+    redis.call('HSET', record, 'state', 'scheduled', 'due', due)
+    redis.call('ZADD', sched, due, id)
+  else
+    redis.call('HSET', record, 'state', 'queued', 'due', now)
+    redis.call('LPUSH', ready[priority], id)
+  end
 end
 
--- The task has ended. A dead letter has no TTL: it stays until it is requeued or purged.
-local function finish(id, record, state, field, text, ms)
-  local unique = redis.call('HGET', record, 'unique')
-  if unique then
-    redis.call('DEL', prefix .. 'u:' .. unique)
+-- The parent is done: its children wait for a worker, no longer for it.
+local function release(children, result)
+  for child in string.gmatch(children, '%S+') do
+    local record = prefix .. 't:' .. child
+    local held = redis.call('HMGET', record, 'state', 'priority', 'delay', 'at', 'takes')
+    if held[1] == 'held' then
+      redis.call('HDEL', record, 'delay', 'at', 'takes')
+      if held[5] then
+        redis.call('HSET', record, 'payload', result)
+      end
+      place(child, record, held[2], math.max(now + held[3], tonumber(held[4])))
+    end
   end
-  redis.call('HDEL', record, 'token', 'worker')
+end
+
+-- The task has ended. A dead letter has no TTL: it stays until it is requeued or purged, and so do its children.
+local function finish(id, record, held, state, field, text, ms)
+  if held[2] then
+    redis.call('DEL', prefix .. 'u:' .. held[2])
+  end
+  redis.call('HDEL', record, 'token', 'worker', 'limited')
   redis.call('HSET', record, 'state', state, 'finished', now, field, text)
   if state == 'failed' then
     redis.call('ZADD', dead, now, id)
   else
-    redis.call('PEXPIRE', record, ms)
+    if held[3] then
+      redis.call('HDEL', record, 'children')
+      if state == 'done' then
+        release(held[3], text)
+      else
+        drop(prefix, held[3], 'its parent was aborted', now, keep_ms)
+      end
+    end
+    if ms >= 0 then
+      redis.call('PEXPIRE', record, ms)
+    end
   end
   if aborting then
     redis.call('SREM', aborts, id)
@@ -43,67 +80,84 @@ local function finish(id, record, state, field, text, ms)
 end
 
 -- The task waits again: until `due`, or at the front of its list.
-local function again(id, record, due)
+local function again(id, record, held, due)
   if aborting and redis.call('SISMEMBER', aborts, id) == 1 then
-    finish(id, record, 'aborted', 'error', 'aborted', keep_ms)
+    finish(id, record, held, 'aborted', 'error', 'aborted', keep_ms)
     return
   end
-  redis.call('HDEL', record, 'token', 'worker')
+  redis.call('HDEL', record, 'token', 'worker', 'limited')
   if due > now then
-    redis.call('HSET', record, 'state', 'scheduled')
-    redis.call('ZADD', sched, due, id)
+    place(id, record, held[5], due)
   else
-    redis.call('HSET', record, 'state', 'queued')
-    redis.call('RPUSH', ready[redis.call('HGET', record, 'priority')], id)
+    redis.call('HSET', record, 'state', 'queued', 'due', now)
+    redis.call('RPUSH', ready[held[5]], id)
+  end
+end
+
+-- The lease ends; the task no longer counts in the limit under which it was claimed.
+local function leave(id, held)
+  redis.call('ZREM', lease, id)
+  if held[4] then
+    redis.call('SREM', prefix .. 'run:' .. held[6], id)
   end
 end
 
 -- Back to the front, and the attempt is not spent.
-local function give_back(id, record)
+local function give_back(id, record, held)
   redis.call('HINCRBY', record, 'attempts', -1)
-  again(id, record, now)
+  again(id, record, held, now)
 end
 
-local function apply(id, record, kind, ms, text)
+local function apply(id, record, held, kind, ms, text, trace)
   if kind == 'done' then
-    redis.call('HDEL', record, 'payload', 'error')
-    finish(id, record, 'done', 'result', text, ms)
-  elseif kind == 'retry' then
+    redis.call('HDEL', record, 'error', 'trace')
+    finish(id, record, held, 'done', 'result', text, ms)
+    return
+  end
+  if trace ~= '' then
+    redis.call('HSET', record, 'trace', trace)
+  end
+  if kind == 'retry' then
     redis.call('HSET', record, 'error', text)
     add('retried')
-    again(id, record, now + ms)
+    again(id, record, held, now + ms)
   elseif kind == 'dead' then
-    finish(id, record, 'failed', 'error', text)
+    finish(id, record, held, 'failed', 'error', text)
   elseif kind == 'abort' then
-    finish(id, record, 'aborted', 'error', 'aborted', keep_ms)
+    finish(id, record, held, 'aborted', 'error', 'aborted', keep_ms)
   else
-    give_back(id, record)
+    give_back(id, record, held)
   end
 end
 
 -- Only a leased task has a token: a late or repeated report finds another token or none.
 local refused = {}
-for i = 11, #ARGV, 5 do
+local first_report = 13 + 4 * ARGV[12]
+for i = first_report, #ARGV, 6 do
   local id, token, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local record = prefix .. 't:' .. id
-  if redis.call('HGET', record, 'token') ~= token then
+  local held = redis.call('HMGET', record, unpack(FIELDS))
+  if held[1] ~= token then
     refused[#refused + 1] = id
   elseif kind == 'progress' then
     redis.call('HSET', record, 'progress', ARGV[i + 4])
   else
-    redis.call('ZREM', lease, id)
-    apply(id, record, kind, tonumber(ARGV[i + 3]), ARGV[i + 4])
+    leave(id, held)
+    apply(id, record, held, kind, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5])
   end
+end
+if #refused > 0 then
+  totals.refused = #refused
 end
 
 -- The worker missed the reply to its last step: the tasks that it claimed run nowhere.
 if seen then
   for _, id in ipairs(redis.call('ZRANGE', lease, 0, -1)) do
     local record = prefix .. 't:' .. id
-    local held = redis.call('HMGET', record, 'worker', 'token')
-    if held[1] == worker and tonumber(held[2]) > seen then
-      redis.call('ZREM', lease, id)
-      give_back(id, record)
+    local held = redis.call('HMGET', record, unpack(FIELDS))
+    if redis.call('HGET', record, 'worker') == worker and tonumber(held[1]) > seen then
+      leave(id, held)
+      give_back(id, record, held)
     end
   end
 end
@@ -120,26 +174,55 @@ for _, id in ipairs(due) do
 end
 
 local expired = redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, batch)
-local poisoned = 0
+local poisoned = {}
 for _, id in ipairs(expired) do
-  redis.call('ZREM', lease, id)
   local record = prefix .. 't:' .. id
-  if redis.call('EXISTS', record) == 1 then
+  local held = redis.call('HMGET', record, unpack(FIELDS))
+  leave(id, held)
+  if held[5] then
     local deaths = redis.call('HINCRBY', record, 'deaths', 1)
     if deaths >= poison then
-      poisoned = poisoned + 1
+      poisoned[#poisoned + 1] = id
+      poisoned[#poisoned + 1] = held[6]
       redis.call('HINCRBY', record, 'attempts', -1)
-      finish(id, record, 'failed', 'error', 'the worker died while running it, ' .. deaths .. ' times')
+      finish(id, record, held, 'failed', 'error', 'the worker died while running it, ' .. deaths .. ' times')
     else
-      give_back(id, record)
+      give_back(id, record, held)
     end
     add('lost')
   end
 end
 
+-- Limits by task name: how many may start now, and in how many ms the next may where a rate is used up.
+local limits = {}
+for i = 13, first_report - 1, 4 do
+  local name, most, starts, window = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  local parked, begun = prefix .. 'parked:' .. name, prefix .. 'rate:' .. name
+  local left = most > 0 and most - redis.call('SCARD', prefix .. 'run:' .. name) or limit
+  local next_start
+  if starts > 0 then
+    local oldest = redis.call('LINDEX', begun, -1)
+    while oldest and oldest + window <= now do
+      redis.call('RPOP', begun)
+      oldest = redis.call('LINDEX', begun, -1)
+    end
+    local starts_left = starts - redis.call('LLEN', begun)
+    next_start = starts_left <= 0 and math.max(1, oldest + window - now) or nil
+    left = math.min(left, starts_left)
+  end
+  limits[name] = {left = left, window = starts > 0 and window, next_start = next_start}
+  for _ = 1, math.min(left, limit, redis.call('LLEN', parked)) do
+    local id = redis.call('RPOP', parked)
+    local record = prefix .. 't:' .. id
+    redis.call('HDEL', record, 'parked')
+    redis.call('RPUSH', ready[redis.call('HGET', record, 'priority')], id)
+  end
+end
+
 local sizes = {redis.call('LLEN', KEYS[1]), redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3])}
 -- Tokens only grow. After a loss of all data they start at the clock, so that none is used twice.
-local token = tonumber(redis.call('HGET', stat, 'token') or now * 1000)
+local kept = redis.call('HMGET', stat, 'token', 'schedules')
+local token = tonumber(kept[1] or now * 1000)
 
 local function pop()
   local first, last, by = 1, 3, 1
@@ -154,21 +237,50 @@ local function pop()
   end
 end
 
-local claims, claimed = {}, 0
-while claimed < limit do
+-- False: the limit of its task is used up, and the task is parked.
+local function within_limit(id, record, name)
+  local bound = limits[name]
+  if not bound then
+    return true
+  elseif bound.left <= 0 then
+    redis.call('LPUSH', prefix .. 'parked:' .. name, id)
+    redis.call('HSET', record, 'parked', 1)
+    redis.call('SADD', limited, name)
+    return false
+  end
+  bound.left = bound.left - 1
+  redis.call('SADD', prefix .. 'run:' .. name, id)
+  redis.call('HSET', record, 'limited', 1)
+  if bound.window then
+    redis.call('LPUSH', prefix .. 'rate:' .. name, now)
+    redis.call('PEXPIRE', prefix .. 'rate:' .. name, bound.window)
+  end
+  return true
+end
+
+local claims, claimed, passed, overdue = {}, 0, 0, {}
+while claimed < limit and passed < batch do
   local id = pop()
   if not id then
     break
   end
   local record = prefix .. 't:' .. id
-  local held = redis.call('HMGET', record, 'name', 'payload', 'attempts', 'owner')
-  if held[1] then
+  local held = redis.call('HMGET', record, 'name', 'payload', 'attempts', 'options', 'expires', 'due', 'created')
+  if held[5] and now >= tonumber(held[5]) then
+    overdue[#overdue + 1] = id
+    overdue[#overdue + 1] = held[1]
+    finish(id, record, redis.call('HMGET', record, unpack(FIELDS)), 'aborted', 'error',
+      'expired before it could start', keep_ms)
+    passed = passed + 1
+  elseif not held[1] or not within_limit(id, record, held[1]) then
+    passed = passed + 1
+  else
     claimed = claimed + 1
     token = token + 1
     local attempt = (held[3] or 0) + 1
     redis.call('HSET', record, 'state', 'running', 'token', token, 'worker', worker, 'attempts', attempt, 'started', now)
     redis.call('ZADD', lease, now + lease_ms, id)
-    for _, value in ipairs({id, token, held[1], held[2], attempt, held[4] or ''}) do
+    for _, value in ipairs({id, token, held[1], held[2], attempt, held[4] or '', now - (held[6] or held[7])}) do
       claims[#claims + 1] = value
     end
   end
@@ -177,12 +289,31 @@ if claimed > 0 then
   -- No TTL: the token must outlive every lease, and the totals count since the queue began.
   redis.call('HSET', stat, 'token', token)
 end
-for what, amount in pairs(totals) do
-  redis.call('HINCRBY', stat, what, amount)
+save_totals(stat)
+
+if ARGV[11] == 'gone' then
+  redis.call('HDEL', workers, worker)
+  redis.call('DEL', prefix .. 'wake:' .. worker)
+elseif ARGV[11] ~= '' then
+  redis.call('HSET', workers, worker, now .. ' ' .. ARGV[11])
+  redis.call('PEXPIRE', workers, 60000)
+  local all = redis.call('HGETALL', workers)
+  for i = 1, #all, 2 do
+    if tonumber(string.match(all[i + 1], '^%d+')) < now - 60000 then
+      redis.call('HDEL', workers, all[i])
+    end
+  end
 end
 
 local next_due = redis.call('ZRANGE', sched, 0, 0, 'WITHSCORES')[2]
 local next_ms = next_due and math.max(0, next_due - now) or -1
+for name, bound in pairs(limits) do
+  if redis.call('EXISTS', prefix .. 'parked:' .. name) == 0 then
+    redis.call('SREM', limited, name)
+  elseif bound.next_start and (next_ms < 0 or bound.next_start < next_ms) then
+    next_ms = bound.next_start
+  end
+end
 if #expired == batch then
   next_ms = 0
 end
@@ -197,4 +328,5 @@ else
   redis.call('DEL', wake)
 end
 sizes[4], sizes[5], sizes[6] = redis.call('ZCARD', sched), redis.call('ZCARD', lease), redis.call('ZCARD', dead)
-return {next_ms, refused, aborting and redis.call('SMEMBERS', aborts) or {}, sizes, #expired, poisoned, claims}
+return {next_ms, refused, aborting and redis.call('SMEMBERS', aborts) or {}, sizes, #expired, poisoned, overdue,
+  tonumber(kept[2] or 0), claims}

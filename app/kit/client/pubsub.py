@@ -13,8 +13,6 @@ from redis.exceptions import ResponseError
 from app.kit.aio import Backoff
 from app.kit.client.connect import pubsub_connection
 from app.kit.client.errors import refusal
-from app.kit.events.event import is_pattern
-from app.kit.keys import Keys
 
 # After so much silence a PING is sent; after three times as much the connection counts as lost.
 PUBSUB_SILENCE_SECONDS = 3.0
@@ -48,18 +46,20 @@ class PubSubConnection:
     redis-py's PubSub reconnects and resubscribes without notice, so that the events in between would be missed.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, *, silence_seconds: float = PUBSUB_SILENCE_SECONDS) -> None:
+    def __init__(
+        self, redis: Redis, *, prefix: str, near: str, silence_seconds: float = PUBSUB_SILENCE_SECONDS
+    ) -> None:
+        """`prefix` stands before each topic in Redis. On a cluster it connects to the node that has the key `near`."""
         self._redis = redis
-        self._keys = keys
-        self._prefix_length = len(keys.event_channel(""))
+        self._prefix = prefix
+        self._near = near
         self._silence_seconds = silence_seconds
         self._connection: AbstractConnection | None = None
         self._sending = asyncio.Lock()
 
     async def open(self) -> None:
         """Connect. Raises UNAVAILABLE, or another RedisError when the server refuses the handshake."""
-        # On a cluster to the node that has the events' keys and so publishes.
-        self._connection = await pubsub_connection(self._redis, self._keys.event_clock())
+        self._connection = await pubsub_connection(self._redis, self._near)
         try:
             async with asyncio.timeout(self._silence_seconds):
                 await self._connection.connect()
@@ -113,7 +113,7 @@ class PubSubConnection:
         return None
 
     def _name(self, wire_name: bytes) -> str:
-        return wire_name[self._prefix_length :].decode()
+        return wire_name[len(self._prefix) :].decode()
 
     async def _read(self) -> Any:
         """One reply; None after `silence_seconds` without one."""
@@ -129,13 +129,13 @@ class PubSubConnection:
 
     async def _send_names(self, command: str, topics: Iterable[str]) -> None:
         names = list(topics)
-        for prefix, chosen in (
-            ("", [name for name in names if not is_pattern(name)]),
-            ("P", [name for name in names if is_pattern(name)]),
+        for kind, chosen in (
+            ("", [name for name in names if "*" not in name]),
+            ("P", [name for name in names if "*" in name]),
         ):
             for start in range(0, len(chosen), NAMES_A_COMMAND):
                 some = chosen[start : start + NAMES_A_COMMAND]
-                await self._send(prefix + command, *(self._keys.event_channel(name) for name in some))
+                await self._send(kind + command, *(self._prefix + name for name in some))
 
     async def _send(self, *command: str) -> None:
         async with self._sending:

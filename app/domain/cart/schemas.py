@@ -1,0 +1,28 @@
+"""The request and response bodies of the cart."""
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from app.domain.fields import Body
+
+MOST_OF_ONE = 99
+MOST_ITEMS = 100
+
+
+class Quantity(Body):
+    quantity: int = Field(ge=1, le=MOST_OF_ONE, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class CartItem:
+    product_id: int
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class CartShown:
+    """`total`: the sum of the quantities."""
+
+    items: list[CartItem]
+    total: int

@@ -1,0 +1,42 @@
+"""A visitor's cart: fields of the session, one a product, so that parallel requests keep each other's."""
+
+import secrets
+from collections.abc import MutableMapping
+from typing import Any
+
+from app.domain.cart.items import Items, with_item
+
+Fields = MutableMapping[str, Any]
+
+_ITEM = "cart:"
+# Names this cart: a login that is sent twice merges it once.
+_ID = "cart_id"
+
+
+def items_in(session: Fields) -> Items:
+    return {int(name.removeprefix(_ITEM)): session[name] for name in session if name.startswith(_ITEM)}
+
+
+def put_item(session: Fields, product_id: int, quantity: int) -> Items:
+    """The items after it. Conflict: see with_item()."""
+    items = with_item(items_in(session), product_id, quantity)
+    session[f"{_ITEM}{product_id}"] = quantity
+    if _ID not in session:
+        session[_ID] = secrets.token_hex(16)
+    return items
+
+
+def delete_item(session: Fields, product_id: int) -> Items:
+    session.pop(f"{_ITEM}{product_id}", None)
+    return items_in(session)
+
+
+def cart_id(session: Fields) -> str:
+    """ "" for a session without a cart."""
+    found: str = session.get(_ID, "")
+    return found
+
+
+def remove_cart(session: Fields) -> None:
+    for name in [_ID, *(f"{_ITEM}{product_id}" for product_id in items_in(session))]:
+        session.pop(name, None)

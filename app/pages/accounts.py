@@ -1,0 +1,161 @@
+"""The pages for signing in and out, registering, and a new password. They work without JavaScript."""
+
+from contextlib import suppress
+
+from quart import Blueprint, Response, redirect, render_template, request
+from quart.typing import ResponseReturnValue
+from quart_schema import hide
+from redis.exceptions import RedisError
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import HTTPException
+
+from app.domain.users import passwords, service
+from app.domain.users.login_limit import limit_logins, limit_resets
+from app.domain.users.schemas import Login, PasswordReset, Registration, ResetRequest
+from app.domain.users.sign_in import sign_in_browser, sign_in_new_user
+from app.domain.users.tasks import RESET_PATH
+from app.errors import AppError, Unauthorized
+from app.pages.forms import Form, FormField, safe_target, show_form, validated, where_from
+from app.web.context import resources
+from app.web.identity import auth
+from app.web.limits.declare import exempt, rate_limit
+from app.web.problems import redis_failure
+
+REASON = "a form without data, the same for everyone; it must also open while Redis is down"
+SEE_OTHER = 303  # RFC 9110, 15.4.4: the answer to a form is another page, fetched by GET
+
+EMAIL = FormField("email", "Email address", "email", "username")
+NEW_PASSWORD = FormField("password", "New password (8 characters or more)", "password", "new-password")
+LOGIN = Form(
+    "Sign in",
+    "Sign in",
+    (
+        EMAIL,
+        FormField("password", "Password", "password", "current-password"),
+        FormField("remember", "Stay signed in on this device", "checkbox", required=False),
+    ),
+    (("/register", "Make an account"), ("/password-reset", "I have forgotten my password")),
+)
+LOGOUT = Form("Sign out", "Sign out")
+REGISTER = Form(
+    "Make an account",
+    "Register",
+    (FormField("name", "Name", autocomplete="name"), EMAIL, NEW_PASSWORD),
+    (("/login", "I have an account"),),
+)
+RESET = Form("A new password", "Send me a link", (EMAIL,), (("/login", "Back"),))
+CONFIRM = Form("A new password", "Set the password", (NEW_PASSWORD,), (("/password-reset", "Send me another link"),))
+FORMS = {
+    "/login": LOGIN,
+    "/logout": LOGOUT,
+    "/register": REGISTER,
+    "/password-reset": RESET,
+    RESET_PATH: CONFIRM,
+}
+
+blueprint = Blueprint("accounts", __name__, template_folder="templates")
+
+
+@blueprint.errorhandler(AppError)
+async def show_problem(problem: AppError) -> Response:
+    """The form again, with what was wrong and what was typed, passwords excepted."""
+    try:
+        form = await request.form
+    except HTTPException:
+        # Too large, or no form at all: what was refused already is not worth a second error.
+        form = MultiDict()
+    values = {name: form[name] for name in ("name", "email", "remember") if name in form}
+    token, target = form.get("token", ""), safe_target(form.get("next", ""))
+    return await show_form(FORMS[request.path], values, problem=problem, token=token, target=target)
+
+
+@blueprint.errorhandler(RedisError)
+async def show_outage(error: RedisError) -> Response:
+    return await show_problem(redis_failure(error))
+
+
+@blueprint.get("/login")
+@hide
+@exempt(REASON)
+async def login_page() -> Response:
+    return await show_form(LOGIN, {}, target=where_from())
+
+
+@blueprint.post("/login")
+@hide
+@limit_logins
+async def login() -> ResponseReturnValue:
+    form = await request.form
+    data = validated(Login, {name: form.get(name, "") for name in ("email", "password")})
+    await sign_in_browser(email=data.email, password=data.password, remember="remember" in form)
+    return redirect(safe_target(form.get("next", "")), SEE_OTHER)
+
+
+@blueprint.get("/logout")
+@hide
+@exempt(REASON)
+async def logout_page() -> Response:
+    return await show_form(LOGOUT, {})
+
+
+@blueprint.post("/logout")
+@hide
+async def logout() -> ResponseReturnValue:
+    """By POST alone: a link, or an image on another site, signs nobody out."""
+    # Unauthorized alone is passed over. While Redis is down the page does not say that the session has ended.
+    with suppress(Unauthorized):
+        await auth.sign_out()
+    return redirect("/login", SEE_OTHER)
+
+
+@blueprint.get("/register")
+@hide
+@exempt(REASON)
+async def register_page() -> Response:
+    return await show_form(REGISTER, {}, target=where_from())
+
+
+@blueprint.post("/register")
+@hide
+@rate_limit("30/minute", on_error="closed")
+async def register() -> ResponseReturnValue:
+    form = await request.form
+    data = validated(Registration, {name: form.get(name, "") for name in ("email", "name", "password")})
+    user = await service.register_user(resources(), email=data.email, name=data.name, password=data.password)
+    await sign_in_new_user(user)
+    return redirect(safe_target(form.get("next", "")), SEE_OTHER)
+
+
+@blueprint.get("/password-reset")
+@hide
+@exempt(REASON)
+async def reset_page() -> Response:
+    return await show_form(RESET, {})
+
+
+@blueprint.post("/password-reset")
+@hide
+@limit_resets
+async def reset() -> str:
+    form = await request.form
+    data = validated(ResetRequest, {"email": form.get("email", "")})
+    await passwords.request_reset(resources(), email=data.email)
+    return await render_template("sent.html", title=RESET.title)
+
+
+@blueprint.get(RESET_PATH)
+@hide
+@exempt(REASON)
+async def confirm_page() -> Response:
+    """The page that the mail links to."""
+    return await show_form(CONFIRM, {}, token=request.args.get("token", ""))
+
+
+@blueprint.post(RESET_PATH)
+@hide
+@rate_limit("10/minute", on_error="closed", sensitive=True)
+async def confirm() -> ResponseReturnValue:
+    form = await request.form
+    data = validated(PasswordReset, {name: form.get(name, "") for name in ("token", "password")})
+    await passwords.reset_password(resources(), token=data.token, password=data.password)
+    return redirect("/login", SEE_OTHER)

@@ -1,0 +1,182 @@
+"""The cart: a visitor's, an account's on several devices, and how the one becomes part of the other."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from quart import Quart, Response
+from sqlalchemy import func, select
+
+from app.domain.cart import store
+from app.domain.cart.models import Cart
+from app.domain.cart.schemas import MOST_ITEMS
+from app.errors import Unavailable
+from app.resources import Resources
+from tests.domain.browser import Browser
+from tests.domain.client import PASSWORD, Client
+
+
+@pytest.fixture
+def browser(app: Quart) -> Browser:
+    return Browser.opened(app)
+
+
+async def put(browser: Browser, product_id: int, quantity: object) -> Response:
+    return await browser.put(f"/api/v1/cart/items/{product_id}", json={"quantity": quantity})
+
+
+async def cart_of(browser: Browser) -> dict[int, int]:
+    answer = await browser.get("/api/v1/cart")
+    assert answer.status_code == 200
+    return as_dict(await answer.get_json())
+
+
+def as_dict(cart: Any) -> dict[int, int]:
+    assert cart["total"] == sum(item["quantity"] for item in cart["items"])
+    return {item["product_id"]: item["quantity"] for item in cart["items"]}
+
+
+async def cart_by(client: Client) -> dict[int, int]:
+    return as_dict(await (await client.get("/cart")).get_json())
+
+
+async def test_a_visitor_has_a_cart_in_the_session(browser: Browser, app: Quart) -> None:
+    empty = await browser.get("/api/v1/cart")
+    assert await empty.get_json() == {"items": [], "total": 0}
+    assert "Set-Cookie" not in empty.headers
+    assert empty.headers["Vary"] == "Cookie"
+    assert as_dict(await (await put(browser, 7, 2)).get_json()) == {7: 2}
+    assert (await put(browser, 2**63 - 1, 1)).status_code == 200
+    assert (await put(browser, 7, 3)).status_code == 200
+    assert await cart_of(browser) == {7: 3, 2**63 - 1: 1}
+    for _ in range(2):
+        answer = await browser.delete("/api/v1/cart/items/7")
+        assert as_dict(await answer.get_json()) == {2**63 - 1: 1}
+    assert await cart_of(Browser.opened(app)) == {}
+
+
+async def test_parallel_additions_of_a_visitor_all_count(browser: Browser) -> None:
+    assert (await put(browser, 1, 1)).status_code == 200
+    answers = await asyncio.gather(*(put(browser, product_id, 2) for product_id in range(2, 12)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert await cart_of(browser) == {1: 1} | dict.fromkeys(range(2, 12), 2)
+
+
+async def test_an_account_has_one_cart_on_all_devices(client: Client) -> None:
+    phone = await client.registered()
+    laptop = await client.signed_in()
+    answers = await asyncio.gather(
+        *(
+            device.put(f"/cart/items/{number}", {"quantity": number})
+            for number in (1, 2, 3)
+            for device in (phone, laptop)
+        )
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    assert await cart_by(laptop) == {1: 1, 2: 2, 3: 3}
+    assert (await laptop.delete("/cart/items/2")).status_code == 200
+    assert await cart_by(phone) == await cart_by(await phone.by_api_key()) == {1: 1, 3: 3}
+    # It outlives the sessions.
+    assert (await phone.post("/logout-all")).status_code == 200
+    assert await cart_by(await client.signed_in()) == {1: 1, 3: 3}
+
+
+async def log_in(browser: Browser) -> str:
+    """By the API: the session is for a header, the cart is the visitor's of the cookie."""
+    answer = await browser.post("/api/v1/login", json={"email": "ada@example.com", "password": PASSWORD})
+    assert answer.status_code == 200
+    session_id: str = (await answer.get_json())["session_id"]
+    return session_id
+
+
+async def test_a_login_adds_the_visitors_cart_to_the_accounts(client: Client, browser: Browser) -> None:
+    ada = await client.registered()
+    for product_id, quantity in ((1, 60), (2, 1)):
+        assert (await ada.put(f"/cart/items/{product_id}", {"quantity": quantity})).status_code == 200
+    for product_id, quantity in ((1, 60), (3, 5)):
+        assert (await put(browser, product_id, quantity)).status_code == 200
+    await log_in(browser)
+    assert await cart_by(ada) == {1: 99, 2: 1, 3: 5}
+    assert await cart_of(browser) == {}
+    # What is added later is merged at the next login.
+    assert (await put(browser, 3, 1)).status_code == 200
+    await log_in(browser)
+    assert await cart_by(ada) == {1: 99, 2: 1, 3: 6}
+
+
+async def test_a_login_that_is_sent_twice_merges_once(client: Client, browser: Browser) -> None:
+    ada = await client.registered()
+    assert (await put(browser, 1, 2)).status_code == 200
+    await asyncio.gather(*(log_in(browser) for _ in range(4)))
+    assert await cart_by(ada) == {1: 2}
+
+
+async def test_a_login_that_fails_leaves_the_cart(client: Client, browser: Browser) -> None:
+    await client.register()
+    assert (await put(browser, 1, 2)).status_code == 200
+    wrong = await browser.post("/api/v1/login", json={"email": "ada@example.com", "password": "wrong"})
+    assert wrong.status_code == 401
+    assert await cart_of(browser) == {1: 2}
+
+
+async def test_a_database_that_fails_during_the_merge_leaves_the_cart(
+    client: Client, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await client.registered()
+    assert (await put(browser, 1, 2)).status_code == 200
+
+    async def down(*_: object) -> None:
+        raise Unavailable("The database does not answer.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "get_cart_for_update", down)
+        answer = await browser.post("/api/v1/login", json={"email": "ada@example.com", "password": PASSWORD})
+        assert answer.status_code == 503
+    assert await cart_of(browser) == {1: 2}
+    await log_in(browser)
+    assert await cart_by(ada) == {1: 2}
+
+
+@pytest.mark.parametrize("quantity", [0, -1, 100, 1.5, "2", None, True, 10**30])
+async def test_a_quantity_is_1_to_99(browser: Browser, quantity: object) -> None:
+    assert (await put(browser, 1, quantity)).status_code == 422
+
+
+@pytest.mark.parametrize("product", ["0", "-1", "x", str(2**63)])
+async def test_a_product_has_a_positive_id(browser: Browser, product: str) -> None:
+    assert (await browser.put(f"/api/v1/cart/items/{product}", json={"quantity": 1})).status_code == 404
+
+
+async def test_a_cart_is_bounded(client: Client, browser: Browser) -> None:
+    ada = await client.registered()
+
+    async def by_visitor(number: int) -> Response:
+        return await put(browser, number, 1)
+
+    async def by_account(number: int) -> Response:
+        return await ada.put(f"/cart/items/{number + 50}", {"quantity": 1})
+
+    for send in (by_visitor, by_account):
+        for number in range(1, MOST_ITEMS + 1):
+            assert (await send(number)).status_code == 200
+        assert (await send(MOST_ITEMS + 1)).status_code == 409
+        # One that is there can still be changed.
+        assert (await send(1)).status_code == 200
+    await log_in(browser)
+    merged = await cart_by(ada)
+    assert len(merged) == MOST_ITEMS
+    assert merged[MOST_ITEMS] == 2
+
+
+async def test_a_bad_header_credential_is_no_visitor(client: Client) -> None:
+    stranger = client.with_headers(X_Session_ID="abc." + "a" * 43)
+    assert (await stranger.get("/cart")).status_code == 401
+    assert (await stranger.put("/cart/items/1", {"quantity": 1})).status_code == 401
+
+
+async def test_the_cart_goes_with_its_account(client: Client, resources: Resources) -> None:
+    ada = await client.registered()
+    assert (await ada.put("/cart/items/1", {"quantity": 1})).status_code == 200
+    assert (await ada.delete(f"/users/{ada.user_id}")).status_code == 200
+    async with resources.database.read(primary=True) as session:
+        assert await session.scalar(select(func.count()).select_from(Cart)) == 0

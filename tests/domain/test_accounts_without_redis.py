@@ -1,0 +1,65 @@
+"""Accounts while Redis does not answer: forms open, nothing passes for signed in or out, and nothing is lost."""
+
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from quart import Quart
+
+from app.kit.keys import Keys
+from tests.application import create_test_app
+from tests.domain.browser import Browser
+from tests.domain.client import PASSWORD, Client
+from tests.services import RedisServer
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.server
+RIGHT = {"email": "ada@example.com", "password": PASSWORD}
+
+
+@pytest.fixture
+async def app(keys: Keys, tmp_path: Path, own_server: RedisServer, sqlite_template: Path) -> AsyncIterator[Quart]:
+    path = shutil.copy(sqlite_template, tmp_path / "test.db")
+    environ = {
+        "NAMESPACE": keys.namespace,
+        "CONSUMER": "0",
+        "REDIS_URL": own_server.url,
+        "REDIS_BUDGET_MS": "100",
+        "DATABASE_URL": f"sqlite+aiosqlite:///{path}",
+    }
+    created = create_test_app(environ)
+    async with created.test_app():
+        yield created
+
+
+async def test_forms_open_and_say_that_they_cannot_be_sent(app: Quart, own_server: RedisServer) -> None:
+    client, browser, visitor = Client(app), Browser.opened(app), Browser.opened(app)
+    await client.register()
+    assert (await browser.post("/login", form=RIGHT)).status_code == 303
+    assert (await visitor.put("/api/v1/cart/items/1", json={"quantity": 1})).status_code == 200
+    own_server.signal(signal.SIGSTOP)
+    try:
+        for path in ("/login", "/logout", "/register", "/password-reset", "/password-reset/confirm"):
+            assert (await Browser.opened(app).get(path)).status_code == 200
+        for path in ("/login", "/logout", "/password-reset"):
+            answer = await browser.post(path, form=RIGHT)
+            assert (answer.status_code, answer.mimetype) == (503, "text/html"), path
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert "Set-Cookie" not in answer.headers
+        for who in (browser, visitor):
+            for answer in (
+                await who.get("/api/v1/cart"),
+                await who.put("/api/v1/cart/items/2", json={"quantity": 1}),
+            ):
+                assert answer.status_code == 503
+    finally:
+        own_server.signal(signal.SIGCONT)
+
+    async def answers() -> bool:
+        return (await browser.get("/api/v1/profile")).status_code == 200
+
+    # Nobody was signed out meanwhile, and the visitor's cart is there.
+    await eventually(answers)
+    assert (await (await visitor.get("/api/v1/cart")).get_json())["total"] == 1

@@ -1,0 +1,72 @@
+"""Events and presence over HTTP: who may hear and publish what."""
+
+import pytest
+
+from app.domain.users.service import set_roles
+from app.resources import Resources
+from tests.domain.client import Client
+from tests.domain.test_stream_revocation import streamed
+from tests.waiting import eventually
+
+
+async def admin(client: Client, resources: Resources) -> Client:
+    await set_roles(resources, await client.register("root"), frozenset({"admin"}))
+    return await client.signed_in("root")
+
+
+async def test_without_a_channel_it_is_the_broadcast_and_ones_own(client: Client, resources: Resources) -> None:
+    ada = await client.registered("ada")
+    async with streamed(client.app, ada) as stream, streamed(client.app, client) as visitor:
+        await resources.publisher.publish_to_user(ada.user_id, "tick", 1)
+        await resources.publisher.publish_to_user(ada.user_id + 1, "tick", 2)
+        await resources.publisher.publish_broadcast("tick", 3)
+        await eventually(lambda: len(stream.events) == 2 and visitor.events)
+        assert [event.data["data"] for event in stream.events] == [1, 3]
+        assert [event.data["data"] for event in visitor.events] == [3]
+
+
+@pytest.mark.parametrize("channel", ["user:1000", "user:*", "*", "task:1", "presence"])
+async def test_a_visitor_hears_the_broadcast_alone(client: Client, channel: str) -> None:
+    assert (await client.get(f"/events?channel={channel}")).status_code == 401
+
+
+@pytest.mark.parametrize("channel", ["user:1000", "user:*", "*", "task:1"])
+async def test_a_user_hears_no_other_and_no_pattern(client: Client, channel: str) -> None:
+    ada = await client.registered("ada")
+    assert (await ada.get(f"/events?channel=broadcast&channel={channel}")).status_code == 403
+
+
+async def test_an_admin_publishes_and_hears_everything(client: Client, resources: Resources) -> None:
+    root = await admin(client, resources)
+    async with streamed(client.app, root, "?channel=user:*") as stream:
+        body = {"channel": "user:1", "type": "notice", "data": {"text": "hello"}}
+        published = await root.post("/events", body)
+        assert published.status_code == 202
+        await eventually(lambda: stream.events)
+        assert stream.events[0].id == (await published.get_json())["id"]
+        ada = await client.registered("ada")
+        assert (await ada.post("/events", body)).status_code == 403
+
+
+@pytest.mark.parametrize("type", ["error", "open", "resync", "user_online", "user_offline", "new_message"])
+async def test_types_of_the_service_and_of_event_source_are_reserved(
+    client: Client, resources: Resources, type: str
+) -> None:
+    root = await admin(client, resources)
+    refused = await root.post("/events", {"channel": "broadcast", "type": type, "data": None})
+    assert refused.status_code == 422
+
+
+async def test_presence_lists_who_has_a_stream(client: Client) -> None:
+    assert (await client.get("/presence")).status_code == 401
+    ada = await client.registered("ada")
+    assert await (await ada.get("/presence")).get_json() == {"online": [], "total": 0}
+    async with streamed(client.app, ada, "?channel=presence") as stream:
+        await eventually(lambda: stream.events)
+        [event] = stream.events
+        assert (event.type, event.data["data"]) == ("user_online", {"user_id": ada.user_id})
+        body = await (await ada.get("/presence")).get_json()
+        assert body["total"] == 1
+        assert body["online"][0]["user_id"] == ada.user_id
+        assert body["online"][0]["since"].startswith("20")
+    assert (await ada.get("/presence?limit=0")).status_code == 422

@@ -1,0 +1,127 @@
+"""Nobody reaches what is another's: every route with an id in its path, asked with other credentials."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from quart import Quart
+
+from app.domain.users import avatars, store
+from app.principal import Principal
+from app.resources import Resources
+from tests.application import ALL_SLICES
+from tests.domain.browser import Browser
+from tests.domain.client import PASSWORD, Client
+from tests.domain.test_avatars import picture
+
+# Ids in these paths name what belongs to nobody, or what everyone may read.
+PUBLIC = {
+    ("GET", "/api/v1/users/<int:user_id>"),
+    ("GET", "/api/v1/users/<int:user_id>/avatar/<version>"),
+    ("GET", "/static/<path:filename>"),
+    # The id is that of a product; the cart is the principal's own.
+    ("PUT", "/api/v1/cart/items/<int(min=1):product_id>"),
+    ("DELETE", "/api/v1/cart/items/<int(min=1):product_id>"),
+}
+# The other slices are examples, and have tests of their own.
+EXAMPLES = {each.blueprint.name for each in ALL_SLICES} - {"users", "cart"}
+ADMIN = "/api/v1/admin/"
+REFUSED = {403, 404}
+
+Maker = Callable[[Client, Resources], Awaitable[str]]
+
+
+async def user(ada: Client, _resources: Resources) -> str:
+    return f"/users/{ada.user_id}"
+
+
+async def avatar(ada: Client, resources: Resources) -> str:
+    await avatars.put_avatar(resources, Principal(ada.user_id, frozenset(), "session"), ada.user_id, picture())
+    return f"/users/{ada.user_id}/avatar"
+
+
+async def session(ada: Client, _resources: Resources) -> str:
+    [shown] = (await (await ada.get("/sessions")).get_json())["sessions"]
+    return f"/sessions/{shown['id']}"
+
+
+async def api_key(ada: Client, _resources: Resources) -> str:
+    created = await (await ada.post("/api-keys", {"name": "mine"})).get_json()
+    return f"/api-keys/{created['id']}"
+
+
+OWNED: dict[tuple[str, str], tuple[Maker, Any]] = {
+    ("PUT", "/api/v1/users/<int:user_id>"): (user, {"name": "Taken"}),
+    ("DELETE", "/api/v1/users/<int:user_id>"): (user, None),
+    ("PUT", "/api/v1/users/<int:user_id>/avatar"): (avatar, None),
+    ("DELETE", "/api/v1/users/<int:user_id>/avatar"): (avatar, None),
+    ("DELETE", "/api/v1/sessions/<handle>"): (session, None),
+    ("DELETE", "/api/v1/api-keys/<int:key_id>"): (api_key, None),
+}
+
+
+def routes_with_ids(app: Quart) -> set[tuple[str, str]]:
+    return {
+        (method, rule.rule)
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.arguments and rule.endpoint.split(".")[0] not in EXAMPLES
+    }
+
+
+async def test_each_route_with_an_id_is_walked_or_public(app: Quart) -> None:
+    known = PUBLIC | OWNED.keys()
+    unknown = {(method, path) for method, path in routes_with_ids(app) - known if not path.startswith(ADMIN)}
+    assert unknown == set()
+
+
+@pytest.mark.parametrize(("method", "path"), OWNED)
+async def test_anothers_credential_is_refused_and_changes_nothing(
+    client: Client, resources: Resources, method: str, path: str
+) -> None:
+    make, body = OWNED[method, path]
+    ada, eve = await client.registered("ada"), await client.registered("eve")
+    address = await make(ada, resources)
+    browser = Browser.opened(client.app)
+    assert (await browser.post("/login", form={"email": "eve@example.com", "password": PASSWORD})).status_code == 303
+    before = await everything(ada, resources)
+    for stranger in (eve, await eve.by_api_key()):
+        assert (await stranger.send(method, address, body)).status_code in REFUSED
+    assert (await browser.send(method, f"/api/v1{address}", **({"json": body} if body else {}))).status_code in REFUSED
+    assert (await client.send(method, address, body)).status_code == 401
+    assert await everything(ada, resources) == before
+
+
+async def everything(owner: Client, resources: Resources) -> list[Any]:
+    """What the owner has, without what each request changes."""
+    seen: list[Any] = [await (await owner.get(path)).get_json() for path in ("/profile", "/sessions", "/api-keys")]
+    for shown in seen[1]["sessions"]:
+        shown.pop("last_activity")
+    seen.append(await (await owner.get(f"/users/{owner.user_id}")).get_json())
+    async with resources.database.read(primary=True) as reading:
+        found = await store.get_avatar(reading, owner.user_id)
+    return [*seen, None if found is None else (found.version, found.upload)]
+
+
+async def test_lists_hold_ones_own_alone(client: Client, resources: Resources) -> None:
+    ada, eve = await client.registered("ada"), await client.registered("eve")
+    key, device = await api_key(ada, resources), await session(ada, resources)
+    assert (await ada.put("/cart/items/1", {"quantity": 1})).status_code == 200
+    assert (await (await eve.get("/api-keys")).get_json())["api_keys"] == []
+    [only] = (await (await eve.get("/sessions")).get_json())["sessions"]
+    assert not device.endswith(only["id"])
+    assert (await (await eve.get("/cart")).get_json())["items"] == []
+    assert (await (await eve.get("/profile")).get_json())["user_id"] == eve.user_id
+    # The owner still has both.
+    assert (await ada.delete(key)).status_code == 204
+    assert (await ada.delete(device)).status_code == 204
+
+
+async def test_admin_routes_take_no_other_role(app: Quart, client: Client) -> None:
+    eve = await client.registered("eve")
+    paths = {(method, path) for method, path in routes_with_ids(app) if path.startswith(ADMIN)}
+    assert paths
+    for method, path in paths:
+        filled = path.removeprefix("/api/v1").replace("<", "").replace(">", "").replace("int:", "")
+        answer = await eve.send(method, filled, {} if method in ("POST", "PUT") else None)
+        assert answer.status_code in REFUSED | {415}, (method, path)
