@@ -43,7 +43,7 @@ def make_blocks(
         queue=queue,
         queues=queues,
         database=database,
-        outbox=Outbox(database, publisher, queue, cache, telemetry=telemetry),
+        outbox=Outbox(database, publisher, queue, cache, queues=queues.values(), telemetry=telemetry),
         telemetry=telemetry,
         secret_key=settings.secret_key,
         public_url=settings.public_url,

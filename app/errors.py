@@ -72,6 +72,10 @@ class TooLarge(AppError):
     status, code, title = 413, "too_large", "Content Too Large"
 
 
+class URITooLong(AppError):
+    status, code, title = 414, "uri_too_long", "URI Too Long"
+
+
 class UnsupportedMediaType(AppError):
     status, code, title = 415, "unsupported_media_type", "Unsupported Media Type"
 
@@ -93,6 +97,10 @@ class Invalid(AppError):
 class TooManyRequests(AppError):
     status, code, title = 429, "rate_limited", "Too Many Requests"
     type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+
+class HeadersTooLarge(AppError):
+    status, code, title = 431, "headers_too_large", "Request Header Fields Too Large"
 
 
 class Unavailable(AppError):

@@ -22,12 +22,12 @@ from app.settings import Settings, SettingsError
 from app.web import problems
 from app.web.caching.view_key import CACHED_HOSTS
 from app.web.context import EXTENSION
-from app.web.guard import guard_views
+from app.web.guard import GuardedQuart
 from app.web.host import stated_hosts
 from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
-from app.web.middleware import csrf, deadline, request_log, security, well_formed
+from app.web.middleware import request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
 from app.web.routes import event_socket, events, health, limits, metrics, operations, presence, tasks
 from app.web.telemetry import PrometheusTelemetry
@@ -51,9 +51,13 @@ STATIC_FOLDER = Path(__file__).parent / "pages" / "static"
 
 
 def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart:
-    """The ASGI application of these slices. It opens nothing before it serves. SettingsError for a bad Redis URL."""
+    """The ASGI application of these slices. It opens nothing before it serves.
+
+    SettingsError: a bad Redis URL. DeclarationError: what a route declares would not hold.
+    """
     check_redis_url(settings)
-    app = Quart("app", static_folder=str(STATIC_FOLDER))
+    app = GuardedQuart("app", static_folder=str(STATIC_FOLDER))
+    app.redis_budget_seconds = settings.redis_budget_ms / 1000
     app.config.update(_configuration(settings))
     app.url_map.converters["int"] = Identifier
     app.request_class = StrictRequest
@@ -67,7 +71,7 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     _register_schema(app)
     for blueprint in (*(each.blueprint for each in slices), *BLUEPRINTS):
         app.register_blueprint(blueprint)
-    guard_views(app)
+    app.compile_routes()
     _register_lifespan(app, settings, telemetry, slices)
     return app
 
@@ -105,17 +109,16 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _register_web(app: Quart, settings: Settings, telemetry: PrometheusTelemetry) -> None:
+def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTelemetry) -> None:
     """In the order in which they see a request; they see its response in reverse order."""
     request_log.register(app, telemetry)
     security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
-    well_formed.register(app)
-    deadline.register(app, seconds=settings.redis_budget_ms / 1000)
     problems.register(app)
-    csrf.register(app)
     enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)
-    session_interface.register(app, is_production=settings.is_production, name=settings.namespace)
+    session_interface.register(
+        app, is_production=settings.is_production, name=settings.namespace, reads_session=app.reads_session
+    )
     auth.register(app, UserLookups())
 
 

@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -47,6 +48,7 @@ class Publication(msgspec.Struct, frozen=True, tag="publication"):
 
 class Submission(msgspec.Struct, frozen=True, tag="task"):
     call: Call
+    queue: str = "default"
 
 
 class Invalidation(msgspec.Struct, frozen=True, tag="invalidation"):
@@ -67,11 +69,14 @@ class Outbox:
         queue: Queue,
         cache: Cache,
         *,
+        queues: Iterable[Queue] = (),
         telemetry: Telemetry | None = None,
         poll_seconds: float = 1.0,
         retry_seconds: float = 5.0,
     ) -> None:
-        """Every `poll_seconds` the relay searches the table for rows that a crash or an outage of Redis has left there.
+        """Tasks go to `queue` unless they name another one of `queues`.
+
+        Every `poll_seconds` the relay searches the table for rows that a crash or an outage of Redis has left there.
 
         For `retry_seconds` after its commit a row belongs to the process that wrote it. Then the relay that claims it
         has it for as long, and after each failed attempt it waits longer: `retry_seconds`, doubled, with jitter.
@@ -79,6 +84,7 @@ class Outbox:
         self._database = database
         self._publisher = publisher
         self._queue = queue
+        self._queues = {each.name: each for each in (queue, *queues)}
         self._cache = cache
         self._telemetry = telemetry or NoTelemetry()
         self._poll_seconds = poll_seconds
@@ -98,14 +104,24 @@ class Outbox:
         self._relay_after_commit(session, Publication(channel, payload, event_id or secrets.token_hex(16)))
 
     def task(
-        self, session: WriteSession, task: Task[Payload], payload: Payload, **options: Unpack[EnqueueOptions]
+        self,
+        session: WriteSession,
+        task: Task[Payload],
+        payload: Payload,
+        *,
+        queue: str | None = None,
+        **options: Unpack[EnqueueOptions],
     ) -> str:
-        """Enqueue after the commit; returns the task's id. `options` are those of Queue.enqueue()."""
+        """Enqueue after the commit; returns the task's id. `options` are those of Queue.enqueue().
+
+        KeyError: there is no queue of this name.
+        """
+        target = self._queue if queue is None else self._queues[queue]
         cause = self._queue.correlation_id()
         if cause is not None:
             options.setdefault("correlation_id", cause)
         call = task.call(payload, **options)
-        self._relay_after_commit(session, Submission(call))
+        self._relay_after_commit(session, Submission(call, target.name))
         return call.id
 
     def invalidate(self, session: WriteSession, *tags: str) -> None:
@@ -226,8 +242,8 @@ class Outbox:
         match message:
             case Publication(channel, payload, event_id):
                 await self._publisher.publish_encoded(channel, bytes(payload), event_id=event_id)
-            case Submission(call):
-                await self._queue.submit([call])
+            case Submission(call, queue):
+                await self._queues[queue].submit([call])
             case Invalidation(tags):
                 await self._cache.invalidate_tags(*tags)
 

@@ -21,7 +21,7 @@ from app.web.context import EXTENSION
 CONFIG_FILE = Path(__file__).parent.parent / "hypercorn.toml"
 # A connection ends when sent data stays unacknowledged for this long (TCP_USER_TIMEOUT, RFC 5482). Only Linux has the
 # option; elsewhere the system's retransmission limit ends such a connection later.
-USER_TIMEOUT_MS = 30_000
+USER_TIMEOUT_MS = 10_000
 # The kernel's buffer for one connection. Small, so that a slow client is noticed here.
 SEND_BUFFER_BYTES = 64 * 1024
 DEVELOPMENT_GRACE_SECONDS = 0.5

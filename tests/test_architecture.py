@@ -12,8 +12,8 @@ from app.factory import DEFAULT_LIMIT, jobs_of
 from app.kit.limits.limit import Limit
 from app.resources import Resources
 from app.web.context import EXTENSION
-from app.web.limits.declare import Exemption, RouteLimits, policy_for
-from app.web.limits.declare import policy_for as nearest_policy
+from app.web.limits.declare import Exemption, RouteLimits
+from app.web.route_policy import compile_routes
 from tests.domain.client import broadcast
 from tests.keys import lasting_keys
 from tests.notices import NOTICE
@@ -25,23 +25,20 @@ MODULES = sorted(path for path in (ROOT / "app").rglob("*.py") if "versions" not
 MOST_LINES, MOST_FUNCTION_LINES = 260, 45
 
 
-def views(app: Quart) -> Iterator[tuple[str, object]]:
-    """Every route's endpoint and view."""
-    return iter(app.view_functions.items())
-
-
 async def test_every_route_has_a_limit_or_a_written_exemption(app: Quart) -> None:
-    for endpoint, view in views(app):
-        policy = policy_for(app, endpoint, view)  # type: ignore[arg-type]
-        assert isinstance(policy, RouteLimits | Exemption), endpoint
-        if isinstance(policy, Exemption):
-            assert len(policy.reason) > 10, endpoint
+    routes = compile_routes(app)
+    assert len(routes) > 20
+    for endpoint, route in routes.items():
+        for policy in (route.policy, *route.by_method.values()):
+            assert isinstance(policy.limits, RouteLimits | Exemption), endpoint
+            if isinstance(policy.limits, Exemption):
+                assert len(policy.limits.reason) > 10, endpoint
 
 
 async def test_the_login_limits_are_never_open(app: Quart) -> None:
-    policy = nearest_policy(app, "users.sign_in.login", app.view_functions["users.sign_in.login"])
+    policy = compile_routes(app)["users.sign_in.login"].policy.limits
     assert isinstance(policy, RouteLimits)
-    limits = policy.declared("users.sign_in.login")
+    limits = policy.declared()
     assert limits
     assert all(limit.sensitive and limit.on_error != "open" for limit in limits)
 

@@ -142,6 +142,20 @@ async def test_a_task_that_has_run_is_not_enqueued_again(
     assert (await queue.totals())["done"] == 2
 
 
+async def test_a_task_goes_to_the_queue_that_it_names(
+    make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys
+) -> None:
+    mail = Queue(redis, keys, name="mail")
+    outbox = make_outbox(queues=[mail])
+    async with database.write() as session:
+        task_id = outbox.task(session, greet, "Ada", queue="mail")
+        with pytest.raises(KeyError):
+            outbox.task(session, greet, "Ada", queue="none")
+    await outbox.drain()
+    assert [waiting.id for waiting in await mail.tasks("waiting")] == [task_id]
+    assert await Queue(redis, keys).get(task_id) is None
+
+
 async def no_rows(database: Database) -> bool:
     return await rows(database) == 0
 

@@ -1,13 +1,12 @@
 """The pages for signing in and out, registering, and a new password. They work without JavaScript."""
 
 from contextlib import suppress
+from typing import cast
 
 from quart import Blueprint, Response, redirect, render_template, request
 from quart.typing import ResponseReturnValue
 from quart_schema import hide
 from redis.exceptions import RedisError
-from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import HTTPException
 
 from app.domain.users import passwords, service
 from app.domain.users.login_limit import limit_logins, limit_resets
@@ -19,6 +18,7 @@ from app.pages.forms import Form, FormField, safe_target, show_form, validated, 
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.limits.declare import exempt, rate_limit
+from app.web.middleware.strict_json import StrictRequest
 from app.web.problems import redis_failure
 
 REASON = "a form without data, the same for everyone; it must also open while Redis is down"
@@ -58,12 +58,11 @@ blueprint = Blueprint("accounts", __name__, template_folder="templates")
 
 @blueprint.errorhandler(AppError)
 async def show_problem(problem: AppError) -> Response:
-    """The form again, with what was wrong and what was typed, passwords excepted."""
-    try:
-        form = await request.form
-    except HTTPException:
-        # Too large, or no form at all: what was refused already is not worth a second error.
-        form = MultiDict()
+    """The form again, with what was wrong and what was typed, passwords excepted.
+
+    A long form that was refused before it was parsed, as by the limit of an address, is not parsed to show it.
+    """
+    form = await cast(StrictRequest, request).form_to_show()
     values = {name: form[name] for name in ("name", "email", "remember") if name in form}
     token, target = form.get("token", ""), safe_target(form.get("next", ""))
     return await show_form(FORMS[request.path], values, problem=problem, token=token, target=target)

@@ -1,6 +1,6 @@
-"""Quart adapters over the kit, and the accessor of the running application's resources."""
+"""The running application's resources, and the request or WebSocket that is being answered."""
 
-from quart import current_app, has_websocket_context, request, websocket
+from quart import current_app, has_request_context, request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
 
 from app.resources import Resources
@@ -15,5 +15,5 @@ def resources() -> Resources:
 
 
 def connection() -> BaseRequestWebsocket:
-    """The current request, or the handshake of the current WebSocket: its headers, cookies, query and address."""
-    return websocket if has_websocket_context() else request
+    """The current request or WebSocket: what both have, such as headers, host and path."""
+    return request if has_request_context() else websocket

@@ -1,73 +1,116 @@
 """The way into every view: who asks, how often, whether they may, and whether the answer is known already."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
-from quart import Quart, Response
-from quart_schema.validation import QUART_SCHEMA_REQUEST_ATTRIBUTE, DataSource
+from quart import Quart, Request, Websocket, request, websocket
+from quart.ctx import RequestContext, WebsocketContext
+from quart.typing import ResponseReturnValue, ResponseTypes
+from quart.wrappers.base import BaseRequestWebsocket
 
-from app.errors import NotFound
-from app.web import problems
+from app.kit.client.deadline import start_budget
+from app.web import declarations, problems
 from app.web.caching import cached_view
+from app.web.handshake import Handshake, after_hooks
 from app.web.identity import auth
-from app.web.limits.declare import Exemption, exempt
 from app.web.limits.enforce import enforce
-from app.web.route_policy import policy_of
+from app.web.route_policy import Route, RoutePolicy, compile_route, compile_routes, refuse_hidden
 
 
-def guard_views(app: Quart) -> None:
-    """Wrap each registered view once. Called by the factory when every route is there.
+class GuardedQuart(Quart):
+    """Quart whose views run behind what their routes declare.
 
-    Static files are the same for everyone and cost no backend anything: they have no limit and no session.
+    create_app() and the start of serving compile every route. One that is added, replaced or declared anew later is
+    compiled before its next request. DeclarationError: a declaration would not be enforced.
     """
-    sockets = {rule.endpoint for rule in app.url_map.iter_rules() if rule.websocket}
-    for endpoint, view in app.view_functions.items():
-        guard = _static if endpoint == "static" else _guarded_socket if endpoint in sockets else _guarded
-        app.view_functions[endpoint] = guard(view)
 
+    websocket_class = Handshake
+    # How long one request may wait for a Redis that does not answer; None: without an end.
+    redis_budget_seconds: float | None = None
+    _routes: Mapping[str, Route] = {}
+    _generation = -1
 
-def _static(view: Callable[..., Any]) -> Callable[..., Any]:
-    @exempt("files are the same for everyone, and cost no backend anything")
-    @wraps(view)
-    async def static(filename: str) -> Any:
-        try:
-            return await view(filename=filename)
-        except (OSError, ValueError) as error:
-            # A name that no file system takes: too long, or with a NUL in it.
-            raise NotFound from error
+    def add_url_rule(
+        self, rule: str, endpoint: str | None = None, view_func: Any = None, *args: Any, **options: Any
+    ) -> None:
+        if view_func is not None:
+            refuse_hidden(view_func)
+        super().add_url_rule(rule, endpoint, view_func, *args, **options)
+        self._routes = {}
 
-    return static
+    def compile_routes(self) -> None:
+        """Make the policy of every route. DeclarationError: see route_policy.compile_routes()."""
+        self._generation, self._routes = declarations.generation, compile_routes(self)
 
+    async def startup(self) -> None:
+        self.compile_routes()
+        await super().startup()
 
-def _guarded(view: Callable[..., Any]) -> Callable[..., Any]:
-    wants_json = getattr(view, QUART_SCHEMA_REQUEST_ATTRIBUTE, (None, None))[1] is DataSource.JSON
+    async def handle_request(self, request: Request) -> ResponseTypes:
+        # Before Quart reads the session, which comes before any hook.
+        start_budget(self.redis_budget_seconds)
+        return await super().handle_request(request)
 
-    @wraps(view)
-    async def guarded(**arguments: Any) -> Response:
+    async def handle_websocket(self, websocket: Websocket) -> ResponseTypes | None:
+        start_budget(self.redis_budget_seconds)
+        return await super().handle_websocket(websocket)
+
+    async def dispatch_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue:
+        asked = request
+        rule = asked.url_rule
+        if rule is None or (asked.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False)):
+            return await super().dispatch_request(request_context)
+        route = self._route(rule.endpoint)
+        policy = route.by_method.get(asked.method, route.policy)
+        await self._admit(policy)
+        return await cached_view.respond(policy.cache, route.run, asked.view_args or {})
+
+    async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> ResponseReturnValue | None:
+        rule = websocket.url_rule
+        if rule is not None:
+            route = self._route(rule.endpoint)
+            await self._admit(route.by_method.get("GET", route.policy))
+        return await super().dispatch_websocket(websocket_context)
+
+    async def postprocess_websocket(
+        self, response: ResponseTypes | None, websocket_context: WebsocketContext | None = None
+    ) -> ResponseTypes:
+        made: Any = await super().postprocess_websocket(response, websocket_context)
+        asked: Any = websocket
+        if asked.accepted:
+            return cast(ResponseTypes, made)
+        # A view that neither accepts nor answers refuses; its client is told so, and the log.
+        answer = await after_hooks(made or problems.problem(403, "Forbidden", "The connection was not accepted."))
+        return cast(ResponseTypes, None if asked.closed else answer)
+
+    async def _admit(self, policy: RoutePolicy) -> None:
+        if policy.is_open:
+            return
         identity = await auth.identify()
         # The limiter comes before each refusal: guesses at credentials, and what is malformed, are requests too.
-        await enforce(view, identity.principal, with_body=False)
-        if wants_json:
+        await enforce(policy.limits, identity.principal, with_body=False)
+        if policy.wants_json:
             problems.require_json()
-        auth.authorize(view)
+        auth.authorize(policy.access)
         # A body is read last: parsing it is the one thing here that a client can make expensive.
-        await enforce(view, identity.principal, with_body=True)
-        return await cached_view.respond(view, arguments)
+        await enforce(policy.limits, identity.principal, with_body=True)
 
-    return guarded
+    def reads_session(self, asked: BaseRequestWebsocket) -> bool:
+        """Whether the session belongs to the answer. It does not to a static file that everyone may read."""
+        rule = asked.url_rule
+        if rule is None or rule.endpoint not in self.view_functions:
+            return True
+        try:
+            return not self._route(rule.endpoint).policy.is_open
+        except declarations.DeclarationError:
+            # Raised again where it is answered and logged: before the view.
+            return True
 
-
-def _guarded_socket(view: Callable[..., Any]) -> Callable[..., Any]:
-    """TypeError for a WebSocket that declares what is enforced for requests only: a limit, or a cache."""
-    exemption, cache = policy_of(view, Exemption), policy_of(view, cached_view.ViewCache)
-    if exemption is None or cache is not None:
-        raise TypeError(f"the WebSocket {view!r} must be exempt from limits, and cannot be cached")
-
-    @wraps(view)
-    async def guarded(**arguments: Any) -> None:
-        await auth.identify()
-        auth.authorize(view)
-        await view(**arguments)
-
-    return guarded
+    def _route(self, endpoint: str) -> Route:
+        if self._generation != declarations.generation:
+            self._generation, self._routes = declarations.generation, {}
+        route = self._routes.get(endpoint)
+        if route is None or route.view is not self.view_functions[endpoint]:
+            route = compile_route(self, endpoint)
+            self._routes = {**self._routes, endpoint: route}
+        return route

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from app.web.client_address import is_loopback
 
@@ -12,6 +13,8 @@ _LONGEST_NAME = 253
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
+# A server is asked by few names, and each is checked for every request.
+@lru_cache(maxsize=64)
 def host_name(host: str) -> str:
     """The name in a Host header, in lower case, without its port; "" where it is malformed."""
     found = _HOST.fullmatch(host)
@@ -19,6 +22,7 @@ def host_name(host: str) -> str:
     return name if len(name) <= _LONGEST_NAME else ""
 
 
+@lru_cache(maxsize=64)
 def is_own_machine(name: str) -> bool:
     """Whether a host name is one of this machine's own (RFC 6761, 6.3, and the loopback addresses)."""
     return name == "localhost" or name.endswith(".localhost") or is_loopback(name)

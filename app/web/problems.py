@@ -1,27 +1,30 @@
 """Every error as problem details (RFC 9457): our own, the framework's, and those of a backend that is down."""
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import msgspec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from quart import Quart, Response, g, request
+from quart import Quart, Response, current_app, g, request
 from quart_schema import RequestSchemaValidationError
 from redis.exceptions import RedisError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 
 from app.errors import AppError, BadRequest, Invalid, Unavailable, UnsupportedMediaType, root_cause
 from app.kit.client.errors import UNAVAILABLE
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
+DEFECT = "The server met a defect; the request id helps to find it."
 LONGEST_NAME = 100
 
 
 def register(app: Quart) -> None:
-    """Install the handlers, so that `app` answers every failure as problem details."""
-    app.register_error_handler(AppError, _from_app_error)
+    """Install the handlers, so that `app` answers every failure as problem details, unless it has a handler of its own
+    for the status (`errorhandler(429)`) or the class."""
+    app.register_error_handler(AppError, answer_error)
     app.register_error_handler(RequestSchemaValidationError, _from_validation)
     app.register_error_handler(HTTPException, _from_http_exception)
     app.register_error_handler(RedisError, _from_redis)
@@ -42,7 +45,28 @@ def problem(
     return Response(msgspec.json.encode(body | (extra or {})), status=status, content_type=MEDIA_TYPE)
 
 
-async def _from_app_error(error: AppError) -> Response:
+async def answer_error(error: AppError) -> Response:
+    """The response to an error: of the application's handler of its status, where there is one, or problem details.
+
+    The handler gets Werkzeug's exception of that status; the error is its cause.
+    """
+    kind = default_exceptions.get(error.status)
+    if kind is None:
+        return _default(error)
+    equivalent = kind(error.detail or None)
+    equivalent.__cause__ = error
+    return await _answer(equivalent, headers=error.headers)
+
+
+async def _answer(equivalent: HTTPException, *, headers: Mapping[str, str]) -> Response:
+    response = await current_app.make_response(await current_app.handle_http_exception(equivalent))
+    for name, value in headers.items():
+        # What the status demands, such as Retry-After, whoever made the response.
+        response.headers.setdefault(name, value)
+    return cast(Response, response)
+
+
+def _default(error: AppError) -> Response:
     response = problem(error.status, error.title, error.detail, type=error.type, extra=error.extra)
     response.headers.update(error.headers)
     return response
@@ -51,8 +75,8 @@ async def _from_app_error(error: AppError) -> Response:
 async def _from_validation(error: RequestSchemaValidationError) -> Response:
     cause = error.validation_error
     if isinstance(cause, ValidationError):
-        return await _from_app_error(Invalid(field_errors(cause)))
-    return await _from_app_error(BadRequest("The body must be a JSON object."))
+        return await answer_error(Invalid(field_errors(cause)))
+    return await answer_error(BadRequest("The body must be a JSON object."))
 
 
 def field_errors(error: ValidationError) -> list[dict[str, Any]]:
@@ -67,6 +91,8 @@ def _field(error: ErrorDetails) -> dict[str, Any]:
 
 
 async def _from_http_exception(error: HTTPException) -> Response:
+    if isinstance(error.__cause__, AppError):
+        return _default(error.__cause__)
     answer = error.get_response()
     status = error.code or 500
     if status < 400:
@@ -89,9 +115,10 @@ def redis_failure(error: RedisError) -> Unavailable:
 
 
 async def _from_redis(error: RedisError) -> Response:
-    return await _from_app_error(redis_failure(error))
+    return await answer_error(redis_failure(error))
 
 
 async def _from_defect(error: Exception) -> Response:
     logger.exception("unhandled error", exc_info=error)
-    return problem(500, "Internal Server Error", "The server met a defect; the request id helps to find it.")
+    equivalent = InternalServerError(DEFECT, original_exception=error)
+    return await _answer(equivalent, headers={})

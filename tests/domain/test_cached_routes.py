@@ -7,8 +7,7 @@ from quart import Quart, Response
 
 from app.domain.seed import seed
 from app.resources import Resources
-from app.web.caching.cached_view import ViewCache
-from app.web.route_policy import policy_of
+from app.web.route_policy import compile_routes
 from tests.domain.client import Client
 
 # Their answers are streams, or differ from call to call.
@@ -70,6 +69,7 @@ async def test_each_gets_what_they_would_get_without_the_others(
 async def test_the_cached_routes_are_among_those_that_are_asked(app: Quart, client: Client) -> None:
     user = await client.registered("ann")
     asked = paths(app, [user.user_id])
-    cached = [rule.rule for rule in app.url_map.iter_rules() if policy_of(app.view_functions[rule.endpoint], ViewCache)]
+    routes = compile_routes(app)
+    cached = [rule.rule for rule in app.url_map.iter_rules() if routes[rule.endpoint].policy.cache]
     assert len(cached) >= 3
     assert {re.sub(r"<int:[^>]*>", str(user.user_id), rule) for rule in cached} <= set(asked)

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.web.host import host_name
+from app.web.middleware.security import MOST_HEADER_BYTES, MOST_QUERY_FIELDS, MOST_TARGET_BYTES
 from tests.raw_requests import Door
 
 generated = settings(
@@ -184,3 +185,25 @@ def test_an_id_has_one_spelling(door: Door, text: str, method: str) -> None:
         assert status == 404
     else:
         assert status == {"GET": 404, "POST": 405, "PATCH": 405, "PUT": 415, "DELETE": 401}[method]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=repr)
+def test_what_takes_long_to_parse_is_refused_unparsed(door: Door, route: tuple[str, bytes]) -> None:
+    method, target = route
+    for query in (b"a&" * MOST_QUERY_FIELDS, b"%" * MOST_TARGET_BYTES, b"&" * 60_000):
+        assert door.send(target + b"?" + query, method=method).status == 414
+    for name in (b"cookie", b"x-session-id", b"if-none-match", b"x"):
+        assert door.send(target, method=method, headers=[(name, b"a=b;" * (MOST_HEADER_BYTES // 4))]).status == 431
+    many = [(b"x%d" % n, b"y" * 20) for n in range(2000)]
+    assert door.send(target, method=method, headers=many).status == 431
+
+
+def test_what_is_as_long_as_allowed_is_answered(door: Door) -> None:
+    query = b"&".join([b"a=1"] * MOST_QUERY_FIELDS)
+    assert door.send(b"/api/v1/notices?" + query).status == 200
+    assert door.send(b"/api/v1/notices", headers=[(b"cookie", b"a=b; " * 6000)]).status == 200
+
+
+def test_a_media_type_with_very_many_parameters_is_unknown(door: Door) -> None:
+    headers = [(b"content-type", b"application/json" + b";a=b" * 7000)]
+    assert door.send(b"/api/v1/users", method="POST", headers=headers, body=b"{}").status == 415

@@ -7,6 +7,7 @@ import pytest
 from quart import Quart
 
 from app.domain.users import avatars, store
+from app.domain.users.tasks import send_password_reset
 from app.principal import Principal
 from app.resources import Resources
 from tests.application import ALL_SLICES
@@ -50,6 +51,15 @@ async def api_key(ada: Client, _resources: Resources) -> str:
     return f"/api-keys/{created['id']}"
 
 
+async def task(ada: Client, resources: Resources) -> str:
+    [receipt] = await resources.queue.submit([send_password_reset.call("x@example.com", owner=ada.user_id)])
+    return f"/tasks/{receipt.id}"
+
+
+async def task_events(ada: Client, resources: Resources) -> str:
+    return f"{await task(ada, resources)}/events"
+
+
 OWNED: dict[tuple[str, str], tuple[Maker, Any]] = {
     ("PUT", "/api/v1/users/<int:user_id>"): (user, {"name": "Taken"}),
     ("DELETE", "/api/v1/users/<int:user_id>"): (user, None),
@@ -57,6 +67,9 @@ OWNED: dict[tuple[str, str], tuple[Maker, Any]] = {
     ("DELETE", "/api/v1/users/<int:user_id>/avatar"): (avatar, None),
     ("DELETE", "/api/v1/sessions/<handle>"): (session, None),
     ("DELETE", "/api/v1/api-keys/<int:key_id>"): (api_key, None),
+    ("GET", "/api/v1/tasks/<task_id>"): (task, None),
+    ("DELETE", "/api/v1/tasks/<task_id>"): (task, None),
+    ("GET", "/api/v1/tasks/<task_id>/events"): (task_events, None),
 }
 
 
@@ -84,22 +97,26 @@ async def test_anothers_credential_is_refused_and_changes_nothing(
     address = await make(ada, resources)
     browser = Browser.opened(client.app)
     assert (await browser.post("/login", form={"email": "eve@example.com", "password": PASSWORD})).status_code == 303
-    before = await everything(ada, resources)
+    before = await everything(ada, resources, address)
     for stranger in (eve, await eve.by_api_key()):
         assert (await stranger.send(method, address, body)).status_code in REFUSED
     assert (await browser.send(method, f"/api/v1{address}", **({"json": body} if body else {}))).status_code in REFUSED
     assert (await client.send(method, address, body)).status_code == 401
-    assert await everything(ada, resources) == before
+    assert await everything(ada, resources, address) == before
 
 
-async def everything(owner: Client, resources: Resources) -> list[Any]:
-    """What the owner has, without what each request changes."""
+async def everything(owner: Client, resources: Resources, address: str) -> list[Any]:
+    """What the owner has, without what each request changes; of a task at `address` its state too."""
     seen: list[Any] = [await (await owner.get(path)).get_json() for path in ("/profile", "/sessions", "/api-keys")]
     for shown in seen[1]["sessions"]:
         shown.pop("last_activity")
     seen.append(await (await owner.get(f"/users/{owner.user_id}")).get_json())
     async with resources.database.read(primary=True) as reading:
         found = await store.get_avatar(reading, owner.user_id)
+    if address.startswith("/tasks/"):
+        shown = await owner.get(address.removesuffix("/events"))
+        assert shown.status_code == 200
+        seen.append(await shown.get_json())
     return [*seen, None if found is None else (found.version, found.upload)]
 
 

@@ -1,12 +1,28 @@
-"""Errors of Redis that no block handles: 503 in any case, and a defect is never silent."""
+"""Errors as responses: those of Redis that no block handles, and whose handler answers a status."""
 
 import logging
+from typing import Any
 
 import pytest
-from quart import Quart
+from quart import Blueprint, Quart
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from werkzeug.exceptions import HTTPException
 
+from app.errors import (
+    AppError,
+    BadRequest,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    PreconditionFailed,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from app.web import problems
 
 
@@ -38,3 +54,90 @@ async def test_redis_in_error_is_503_and_a_defect_is_logged_with_its_traceback(
     [record] = [record for record in caplog.records if record.name == problems.__name__]
     assert record.levelno == level
     assert bool(record.exc_info) == (level == logging.ERROR)
+
+
+class Teapot(AppError):
+    """A status that Werkzeug has no exception for."""
+
+    status, title = 420, "Enhance Your Calm"
+
+
+ERRORS: list[AppError] = [BadRequest("b"), Unauthorized("u"), Forbidden("f"), NotFound("n"), Conflict("c")]
+ERRORS += [PreconditionFailed("p"), TooLarge("t"), UnsupportedMediaType("m"), Invalid([{"loc": ["a"], "msg": "b"}])]
+ERRORS += [TooManyRequests("t", headers={"Retry-After": "7"}), Unavailable("a", retry_after_seconds=7)]
+
+
+def failing(error: Exception) -> Quart:
+    app = Quart(__name__)
+    problems.register(app)
+
+    @app.get("/")
+    async def view() -> str:
+        raise error
+
+    return app
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("kind", ["status", "class", "HTTPException"])
+async def test_an_applications_handler_of_a_status_is_called(error: AppError, kind: str) -> None:
+    app = failing(error)
+    seen: list[Any] = []
+
+    async def handler(given: Any) -> Any:
+        seen.append(given)
+        return "our own page", given.code if isinstance(given, HTTPException) else given.status
+
+    bearer = {"status": error.status, "class": type(error), "HTTPException": HTTPException}[kind]
+    app.register_error_handler(bearer, handler)  # type: ignore[arg-type]
+    response = await app.test_client().get("/")
+    assert (response.status_code, await response.get_data(as_text=True)) == (error.status, "our own page")
+    assert seen[0] is error or seen[0].__cause__ is error
+    if kind != "class":
+        assert {name: response.headers[name] for name in error.headers} == error.headers
+
+
+@pytest.mark.parametrize("error", [*ERRORS, Teapot("calm")], ids=lambda error: type(error).__name__)
+async def test_without_one_it_is_problem_details(error: AppError) -> None:
+    response = await failing(error).test_client().get("/")
+    body = await response.get_json(force=True)
+    assert response.content_type == problems.MEDIA_TYPE
+    assert response.status_code == body["status"] == error.status
+    assert (body["title"], body["detail"], body["type"]) == (error.title, error.detail, error.type)
+    assert {name: response.headers[name] for name in error.headers} == error.headers
+
+
+@pytest.mark.parametrize("error", [Forbidden(), RedisConnectionError(), ZeroDivisionError()], ids=repr)
+async def test_a_blueprints_handler_comes_before_the_applications(error: Exception) -> None:
+    app, blueprint = Quart(__name__), Blueprint("shop", "shop")
+    problems.register(app)
+    for status in (403, 500, 503):
+        app.register_error_handler(status, lambda given: ("the application's", given.code))
+        blueprint.register_error_handler(status, lambda given: ("the shop's", given.code))
+
+    @blueprint.get("/")
+    async def view() -> str:
+        raise error
+
+    app.register_blueprint(blueprint)
+    assert await (await app.test_client().get("/")).get_data(as_text=True) == "the shop's"
+
+
+async def test_the_handler_of_500_gets_a_defect_and_503_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    for error, status in ((ZeroDivisionError(), 500), (RedisConnectionError(), 503)):
+        app = failing(error)
+        app.register_error_handler(status, lambda given: (f"own {given.code}", given.code))
+        response = await app.test_client().get("/")
+        assert (response.status_code, await response.get_data(as_text=True)) == (status, f"own {status}")
+        assert ("Retry-After" in response.headers) == (status == 503)
+    assert any(record.exc_info for record in caplog.records)
+
+
+async def test_a_handler_that_fails_is_500_and_ends() -> None:
+    app = failing(NotFound())
+
+    async def handler(error: Any) -> str:
+        raise NotFound
+
+    app.register_error_handler(404, handler)
+    assert (await app.test_client().get("/")).status_code == 500

@@ -5,7 +5,7 @@ import decimal
 import inspect
 import uuid
 import zoneinfo
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
@@ -25,7 +25,7 @@ def encode_arguments(value: object) -> bytes:
 
 
 def _parts(value: Any) -> tuple[bytes, bytes]:
-    encoder = _ENCODERS.get(type(value))
+    encoder = ENCODERS.get(type(value))
     if encoder is not None:
         return encoder(value)
     if isinstance(value, Enum):
@@ -35,7 +35,7 @@ def _parts(value: Any) -> tuple[bytes, bytes]:
         return b"O", _sequence([_class_name(value), {n: getattr(value, n) for n in value.__struct_fields__}])
     if is_dataclass(value) and not isinstance(value, type):
         return b"O", _sequence([_class_name(value), {f.name: getattr(value, f.name) for f in fields(value)}])
-    # Subclasses of the types in _ENCODERS end here too: they may hold more than their base shows.
+    # Subclasses of the types in ENCODERS end here too: they may hold more than their base shows.
     raise TypeError(f"{type(value).__qualname__} cannot be part of a cache key")
 
 
@@ -75,7 +75,7 @@ def _mapping(value: Mapping[object, object]) -> bytes:
     return _unordered(value.items())
 
 
-_ENCODERS: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
+ENCODERS: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
     type(None): lambda _: (b"n", b""),
     bool: lambda value: (b"b", b"1" if value else b"0"),
     # Hexadecimal has no limit of digits, as decimal notation has.
@@ -101,6 +101,7 @@ TagNames = str | Iterable[str]
 Tags = TagNames | Callable[..., TagNames]
 
 RESULT = "result"
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def tag_names(tags: TagNames) -> tuple[str, ...]:
@@ -113,10 +114,20 @@ class ByName:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self.wants = frozenset(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters.values()
+        if any(each.kind not in _BY_NAME for each in parameters):
+            raise TypeError(f"{function!r} is called with arguments by name: each of its parameters needs one")
+        self.wants = frozenset(each.name for each in parameters)
+        self._required = {each.name for each in parameters if each.default is inspect.Parameter.empty}
 
     def __call__(self, arguments: Mapping[str, Any]) -> Any:
         return self._function(**{name: arguments[name] for name in self.wants & arguments.keys()})
+
+    def check(self, names: Collection[str]) -> None:
+        """TypeError: a parameter has none of these names, so that no call could give it."""
+        unknown = self._required - set(names)
+        if unknown:
+            raise TypeError(f"{self._function!r} has a parameter that no call gives it: {', '.join(sorted(unknown))}")
 
 
 class TagRule:
@@ -127,7 +138,14 @@ class TagRule:
 
     def __init__(self, tags: Tags) -> None:
         self._fixed = () if callable(tags) else tag_names(tags)
+        if not all(isinstance(tag, str) for tag in self._fixed):
+            raise TypeError(f"tags are names, or a function that returns them, not {tags!r}")
         self._function = ByName(tags) if callable(tags) else None
+
+    def check(self, names: Collection[str]) -> None:
+        """TypeError: the function has a parameter that is neither one of these names nor `result`."""
+        if self._function is not None:
+            self._function.check({*names, RESULT})
 
     def tags(self, arguments: Mapping[str, Any]) -> TagNames | Callable[[Any], TagNames]:
         """The tags of a call, or the function that gives them for its result."""

@@ -17,6 +17,7 @@ from app.kit.cache.entry import MISS, TOKEN_BYTES, Codec, json_codec
 from app.kit.cache.loader import Loader
 from app.kit.cache.model import BLOCK, CacheResult, DoNotStore, LoadRequest
 from app.kit.client.errors import record_failure
+from app.kit.durations import LONGEST_SECONDS, check_seconds
 from app.kit.keys import Keys, digest
 from app.kit.telemetry import NoTelemetry, Telemetry
 
@@ -183,7 +184,7 @@ class Cache:
             compute=compute,
             codec=codec,
             ttl_ms=_ms(ttl_seconds),
-            grace_ms=_ms(grace_seconds) if grace_seconds else 0,
+            grace_ms=_ms(grace_seconds, least=0),
             tags=() if callable(tags) else self._tags(tags),
             late_tags=None if late is None else lambda result: self._tags(late(result)),
         )
@@ -213,8 +214,9 @@ class Cache:
             self._telemetry.count(f"cache_{name}", amount, name=UNNAMED)
 
 
-def _ms(seconds: float) -> int:
-    """Whole milliseconds, at least one; ValueError for no time at all."""
-    if seconds <= 0:
-        raise ValueError(f"a time to live must be more than 0 seconds, not {seconds}")
+def _ms(seconds: float, *, least: float = 0.001) -> int:
+    """Whole milliseconds. ValueError, TypeError: see check_seconds()."""
+    # Each hit passes here: what is right costs no call.
+    if type(seconds) not in (int, float) or not least <= seconds <= LONGEST_SECONDS:
+        check_seconds("a time to live or of grace", seconds, least=least)
     return math.ceil(seconds * 1000)

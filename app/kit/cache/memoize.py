@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
+from app.kit.cache.argument_types import check_arguments
 from app.kit.cache.arguments import ByName, TagRule, Tags, encode_arguments
 from app.kit.cache.cache import Cache
+from app.kit.durations import check_seconds
 from app.kit.keys import digest
 
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -39,20 +41,21 @@ class Memoized(Generic[R, P, T]):
         type: Any,
         version: int,
     ) -> None:
-        if not inspect.iscoroutinefunction(function):
-            raise TypeError(f"{function!r} is not an async function")
-        first = next(iter(inspect.signature(function).parameters.values()), None)
-        if first is None or first.kind not in _BY_POSITION:
-            raise TypeError(f"{function!r} has no first parameter for the cache")
+        self._signature = _checked_signature(function)
         update_wrapper(self, function)
         self.uncached = function
         self.name = f"{function.__module__}.{function.__qualname__}"
-        self._signature = inspect.signature(function)
         self._names = _positional(self._signature)
-        self._ttl_seconds = ttl_seconds
-        self._grace_seconds = grace_seconds
+        self._ttl_seconds = check_seconds("ttl_seconds", ttl_seconds)
+        self._grace_seconds = check_seconds("grace_seconds", grace_seconds, least=0)
         self._tags = TagRule(tags)
         self._key = ByName(key) if key else None
+        arguments = list(self._signature.parameters)[1:]
+        self._tags.check(arguments)
+        if self._key:
+            self._key.check(arguments)
+        else:
+            check_arguments(function, arguments)
         self._type = type
         # With the names of the parameters: after a change of their order old entries must not be found.
         self._prefix = encode_arguments((self.name, version, tuple(self._signature.parameters)))
@@ -86,6 +89,19 @@ class Memoized(Generic[R, P, T]):
     def _key_of(self, arguments: dict[str, Any]) -> str:
         distinct = tuple(arguments.values()) if self._key is None else self._key(arguments)
         return digest(self._prefix + encode_arguments(distinct))
+
+
+def _checked_signature(function: Callable[..., Any]) -> inspect.Signature:
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(f"{function!r} is not an async function")
+    owner = function.__qualname__.rpartition(".")[0]
+    if owner and not owner.endswith("<locals>"):
+        raise TypeError(f"{function!r} is a method: its instance would be taken for the cache, and not be in the key")
+    signature = inspect.signature(function)
+    first = next(iter(signature.parameters.values()), None)
+    if first is None or first.kind not in _BY_POSITION:
+        raise TypeError(f"{function!r} has no first parameter for the cache")
+    return signature
 
 
 def _positional(signature: inspect.Signature) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ class CatchUp:
             if message.type in self._stream.until:
                 self._stream.end()
                 break
+        self._telemetry.count("events_replayed", len(frames))
         return b"".join(frames)
 
     def _finish(self, end: Cursor) -> bytes:

@@ -41,6 +41,9 @@ class Delivery:
             await self._offer(message, subscription)
             return
         subscription.check(message)
+        self._telemetry.observe(
+            "events_delivery_lag_seconds", max(0.0, time.time() - message.cursor.position[0] / 1000)
+        )
         await self._offer(message, subscription)
         # Not before: when the connection ends during the offer, recover() offers the event to the other streams.
         subscription.advance(message.cursor)
@@ -83,7 +86,7 @@ class Delivery:
     async def _offer(self, message: Message, subscription: Subscription) -> None:
         frame = encode_message(message)
         streams = tuple(subscription.streams)
-        self._telemetry.count("events_offered", len(streams))
+        self._telemetry.count("events_deliveries", len(streams))
         for stream in streams:
             stream.offer(frame)
             if time.perf_counter() > self._turn_ends:

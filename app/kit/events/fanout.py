@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable
 
 from redis.asyncio import Redis
@@ -39,6 +40,8 @@ class Fanout:
         self._linger_seconds = linger_seconds
         self._subscriptions: dict[str, Subscription] = {}
         self._changed_topics: set[str] = set()
+        # How many SUBSCRIBE of a topic were sent that Redis has not confirmed.
+        self._unconfirmed: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._recovered = asyncio.Event()
         self._backoff = reconnect_backoff()
@@ -79,6 +82,7 @@ class Fanout:
             try:
                 await self._run_connection()
             except SequenceGap as error:
+                self._telemetry.count("events_gaps")
                 self._log_once(error)
             except RedisError as error:
                 record_failure(error, block="events", telemetry=self._telemetry)
@@ -101,6 +105,7 @@ class Fanout:
         pubsub = PubSubConnection(self._redis, prefix=self._keys.event_channel(""), near=near)
         inbox: asyncio.Queue[Received] = asyncio.Queue(INBOX)
         self._changed_topics = set(self._subscriptions)
+        self._unconfirmed.clear()
         self._changed.set()
         try:
             await pubsub.open()
@@ -129,9 +134,12 @@ class Fanout:
             unused = [subscription.topic for subscription in changed if not subscription.streams]
             new = [subscription for subscription in changed if subscription.streams and not subscription.requested]
             for topic in unused:
-                del self._subscriptions[topic]
+                # What waits for its confirmation goes on: none will come.
+                self._subscriptions.pop(topic).confirmed.set()
             for subscription in new:
                 subscription.requested = True
+                self._unconfirmed[subscription.topic] += 1
+            self._telemetry.gauge("events_channels", len(self._subscriptions))
             await pubsub.unsubscribe(unused)
             await pubsub.subscribe([subscription.topic for subscription in new])
 
@@ -140,8 +148,17 @@ class Fanout:
             reply = await pubsub.next()
             if isinstance(reply, Received):
                 await inbox.put(reply)
-            elif reply.topic in self._subscriptions:
-                self._subscriptions[reply.topic].confirmed.set()
+            else:
+                self._confirm(reply.topic)
+
+    def _confirm(self, topic: str) -> None:
+        """The last of several confirmations counts: before it, a topic that was left and joined again is left."""
+        self._unconfirmed[topic] -= 1
+        if self._unconfirmed[topic] <= 0:
+            del self._unconfirmed[topic]
+            subscription = self._subscriptions.get(topic)
+            if subscription is not None and subscription.requested:
+                subscription.confirmed.set()
 
     async def _deliver(self, inbox: asyncio.Queue[Received]) -> None:
         """First the missed events, then the live ones. Streams drop those that are in both."""

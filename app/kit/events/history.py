@@ -52,12 +52,15 @@ class History:
         self._history_ms = history_seconds * 1000
         self._page_entries = page_entries
         self._turns = asyncio.Semaphore(CONCURRENT_READS)
+        self._next_present: asyncio.Task[Cursor] | None = None
 
     async def read(self, after: Mapping[str, Cursor], *, end: Cursor | None = None) -> Page:
         """Read the events of each channel after its cursor; without channels, the present cursor. Raises UNAVAILABLE.
 
         To read on, pass the page's `rest` and `end`: then all pages together are one view.
         """
+        if not after and end is None:
+            return Page(await self._present())
         channels = list(after)
         page = await self._read_some(channels[:CHANNELS_A_READ], after, end)
         for start in range(CHANNELS_A_READ, len(channels), CHANNELS_A_READ):
@@ -94,6 +97,20 @@ class History:
             if messages and len(entries) == self._page_entries and messages[-1].cursor < page.end:
                 page.rest[channel] = messages[-1].cursor
         return page
+
+    async def _present(self) -> Cursor:
+        """The present cursor. Calls that come together share one read, such as those of clients that all return."""
+        if self._next_present is None:
+            self._next_present = asyncio.create_task(self._read_present())
+            # When all calls were cancelled, no other code retrieves its error.
+            self._next_present.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._next_present)
+
+    async def _read_present(self) -> Cursor:
+        await asyncio.sleep(0)
+        # A call that comes after this must not get a cursor of before it.
+        self._next_present = None
+        return (await self._read_some([], {}, None)).end
 
     def _reaches(self, cursor: Cursor, now: Cursor, *, now_ms: int) -> bool:
         """False for a cursor of another epoch, of the future (a failover lost events), or older than any history."""

@@ -79,7 +79,8 @@ class Presence:
         """How many users are online, and the `limit` of them that came last. Raises UNAVAILABLE."""
         key = self._keys.presence("since")
         found: Any = await self._redis.zrange(key, 0, limit - 1, desc=True, withscores=True)
-        total: int = await self._redis.zcard(key)
+        # Who goes offline between the two commands is in the list and not in the number.
+        total = max(await self._redis.zcard(key), len(found))
         return total, [Online(int(user), datetime.fromtimestamp(ms / 1000, UTC)) for user, ms in found]
 
     async def is_online(self, user_id: int) -> bool:

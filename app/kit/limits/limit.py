@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypedDict, Unpack
+from typing import Literal, NamedTuple, TypedDict, Unpack, get_args
 
 Algorithm = Literal["log", "counter", "gcra"]
 Counts = Literal["every", "failures", "reserved"]
@@ -63,6 +63,7 @@ class Limit:
     """The most units that are ever admitted at once."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         object.__setattr__(self, "capacity", self.burst or self.amount)
         most = MAX_LOG_AMOUNT if self.algorithm == "log" else MAX_AMOUNT
         if not _NAME.fullmatch(self.name):
@@ -77,6 +78,22 @@ class Limit:
             raise ValueError(
                 f"{self.name}: a sensitive limit is an exact log, and never open, a shadow, or of failures"
             )
+
+    def _check_types(self) -> None:
+        """What no annotation stops: half a unit would never be counted, and a misspelt word would mean its default."""
+        numbers = {"amount": self.amount, "window_seconds": self.window_seconds, "burst": self.burst}
+        for name, number in numbers.items():
+            if type(number) is not int and not (name == "burst" and number is None):
+                raise TypeError(f"{self.name}: {name} is a whole number, not {number!r}")
+        for name, value, words in (
+            ("algorithm", self.algorithm, get_args(Algorithm)),
+            ("counts", self.counts, get_args(Counts)),
+            ("on_error", self.on_error, get_args(OnError)),
+            ("shadow", self.shadow, (True, False)),
+            ("sensitive", self.sensitive, (True, False)),
+        ):
+            if value not in words:
+                raise ValueError(f"{self.name}: {name} is one of {words}, not {value!r}")
 
     @classmethod
     def parse(cls, text: str, *, name: str, **options: Unpack[LimitOptions]) -> "Limit":

@@ -102,8 +102,8 @@ class RateLimiter:
 
     def _resolve(self, charge: Charge) -> ResolvedCharge:
         limit, subject, cost = charge
-        if cost < 0:
-            raise ValueError(f"{limit.name}: a cost is 0 or more, not {cost}")
+        if type(cost) is not int or cost < 0:
+            raise ValueError(f"{limit.name}: a cost is a whole number of units, 0 or more, not {cost!r}")
         if cost > limit.capacity:
             if not limit.shadow:
                 raise CostTooHigh(f"{limit.name} admits at most {limit.capacity} at once, not {cost}")

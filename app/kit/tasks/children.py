@@ -64,9 +64,10 @@ class _Child:
         return f"the child process ended by signal {-code}" if code < 0 else f"the child process ended with {code}"
 
     async def kill(self) -> None:
-        """End it and all that it has started."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """End it and all that it has started. Once it has ended, its id may be that of another group."""
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.writer.close()
         await self.process.wait()
 
@@ -133,6 +134,7 @@ class ChildPool:
             child = self._idle.pop()
             if child.process.returncode is None:
                 return child
+            await child.kill()
         for attempts_left in reversed(range(START_ATTEMPTS)):
             child = await _start()
             try:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -36,12 +35,12 @@ class TaskContext:
 
     __slots__ = (
         "_cancelled",
+        "_logger",
         "_report",
         "_run_in_process",
         "attempt",
         "correlation_id",
         "id",
-        "logger",
         "metadata",
         "name",
         "owner",
@@ -68,10 +67,18 @@ class TaskContext:
         self.resources = resources
         self.metadata = metadata or {}
         self.correlation_id = correlation_id
-        self.logger = TaskLogger(logging.getLogger(f"tasks.{name}"), {"task_id": id, "attempt": attempt})
         self._report = report
         self._run_in_process = run_in_process
-        self._cancelled = threading.Event()
+        self._cancelled = False
+        self._logger: TaskLogger | None = None
+
+    @property
+    def logger(self) -> "TaskLogger":
+        """Its records have `task_id` and `attempt`."""
+        if self._logger is None:
+            extra = {"task_id": self.id, "attempt": self.attempt}
+            self._logger = TaskLogger(logging.getLogger(f"tasks.{self.name}"), extra)
+        return self._logger
 
     def report_progress(self, percent: int) -> None:
         """Set the task's progress, 0 to 100; it is readable within a fraction of a second. Thread-safe."""
@@ -100,11 +107,11 @@ class TaskContext:
 
         A coroutine is cancelled then. A thread cannot be: a long `def` task reads this between its steps, and returns.
         """
-        return self._cancelled.is_set()
+        return self._cancelled
 
     def cancel(self) -> None:
         """Make `cancelled` true."""
-        self._cancelled.set()
+        self._cancelled = True
 
 
 class TaskLogger(logging.LoggerAdapter[logging.Logger]):

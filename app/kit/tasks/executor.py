@@ -78,7 +78,10 @@ class Executor:
         context.enter()
         try:
             async with attempt:
-                value = await self._through(0, task, attempt, context, payload, claim)
+                if self._middleware:
+                    value = await self._through(0, task, attempt, context, payload, claim)
+                else:
+                    value = await self._call(task, attempt, context, payload, claim)
         except asyncio.CancelledError:
             raise
         except BaseException as error:

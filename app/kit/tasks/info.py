@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from app.kit.tasks.model import Priority, TaskState, decoded, epoch_or_none, parse_options
+from app.kit.tasks.model import Priority, TaskState, parse_options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,22 +51,22 @@ class TaskInfo:
         state: Any = text(b"state")
         priority: Any = text(b"priority")
         options = parse_options(record.get(b"options", b""))
-        created_at = epoch_or_none(record, b"created") or 0.0
+        created_at = _epoch_or_none(record, b"created") or 0.0
         return cls(
             id=task_id,
             name=text(b"name") or "",
             state=state,
             priority=priority,
-            payload=decoded(record.get(b"payload")),
+            payload=_decoded(record.get(b"payload")),
             progress=int(record.get(b"progress", 0)),
             attempts=int(record.get(b"attempts", 0)),
             deaths=int(record.get(b"deaths", 0)),
             created_at=created_at,
-            due_at=epoch_or_none(record, b"due") or created_at,
-            started_at=epoch_or_none(record, b"started"),
-            finished_at=epoch_or_none(record, b"finished"),
-            expires_at=epoch_or_none(record, b"expires"),
-            result=decoded(record.get(b"result")),
+            due_at=_epoch_or_none(record, b"due") or created_at,
+            started_at=_epoch_or_none(record, b"started"),
+            finished_at=_epoch_or_none(record, b"finished"),
+            expires_at=_epoch_or_none(record, b"expires"),
+            result=_decoded(record.get(b"result")),
             error=text(b"error"),
             traceback=text(b"trace"),
             owner=options.owner,
@@ -107,3 +107,18 @@ class WorkerInfo:
             return cls(worker_id.decode(), int(seen) / 1000, msgspec.json.decode(health, type=WorkerHealth))
         except (ValueError, msgspec.MsgspecError):
             return None
+
+
+def _epoch_or_none(record: Mapping[bytes, bytes], name: bytes) -> float | None:
+    """A field of a record that holds epoch ms, in seconds."""
+    return int(record[name]) / 1000 if name in record else None
+
+
+def _decoded(data: bytes | None) -> Any:
+    """JSON as a value; what is no JSON, as text; None for None."""
+    if data is None:
+        return None
+    try:
+        return msgspec.json.decode(data)
+    except (ValueError, msgspec.MsgspecError):
+        return data.decode("utf-8", "backslashreplace")

@@ -6,9 +6,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import msgspec
+
+from app.kit.durations import check_seconds
 
 Priority = Literal["high", "normal", "low"]
 TaskState = Literal["held", "scheduled", "queued", "running", "done", "failed", "aborted"]
@@ -48,10 +50,9 @@ def validate_task_name(text: str) -> str:
 
 
 def validate_seconds(value: float, what: str, *, least: float = 0) -> float:
-    """The number. ValueError unless it is finite, at least `least` and no later than the year 9999."""
-    if not least <= value <= LATEST_SECONDS:
-        raise ValueError(f"{what} is a number of seconds from {least} on: {value}")
-    return value
+    """The number. ValueError unless it is finite, at least `least` and no later than the year 9999. TypeError: it is
+    none, such as a timedelta."""
+    return check_seconds(what, value, least=least, most=LATEST_SECONDS)
 
 
 def seconds_of(value: float | timedelta) -> float:
@@ -239,18 +240,3 @@ class Depth(TypedDict):
 def milliseconds(seconds: float | None) -> int:
     """-1 for None, which is for ever."""
     return -1 if seconds is None or seconds == math.inf else round(seconds * 1000)
-
-
-def epoch_or_none(record: Mapping[bytes, bytes], name: bytes) -> float | None:
-    """A field of a record that holds epoch ms, in seconds."""
-    return int(record[name]) / 1000 if name in record else None
-
-
-def decoded(data: bytes | None) -> Any:
-    """JSON as a value; what is no JSON, as text; None for None."""
-    if data is None:
-        return None
-    try:
-        return msgspec.json.decode(data)
-    except (ValueError, msgspec.MsgspecError):
-        return data.decode("utf-8", "backslashreplace")

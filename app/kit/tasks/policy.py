@@ -41,8 +41,9 @@ class Policy:
     rate: str | None = None
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ValueError(f"max_attempts is at least 1: {self.max_attempts}")
+        for count, what in ((self.max_attempts, "max_attempts"), (self.max_running, "max_running")):
+            if (type(count) is not int or count < 1) and not (what == "max_running" and count is None):
+                raise ValueError(f"{what} is a whole number and at least 1: {count!r}")
         validate_seconds(self.backoff_seconds, "backoff_seconds")
         validate_seconds(self.backoff_max_seconds, "backoff_max_seconds")
         if self.keep_seconds is not None:
@@ -50,8 +51,6 @@ class Policy:
         for value, what in ((self.timeout_seconds, "timeout_seconds"), (self.heartbeat_seconds, "heartbeat_seconds")):
             if value is not None:
                 validate_seconds(value, what, least=0.001)
-        if self.max_running is not None and self.max_running < 1:
-            raise ValueError(f"max_running is at least 1: {self.max_running}")
         if self.rate is not None and not _RATE.fullmatch(self.rate):
             raise ValueError(f"a rate is such as 100/minute: {self.rate!r}")
         if self.retry_delay is not None and not callable(self.retry_delay):

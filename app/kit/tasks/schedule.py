@@ -1,6 +1,5 @@
 """Recurring tasks, exactly once a tick over any number of nodes: the id of a tick's task is its name and time."""
 
-import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -10,11 +9,15 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from app.kit.tasks.model import Call, Priority, validate_task_id
+from app.kit.durations import check_seconds
+from app.kit.tasks.model import PRIORITIES, Call, Priority, validate_task_id
+from app.kit.tasks.outcome import Undecodable
 from app.kit.tasks.task import Task
 
 # How far the clock of a node may be behind: for as long the id of a tick that has ended must be known.
 LEAST_KEEP_SECONDS = 60
+# A shorter interval would be due all the time.
+LEAST_INTERVAL_SECONDS = 0.1
 
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -35,8 +38,8 @@ class Entry(ABC):
     """A task and when it is due. `name`, by default the task's, tells two entries of one task apart.
 
     With `at_start` it is due as well whenever a worker starts, and then runs once for all that start before it has
-    ended. ValueError: the name makes no task id, or the task's `keep_seconds` is less than 60: a node whose clock is
-    behind would run a tick again.
+    ended. ValueError: the name makes no task id, the payload is not the task's, or the task's `keep_seconds` is less
+    than 60: a node whose clock is behind would run a tick again.
     """
 
     task: Task[Any]
@@ -52,6 +55,13 @@ class Entry(ABC):
             raise ValueError(f"the name of an entry is part of task ids: {self.label[:80]!a}: {error}") from error
         if self.task.keep_seconds is not None and self.task.keep_seconds < LEAST_KEEP_SECONDS:
             raise ValueError(f"{self.task.name} has a schedule, so its keep_seconds is {LEAST_KEEP_SECONDS} or more")
+        if self.priority not in PRIORITIES:
+            raise ValueError(f"{self.label}: priority is one of {', '.join(PRIORITIES)}, not {self.priority!r}")
+        try:
+            # Whatever is wrong would end the scheduler, and with it every other entry.
+            self.task.decode(self.call(0).payload)
+        except Undecodable as error:
+            raise ValueError(f"{self.label}: no payload of this task: {self.payload!r} ({error})") from error
 
     @property
     def label(self) -> str:
@@ -72,14 +82,13 @@ class Entry(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Every(Entry):
-    """Due each `seconds`, counted from the epoch. ValueError unless `seconds` is positive and finite."""
+    """Due each `seconds`, counted from the epoch. ValueError: shorter than a tick's id tells apart, or over a year."""
 
     seconds: float = field(kw_only=True)
 
     def __post_init__(self) -> None:
         Entry.__post_init__(self)
-        if not 0 < self.seconds < math.inf:
-            raise ValueError(f"an interval is a positive number of seconds: {self.seconds}")
+        check_seconds(f"{self.task.name}: an interval", self.seconds, least=LEAST_INTERVAL_SECONDS)
 
     def next_after(self, now: float) -> float:
         return (now // self.seconds + 1) * self.seconds

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # How often the next ticks are written again, in case Redis has lost them.
 SCHEDULE_REFRESH_SECONDS = 60.0
+# Ticks that pass while the loop is held up are written afterwards, within the time in which ids stay known for certain.
+CATCH_UP_SECONDS, MAX_CATCH_UP = 30.0, 200
 RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS = 0.2, 1.0
 
 
@@ -81,7 +83,7 @@ class Scheduler:
 
     Every node does so, and the queue accepts each id once. It knows an id until `keep_seconds` after its task has
     ended: a node's clock may be that much behind. Of the ticks that pass while no node runs, only the one written
-    ahead runs.
+    ahead runs; those that pass while a node is held up, for 30 s at most, run late.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Scheduler:
         self._telemetry = telemetry
         self._backoff = Backoff(first_seconds=RETRY_FIRST_SECONDS, longest_seconds=RETRY_LONGEST_SECONDS)
         self._added: dict[str, Entry] = {}
+        self._written: dict[str, float] = {}
         self._version = 0
         self._loaded = 0
         self._changed = asyncio.Event()
@@ -133,12 +136,21 @@ class Scheduler:
             self._loaded = version
         entries = {**self._added, **self._declared}.values()
         now = time.time()
-        ticks = [(entry, entry.next_after(now)) for entry in entries]
-        calls = [*starts, *(entry.call(tick) for entry, tick in ticks)]
+        ticks = [(entry, self._ticks(entry, now)) for entry in entries]
+        calls = [*starts, *(entry.call(tick) for entry, due in ticks for tick in due)]
         if not calls:
             return None
         await self._queue.submit(calls)
-        return min([SCHEDULE_REFRESH_SECONDS, *(max(0.001, tick - now) for _, tick in ticks)])
+        self._written = {entry.label: due[-1] for entry, due in ticks}
+        return min([SCHEDULE_REFRESH_SECONDS, *(max(0.001, due[-1] - now) for _, due in ticks)])
+
+    def _ticks(self, entry: Entry, now: float) -> list[float]:
+        """The next tick, after those that passed since the last one written while this loop or Redis was held up."""
+        last = max(self._written.get(entry.label, now), now - CATCH_UP_SECONDS)
+        ticks = [entry.next_after(min(last, now))]
+        while ticks[-1] <= now and len(ticks) < MAX_CATCH_UP:
+            ticks.append(entry.next_after(ticks[-1]))
+        return ticks if ticks[-1] > now else [entry.next_after(now)]
 
     async def _load(self) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}

@@ -55,6 +55,11 @@ class Task(Policy, Generic[Payload]):
     def __post_init__(self) -> None:
         super().__post_init__()
         validate_task_name(self.name)
+        # The payload, and the context of all but child processes.
+        most = 1 if self.mode == "process" else 2
+        required = [each for each in inspect.signature(self.function).parameters.values() if each.default is each.empty]
+        if not most - 1 <= len(required) <= most:
+            raise TypeError(f"{self.name}: a task takes {'' if most == 1 else 'the context and '}at most a payload")
 
     def call(self, payload: Payload = NO_PAYLOAD, **options: Unpack[EnqueueOptions]) -> Call:
         """A Call for Queue.submit(). Undecodable: the payload is no JSON. ValueError: an option is not allowed."""

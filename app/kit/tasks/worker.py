@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.kit.aio import Backoff
+from app.kit.aio import Backoff, end_tasks
 from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.tasks.executor import Executor, Middleware
 from app.kit.tasks.leases import Leases
@@ -28,6 +28,8 @@ from app.kit.telemetry import NoTelemetry, Telemetry
 # How long cancelled tasks may clean up, and how long sending the last reports and events may take.
 CLEANUP_SECONDS = 1.0
 LAST_SECONDS = 2.0
+# The end of the BLPOP is the reason for an idle worker's next step: the clock, which would cause another, comes later.
+SPARE_SECONDS = 0.5
 STEP_RETRY_FIRST_SECONDS, STEP_RETRY_LONGEST_SECONDS = 0.1, 1.0
 
 
@@ -121,12 +123,12 @@ class Worker:
             tasks = [group.create_task(companion) for companion in companions]
             try:
                 while not self._stopping:
-                    await self._turn(limit=self.concurrency - len(self._running), seconds=self.idle_seconds)
+                    seconds = self.idle_seconds + SPARE_SECONDS
+                    await self._turn(limit=self.concurrency - len(self._running), seconds=seconds)
                 await self._drain()
             finally:
                 await self._close()
-                for task in tasks:
-                    task.cancel()
+                await end_tasks(tasks)
 
     async def _turn(self, *, limit: int, seconds: float) -> None:
         """Step, start what was claimed, and wait for the next reason to step, `seconds` at most."""
@@ -185,11 +187,13 @@ class Worker:
         """Release what still runs. A task that does not end when cancelled keeps its lease until that expires."""
         await self._running.release(CLEANUP_SECONDS)
         await self._wakeup.close()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SECONDS):
-                await self._report_last()
-                await self._events.drain()
-        await self._executor.close()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._report_last()
+                    await self._events.drain()
+        finally:
+            await self._executor.close()
 
     async def _report_last(self) -> None:
         self._backoff.reset()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from flask.sansio.scaffold import Scaffold
 from quart import Response, current_app, request
 from redis.exceptions import RedisError
 from werkzeug.datastructures import Headers
@@ -13,6 +14,7 @@ from app.kit.cache.arguments import TagRule, Tags
 from app.kit.cache.entry import MISS
 from app.kit.cache.model import BLOCK, CacheResult, CacheStatus, DoNotStore
 from app.kit.client.errors import record_failure
+from app.kit.durations import check_seconds
 from app.web.caching.stored_response import (
     RESPONSE_CODEC,
     StoredResponse,
@@ -23,8 +25,8 @@ from app.web.caching.stored_response import (
 )
 from app.web.caching.view_key import is_stated_host, parameters, view_key
 from app.web.context import resources
+from app.web.declarations import DeclarationError, View, ViewT, attach, declared
 from app.web.identity.browser_session import current_browser_session, has_header_credential
-from app.web.route_policy import View, ViewT, attach, policy_of
 
 DEVELOPMENT = "QUARTET_DEVELOPMENT"
 Compute = Callable[[], Awaitable[StoredResponse | DoNotStore[Response | Exception]]]
@@ -43,6 +45,8 @@ class ViewCache:
     status: frozenset[int]
     max_age_seconds: int
     honours_no_cache: bool
+    # What the route validates its query by; known when its policy is compiled.
+    query_model: type[Any] | None = None
 
     @property
     def cache_control(self) -> str:
@@ -76,25 +80,34 @@ def cached_view(
     response is served while the view runs again, unless a tag was invalidated. Clients may reuse a response for
     `max_age_seconds` and that grace; `honours_no_cache` lets them have the view run again.
     """
+    if isinstance(query, str) or isinstance(vary, str):
+        raise TypeError("query and vary are collections of names")
+    if not status or not all(type(each) is int and 200 <= each <= 599 for each in status):
+        raise ValueError(f"the status of a stored response is 200 to 599, not {status!r}")
     if max_age_seconds and not public:
         raise ValueError("max_age_seconds needs public=True: other responses change when the user signs in")
     policy = ViewCache(
-        ttl_seconds=ttl_seconds,
-        grace_seconds=grace_seconds,
+        ttl_seconds=check_seconds("ttl_seconds", ttl_seconds),
+        grace_seconds=check_seconds("grace_seconds", grace_seconds, least=0),
         tags=TagRule(tags),
         query=tuple(sorted(query)),
         vary=tuple(sorted(vary)),
         public=public,
         status=frozenset(status),
-        max_age_seconds=max_age_seconds,
+        max_age_seconds=int(check_seconds("max_age_seconds", max_age_seconds, least=0)),
         honours_no_cache=honours_no_cache,
     )
-    return lambda view: attach(view, policy)
+
+    def decorate(view: ViewT) -> ViewT:
+        if isinstance(view, Scaffold) or declared(view, ViewCache):
+            raise DeclarationError(f"@cached_view is for a view or a class of views, once, not {view!r}")
+        return attach(view, policy, decorator="@cached_view")
+
+    return decorate
 
 
-async def respond(view: View, arguments: Mapping[str, Any]) -> Response:
+async def respond(policy: ViewCache | None, view: View, arguments: Mapping[str, Any]) -> Response:
     """The view's response, from the cache where its policy allows it. Errors that the view raises are never stored."""
-    policy = policy_of(view, ViewCache)
     if policy is None or request.method not in ("GET", "HEAD"):
         return await _run(view, arguments)
     response, status = await _cached(policy, view, arguments)
@@ -105,7 +118,7 @@ async def respond(view: View, arguments: Mapping[str, Any]) -> Response:
 
 async def _cached(policy: ViewCache, view: View, arguments: Mapping[str, Any]) -> tuple[Response, CacheStatus]:
     directives = cache_directives(request.headers) if policy.honours_no_cache else frozenset()
-    found = parameters(view, policy.query)
+    found = parameters(policy.query_model, policy.query)
     # An invalid query is refused by the view itself.
     if found is None or not is_stated_host() or _is_personal(policy) or "no-store" in directives:
         resources().telemetry.count("cache_bypassed", name=request.endpoint or "unnamed")

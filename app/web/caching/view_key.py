@@ -1,17 +1,15 @@
 """The key of a cached response: made of parsed values and stated hosts, so that clients cannot multiply keys."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pydantic import TypeAdapter, ValidationError
 from quart import current_app, request
-from quart_schema.validation import QUART_SCHEMA_QUERYSTRING_ATTRIBUTE
 
 from app.kit.cache.arguments import encode_arguments
 from app.kit.keys import digest
 from app.web.host import LOOPBACK_HOSTS
-from app.web.route_policy import View
 
 # In app.config: the values of Host under which responses are cached; see app.web.host.stated_hosts().
 CACHED_HOSTS = "CACHED_HOSTS"
@@ -24,19 +22,18 @@ class Parameters(NamedTuple):
     for_tags: Mapping[str, Any]
 
 
-def parameters(view: View, names: Collection[str]) -> Parameters | None:
-    """Parsed, where the route validates its query: all spellings of a value, and a default that is left out, are one.
+def parameters(model_class: type[Any] | None, names: Collection[str]) -> Parameters | None:
+    """Parsed, where the route validates its query by a model: all spellings of a value are one, and a default left out.
 
     Otherwise as they were sent, in their order. None for a query that is invalid.
     """
-    model_class = getattr(view, QUART_SCHEMA_QUERYSTRING_ATTRIBUTE, None)
     if model_class is None or not names:
         return Parameters(
             {name: request.args.getlist(name) for name in names}, {name: request.args.get(name) for name in names}
         )
     sent = {name: values if len(values) > 1 else values[0] for name, values in request.args.lists()}
     try:
-        model = _adapter(model_class).validate_python(sent)
+        model = _adapter(cast(Hashable, model_class)).validate_python(sent)
     except ValidationError:
         return None
     parsed = {name: getattr(model, name) for name in names}

@@ -1,6 +1,6 @@
 """Authentication and authorization: each kind of credential becomes a Principal; a route names those it takes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,8 +12,8 @@ from app.kit.client.errors import record_failure
 from app.kit.sessions.record import SessionRecord
 from app.principal import CREDENTIALS, Credential, Principal
 from app.web.context import connection, resources
+from app.web.declarations import Bearer, DeclarationError, attach, declared
 from app.web.identity.browser_session import CREDENTIAL_HEADERS, current_browser_session
-from app.web.route_policy import View, ViewT, attach, policy_of
 
 LOOKUPS = "quartet_lookups"
 
@@ -50,29 +50,34 @@ def register(app: Quart, lookups: Lookups) -> None:
     app.extensions[LOOKUPS] = lookups
 
 
-def require_auth(*credentials: Credential) -> Callable[[ViewT], ViewT]:
-    """Restrict a route to principals, by one of these credentials (none named: any). Without it no principal is
-    needed."""
-    access = Access(frozenset(credentials or CREDENTIALS))
-    return lambda view: _restrict(view, access)
+def require_auth(*credentials: Credential) -> Callable[[Bearer], Bearer]:
+    """Restrict a route, or those of a class, a blueprint or the app, to principals, by one of these credentials (none
+    named: any). Of several rules each holds; without one no principal is needed."""
+    if not set(credentials) <= set(CREDENTIALS):
+        raise ValueError(f"a credential is one of {', '.join(CREDENTIALS)}, not {credentials!r}")
+    return _restriction(Access(frozenset(credentials or CREDENTIALS)), decorator="@require_auth")
 
 
-def require_role(*roles: str) -> Callable[[ViewT], ViewT]:
-    """Restrict a route to principals with one of these roles; beside require_auth() both count."""
-    if not roles:
-        raise TypeError("require_role() needs a role; require_auth() takes any principal")
-    access = Access(roles=frozenset(roles))
-    return lambda view: _restrict(view, access)
+def require_role(*roles: str) -> Callable[[Bearer], Bearer]:
+    """Restrict a route, or those of a class, a blueprint or the app, to principals with one of these roles; beside
+    require_auth() both count."""
+    if not roles or not all(isinstance(role, str) and role for role in roles):
+        raise TypeError(
+            f"require_role() needs a role or several, by name, not {roles!r}; require_auth() takes any principal"
+        )
+    return _restriction(Access(roles=frozenset(roles)), decorator="@require_role")
 
 
-def _restrict(view: ViewT, access: Access) -> ViewT:
-    earlier = policy_of(view, Access) or Access()
-    if earlier.roles and access.roles:
-        raise TypeError(f"{view!r} has two require_role(): name all roles in one")
-    both = Access(earlier.credentials & access.credentials, earlier.roles | access.roles)
-    if not both.credentials:
-        raise TypeError(f"{view!r} takes no credential")
-    return attach(view, both, replace=True)
+def _restriction(access: Access, *, decorator: str) -> Callable[[Bearer], Bearer]:
+    def decorate(bearer: Bearer) -> Bearer:
+        earlier = declared(bearer, Access)
+        if access.roles and any(each.roles for each in earlier):
+            raise DeclarationError(f"{bearer!r} has two require_role(): name all roles in one")
+        if not frozenset.intersection(access.credentials, *(each.credentials for each in earlier)):
+            raise DeclarationError(f"{bearer!r} takes no credential")
+        return attach(bearer, access, decorator=decorator)
+
+    return decorate
 
 
 async def identify() -> Identity:
@@ -91,18 +96,17 @@ async def identify() -> Identity:
     return identity
 
 
-def authorize(view: View) -> None:
-    """Raise unless the principal may use the view. Two credentials in one request are refused by every view."""
-    identity, access = _identity(), policy_of(view, Access)
+def authorize(rules: Sequence[Access]) -> None:
+    """Raise unless the principal satisfies each rule. Two credentials in one request are refused by every view."""
+    identity = _identity()
     if isinstance(identity.problem, BadRequest):
         raise identity.problem
-    if access is None:
-        return
-    principal = current_principal()
-    if principal.credential not in access.credentials:
-        raise Forbidden(f"This does not take the credential: {principal.credential}.")
-    if access.roles and not principal.roles & access.roles:
-        raise Forbidden("This needs a role that you do not have.")
+    for access in rules:
+        principal = current_principal()
+        if principal.credential not in access.credentials:
+            raise Forbidden(f"This does not take the credential: {principal.credential}.")
+        if access.roles and not principal.roles & access.roles:
+            raise Forbidden("This needs a role that you do not have.")
 
 
 def current_principal() -> Principal:

@@ -1,6 +1,7 @@
 """quart-session's interface over our SessionStore: reads the cookie, saves the session, sends the cookie."""
 
 import logging
+from collections.abc import Callable
 
 from quart import Quart, Request, Response
 from quart.wrappers.base import BaseRequestWebsocket
@@ -15,23 +16,27 @@ from app.kit.sessions.record import SessionRecord, bucket_of
 from app.kit.sessions.values import SessionTooLarge, Unstorable
 from app.web.context import resources
 from app.web.identity.browser_session import BrowserSession, has_header_credential
-from app.web.problems import problem
+from app.web.problems import answer_error
 
 logger = logging.getLogger(__name__)
 
-# No cookie is read at or below these paths, nor for static files.
+# No cookie is read at or below these paths.
 WITHOUT_SESSION = ("/health", "/metrics")
+ReadsSession = Callable[[BaseRequestWebsocket], bool]
 # Headers that describe a body which is replaced, or that must not follow a failure.
 BODY_HEADERS = ("Content-Encoding", "Content-Range", "ETag", "Last-Modified", "Location", "Set-Cookie")
 # Cookies of our name that are tried: a sibling host, or a longer path, may have set others beside ours.
 MOST_COOKIES = 4
 
 
-def register(app: Quart, *, is_production: bool, name: str = "quartet") -> None:
-    """Keep `quart.session` in Redis, under a cookie of this name. The other SESSION_COOKIE_* are Quart's own settings.
+def register(
+    app: Quart, *, is_production: bool, name: str = "quartet", reads_session: ReadsSession = lambda _asked: True
+) -> None:
+    """Keep `quart.session` in Redis, under a cookie of this name, and read it where `reads_session` says so.
 
-    In production the name gets a prefix: `__Host-` binds the cookie to this host, over TLS (RFC 6265bis, 4.1.3.2), and
-    `__Secure-` to TLS alone, where SESSION_COOKIE_DOMAIN gives it to other hosts too.
+    The other SESSION_COOKIE_* are Quart's own settings. In production the name gets a prefix: `__Host-` binds the
+    cookie to this host, over TLS (RFC 6265bis, 4.1.3.2), and `__Secure-` to TLS alone, where SESSION_COOKIE_DOMAIN
+    gives it to other hosts too.
     """
     prefix = "__Secure-" if app.config["SESSION_COOKIE_DOMAIN"] else "__Host-"
     app.config.update(
@@ -43,22 +48,22 @@ def register(app: Quart, *, is_production: bool, name: str = "quartet") -> None:
         SESSION_COOKIE_PATH="/",
     )
     Session(app)
-    app.session_interface = QuartetSessionInterface(without_session=(app.static_url_path or "", *WITHOUT_SESSION))
+    app.session_interface = QuartetSessionInterface(reads_session)
     app.register_error_handler(Unstorable, _answer_unstorable)
 
 
 class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
     """quart-session's interface, with its reading and writing replaced (docs/decisions/0001)."""
 
-    def __init__(self, *, without_session: tuple[str, ...]) -> None:
+    def __init__(self, reads_session: ReadsSession) -> None:
         super().__init__(redis=None, key_prefix="")
-        self._without_session = without_session
+        self._reads_session = reads_session
 
     async def create(self, app: Quart) -> None:
         """Does nothing: it runs before the lifespan, which opens the store."""
 
     async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> BrowserSession:
-        if self._is_without_session(request.path) or has_header_credential(request.headers):
+        if has_header_credential(request.headers) or _is_without(request.path) or not self._reads_session(request):
             return BrowserSession(state="detached")
         can_send_cookie = isinstance(request, Request)
         sent = request.cookies.getlist(self.get_cookie_name(app))
@@ -116,8 +121,9 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
             response.delete_cookie(name, **attributes)
         response.headers["Cache-Control"] = "no-store"
 
-    def _is_without_session(self, path: str) -> bool:
-        return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._without_session if prefix)
+
+def _is_without(path: str) -> bool:
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in WITHOUT_SESSION)
 
 
 async def _find(sent: list[str]) -> SessionRecord | None:
@@ -140,19 +146,16 @@ def _refusal(error: Unstorable) -> AppError:
 
 
 async def _answer_unstorable(error: Unstorable) -> Response:
-    refusal = _refusal(error)
-    return problem(refusal.status, refusal.title, refusal.detail, extra=refusal.extra)
+    return await answer_error(_refusal(error))
 
 
 async def _refuse(response: Response | WerkzeugResponse | None, error: AppError) -> None:
     # Changes the response in place: an error raised in save_session would be a 500.
     if response is None:
         return
-    answer = problem(error.status, error.title, error.detail, extra=error.extra)
-    response.status_code = error.status
+    answer = await answer_error(error)
+    response.status_code = answer.status_code
     response.set_data(await answer.get_data(as_text=False))
     for name in BODY_HEADERS:
         response.headers.pop(name, None)
-    response.headers.update(
-        {**error.headers, "Content-Type": answer.headers["Content-Type"], "Cache-Control": "no-store"}
-    )
+    response.headers.update({**answer.headers, "Cache-Control": "no-store"})

@@ -5,20 +5,17 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
-from quart import Quart
-
-from app.kit.limits.limit import Charge, Limit, LimitOptions
+from app.kit.limits.limit import Limit, LimitOptions
 from app.principal import Principal
+from app.web.declarations import Bearer, DeclarationError, attach, declarations_on, declared
 from app.web.limits.subjects import Subject, by_address, is_read_from_body
-from app.web.route_policy import Bearer, View, attach, policy_of
-
-T = TypeVar("T")
 
 LimitSpecs = str | Limit | Sequence[str | Limit] | None
 # A text, a Limit, or a function that returns them for this request (by plan, by user); None: no limit.
-Source = str | Limit | Callable[[Principal | None], LimitSpecs | Awaitable[LimitSpecs]]
+Finder = Callable[[Principal | None], LimitSpecs | Awaitable[LimitSpecs]]
+Source = str | Limit | Finder
 Cost = int | Callable[[Principal | None], int | Awaitable[int]]
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.:+-]")
@@ -35,46 +32,50 @@ class Rule:
     needs_body: bool
     options: LimitOptions
 
-    def limit(self, source: str | Limit, endpoint: str, *, finder: str = "") -> Limit:
-        """A text as a Limit, named after the route (or scope), the subject, the period, and the function that
-        returned it (`finder`), if any. A Limit is returned unchanged."""
+    def limit(self, source: str | Limit, owner: str, *, finder: str = "") -> Limit:
+        """A text as a Limit, named after its owner (a route, unless there is a scope), the subject, the period, and
+        the function that returned it (`finder`), if any. A Limit is returned unchanged."""
         if isinstance(source, Limit):
             return source
         who = "+".join(getattr(subject, "__name__", "custom").removeprefix("by_") for subject in self.subjects)
-        owner = f"{self.scope or endpoint}:{who}" + (f":{finder}" if finder else "")
-        return _parse(source, owner, tuple(self.options.items()))
+        name = f"{self.scope or owner}:{who}" + (f":{finder}" if finder else "")
+        return _parse(source, name, tuple(self.options.items()))
 
-    async def charges(self, principal: Principal | None, endpoint: str) -> list[Charge]:
-        """The current request's charges on these limits; none where a subject is None."""
-        parts = [await _resolve(subject(principal)) for subject in self.subjects]
-        if None in parts:
-            return []
-        # repr() keeps several parts distinct, whatever they contain.
-        who = str(parts[0]) if len(parts) == 1 else repr(parts)
-        cost = await _resolve(self.cost(principal)) if callable(self.cost) else self.cost
-        limits: list[Limit] = []
-        for source in self.sources:
-            found = await _resolve(source(principal)) if callable(source) else source
-            finder = getattr(source, "__name__", "custom") if callable(source) else ""
-            texts = [found] if isinstance(found, str | Limit) else found or []
-            limits += [self.limit(text, endpoint, finder=finder) for text in texts]
-        return [Charge(limit, who, cost) for limit in limits]
+    @property
+    def finders(self) -> tuple["Finder", ...]:
+        """The functions that return limits for a request."""
+        return tuple(source for source in self.sources if not isinstance(source, str | Limit))
+
+    def fixed(self, owner: str) -> tuple[Limit, ...]:
+        """The limits that are known without a request."""
+        return tuple(self.limit(source, owner) for source in self.sources if isinstance(source, str | Limit))
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRule:
+    """A rule as it holds for one route: what is known without a request is made, once."""
+
+    rule: Rule
+    owner: str
+    limits: tuple[Limit, ...]
+    finders: tuple[Finder, ...]
+
+    def found(self, specs: LimitSpecs, finder: object) -> list[Limit]:
+        """The limits that a function has returned for this request."""
+        texts = [specs] if isinstance(specs, str | Limit) else specs or []
+        name = getattr(finder, "__name__", "custom")
+        return [self.rule.limit(text, self.owner, finder=name) for text in texts]
 
 
 @dataclass(frozen=True, slots=True)
 class RouteLimits:
     """The limits of a route: those of every rule, checked together."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[RouteRule, ...]
 
-    def __post_init__(self) -> None:
-        names = [limit.name for limit in self.declared("any")]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two limits of one subject and period: name them by Limit.parse() ({', '.join(names)})")
-
-    def declared(self, endpoint: str) -> list[Limit]:
+    def declared(self) -> list[Limit]:
         """The limits that are known without a request."""
-        return [rule.limit(source, endpoint) for rule in self.rules for source in rule.sources if not callable(source)]
+        return [limit for each in self.rules for limit in each.limits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,48 +92,74 @@ def rate_limit(
     scope: str | None = None,
     **options: Unpack[LimitOptions],
 ) -> Callable[[Bearer], Bearer]:
-    """Limit a view, or each view of a blueprint or of the app: `@rate_limit("5/minute", "100/day")`.
+    """Limit a view, or each view of a class, a blueprint or the app: `@rate_limit("5/minute", "100/day")`.
 
     key     who is counted; with several, each combination of them
     cost    units that a request takes
     scope   routes of one scope share their limits; otherwise each route counts for itself
-    Several decorators on one view add up. ValueError for an invalid limit.
+    Several decorators on one view add up. ValueError or TypeError for a limit that is invalid or could not hold.
     """
     subjects = key if isinstance(key, tuple) else (key,)
     needs_body = any(map(is_read_from_body, (*subjects, *limits, cost)))
     rule = Rule(sources=limits, subjects=subjects, cost=cost, scope=scope, needs_body=needs_body, options=options)
+    _check(rule)
 
     def decorate(bearer: Bearer) -> Bearer:
-        if policy_of(bearer, Exemption):
-            raise TypeError(f"{bearer!r} is exempt")
-        earlier = policy_of(bearer, RouteLimits)
-        return attach(bearer, RouteLimits((rule, *(earlier.rules if earlier else ()))), replace=True)
+        if declared(bearer, Exemption):
+            raise DeclarationError(f"{bearer!r} is exempt")
+        # Of several decorators together, too: two limits of one name would be one.
+        route_limits((rule, *declared(bearer, Rule)), owner="any")
+        return attach(bearer, rule, decorator="@rate_limit")
 
     return decorate
 
 
 def exempt(reason: str) -> Callable[[Bearer], Bearer]:
     """Declare that a view (or a blueprint) has no limit, and why."""
-    if not reason:
-        raise ValueError("an exemption needs a reason")
+    if not isinstance(reason, str) or not reason.strip():
+        raise ValueError("an exemption needs a reason, as a text")
 
     def decorate(bearer: Bearer) -> Bearer:
-        if policy_of(bearer, RouteLimits):
-            raise TypeError(f"{bearer!r} has limits")
-        return attach(bearer, Exemption(reason))
+        if any(isinstance(each.policy, Rule | Exemption) for each in declarations_on(bearer)):
+            raise DeclarationError(f"{bearer!r} has limits, or is exempt already")
+        return attach(bearer, Exemption(reason), decorator="@exempt")
 
     return decorate
 
 
-def policy_for(app: Quart, endpoint: str, view: View) -> RouteLimits | Exemption | None:
-    """The policy of a route: the view's, else its blueprints' from the innermost out, else the app's."""
-    names = endpoint.split(".")[:-1]
-    blueprints = [app.blueprints[".".join(names[:n])] for n in range(len(names), 0, -1)]
-    for bearer in (view, *blueprints, app):
-        policy = policy_of(bearer, RouteLimits) or policy_of(bearer, Exemption)
-        if policy:
-            return policy
-    return None
+def route_limits(rules: Sequence[Rule], *, owner: str) -> RouteLimits:
+    """These rules as they hold for a route. ValueError: two of their limits would be one."""
+    found = RouteLimits(tuple(RouteRule(rule, owner, rule.fixed(owner), rule.finders) for rule in rules))
+    names = [limit.name for limit in found.declared()]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two limits of one subject and period: name them by Limit.parse() ({', '.join(names)})")
+    return found
+
+
+def _check(rule: Rule) -> None:
+    if not rule.sources or not rule.subjects:
+        raise ValueError("a rate limit needs a limit, and somebody who is counted")
+    for function in (*rule.subjects, *rule.finders, *([rule.cost] if callable(rule.cost) else ())):
+        _check_takes_principal(function)
+    if (rule.options or rule.scope is not None) and all(isinstance(source, Limit) for source in rule.sources):
+        raise TypeError("a Limit has its own options and name: give them to it, not to rate_limit()")
+    # The options of texts that are known only with a request.
+    Limit(name="unnamed", amount=rule.options.get("burst") or 1, window_seconds=60, **rule.options)
+    limits = rule.fixed("any")
+    if callable(rule.cost):
+        return
+    if type(rule.cost) is not int or rule.cost < 1:
+        raise ValueError(f"a cost is a whole number of units, 1 or more, not {rule.cost!r}")
+    for limit in limits:
+        if rule.cost > limit.capacity and not limit.shadow:
+            raise ValueError(f"a cost of {rule.cost} is more than {limit.name} admits at once ({limit.capacity})")
+
+
+def _check_takes_principal(function: Any) -> None:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise TypeError(f"{function!r} is no function of the principal, as limits, keys and costs are") from error
 
 
 @lru_cache(maxsize=4096)
@@ -140,7 +167,3 @@ def _parse(text: str, owner: str, options: tuple[tuple[str, Any], ...]) -> Limit
     limit = Limit.parse(text, name="unnamed", **dict(options))
     # A name begins with a letter or a digit; an endpoint may not.
     return replace(limit, name=_NOT_IN_A_NAME.sub("_", f"{owner}:{limit.period}").lstrip("_.:+-"))
-
-
-async def _resolve(result: T | Awaitable[T]) -> T:
-    return await result if inspect.isawaitable(result) else result

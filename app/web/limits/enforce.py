@@ -1,17 +1,22 @@
 """Rate limits: enforced before the view, settled by its outcome, and shown in the response's headers."""
 
 import asyncio
+import inspect
 import math
+from collections.abc import Awaitable
+from typing import TypeVar
 
-from quart import Quart, Response, current_app, g, request
+from quart import Quart, Response, g
 
 from app.errors import TooLarge, TooManyRequests, Unavailable
 from app.kit.limits.decision import Decision, LimitStatus
-from app.kit.limits.limit import CostTooHigh
+from app.kit.limits.limit import Charge, CostTooHigh
 from app.principal import Principal
 from app.web.context import resources
-from app.web.limits.declare import RouteLimits, policy_for
-from app.web.route_policy import View
+from app.web.handshake import after_answer
+from app.web.limits.declare import Exemption, RouteLimits, RouteRule
+
+T = TypeVar("T")
 
 _DECISIONS = "rate_limit_decisions"
 
@@ -23,20 +28,19 @@ def register(app: Quart) -> None:
         await settle(response)
         return add_headers(response)
 
-    app.after_request(finish)
+    after_answer(app, finish)
 
 
-async def enforce(view: View, principal: Principal | None, *, with_body: bool) -> None:
-    """Take from those limits of the view that need the request's body, or from those that do not.
+async def enforce(limits: RouteLimits | Exemption | None, principal: Principal | None, *, with_body: bool) -> None:
+    """Take from those limits of the route that need the request's body, or from those that do not.
 
     TooManyRequests: one is exceeded. Unavailable: a closed one was not checked. TooLarge: the request costs more than
     a limit ever admits at once.
     """
-    policy = policy_for(current_app, request.endpoint or "", view)
-    if not isinstance(policy, RouteLimits):
+    if not isinstance(limits, RouteLimits):
         return
-    rules = [rule for rule in policy.rules if rule.needs_body is with_body]
-    charges = [charge for rule in rules for charge in await rule.charges(principal, request.endpoint or "")]
+    rules = [each for each in limits.rules if each.rule.needs_body is with_body]
+    charges = [charge for each in rules for charge in await _charges(each, principal)]
     if not charges:
         return
     try:
@@ -45,6 +49,25 @@ async def enforce(view: View, principal: Principal | None, *, with_body: bool) -
     except CostTooHigh as error:
         raise TooLarge("This request takes more than its limit ever admits at once.") from error
     apply(decision)
+
+
+async def _charges(route_rule: RouteRule, principal: Principal | None) -> list[Charge]:
+    """The current request's charges on these limits; none where a subject is None."""
+    rule = route_rule.rule
+    parts = [await _resolve(subject(principal)) for subject in rule.subjects]
+    if None in parts:
+        return []
+    # repr() keeps several parts distinct, whatever they contain.
+    who = str(parts[0]) if len(parts) == 1 else repr(parts)
+    cost = await _resolve(rule.cost(principal)) if callable(rule.cost) else rule.cost
+    limits = [*route_rule.limits]
+    for finder in route_rule.finders:
+        limits += route_rule.found(await _resolve(finder(principal)), finder)
+    return [Charge(limit, who, cost) for limit in limits]
+
+
+async def _resolve(result: T | Awaitable[T]) -> T:
+    return await result if inspect.isawaitable(result) else result
 
 
 def apply(decision: Decision) -> None:

@@ -3,10 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from quart import request
-
 from app.principal import Principal
 from app.web.client_address import client_network
+from app.web.context import connection
 
 # None: the limit does not apply to this request.
 Subject = Callable[[Principal | None], str | None | Awaitable[str | None]]
@@ -42,7 +41,7 @@ def by_principal(principal: Principal | None) -> str:
 def by_api_key(principal: Principal | None) -> str:
     """The API key, if it is valid (each made-up key would have a limit of its own); otherwise the address."""
     if principal and principal.credential == "api_key":
-        return f"api-key:{request.headers['API-Key']}"
+        return f"api-key:{connection().headers['API-Key']}"
     return by_address(None)
 
 
@@ -50,7 +49,7 @@ def by_header(name: str) -> Subject:
     """The value of a header; where it is missing, the address. Only for a header that a proxy sets."""
 
     def subject(_principal: Principal | None) -> str:
-        value = request.headers.get(name)
+        value = connection().headers.get(name)
         return by_address(None) if value is None else f"header:{value}"
 
     subject.__name__ = f"by_{name.lower()}"

@@ -5,10 +5,12 @@ import re
 import secrets
 import time
 
-from quart import Quart, Response, g, has_request_context, has_websocket_context, request
+from quart import Quart, Response, g, has_app_context
 
+from app.kit.tasks.context import running_task
 from app.kit.telemetry import Telemetry
 from app.web.context import connection
+from app.web.handshake import after_answer, before_view
 
 logger = logging.getLogger("app.requests")
 HEADER = "X-Request-ID"
@@ -16,17 +18,21 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
-class RequestIdFilter(logging.Filter):
-    """Adds `request_id` to every record, "-" outside a request."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = g.get("request_id", "-") if has_request_context() or has_websocket_context() else "-"
-        return True
-
-
 def current_request_id() -> str | None:
     """None outside a request."""
-    return g.get("request_id") if has_request_context() else None
+    return g.get("request_id") if has_app_context() else None
+
+
+class RequestIdFilter(logging.Filter):
+    """Adds `request_id` to every record: of a task its id and that of the request that caused it; "-" outside both."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        task = running_task()
+        if task is not None:
+            record.request_id = f"{task.correlation_id or '-'} task:{task.id}"
+        else:
+            record.request_id = current_request_id() or "-"
+        return True
 
 
 def configure_logging(level: str) -> None:
@@ -38,7 +44,10 @@ def configure_logging(level: str) -> None:
 
 
 def register(app: Quart, telemetry: Telemetry) -> None:
-    """Give each request an id (the client's, where it is well-formed) and record how it was answered."""
+    """Give each request an id (the client's, where it is well-formed) and record how it was answered.
+
+    For a WebSocket the handshake is recorded: 101 where it was accepted.
+    """
 
     async def begin() -> None:
         given = connection().headers.get(HEADER, "")
@@ -49,15 +58,15 @@ def register(app: Quart, telemetry: Telemetry) -> None:
         response.headers[HEADER] = g.request_id
         seconds = time.perf_counter() - g.began
         # The route's template, not the path: paths hold ids, and clients make up any number of them.
-        route = request.url_rule.rule if request.url_rule else "unmatched"
+        asked = connection()
+        route = asked.url_rule.rule if asked.url_rule else "unmatched"
         # Clients make up methods, too.
-        method = request.method if request.method in METHODS else "other"
+        method = asked.method if asked.method in METHODS else "other"
         labels = {"method": method, "route": route, "status": str(response.status_code)}
         telemetry.count("http_requests", **labels)
         telemetry.observe("http_request_seconds", seconds, route=route)
         logger.info("%s %s %s %.1f ms", method, route, response.status_code, seconds * 1000)
         return response
 
-    app.before_request(begin)
-    app.before_websocket(begin)
-    app.after_request(finish)
+    before_view(app, begin)
+    after_answer(app, finish)

@@ -1,19 +1,67 @@
-"""The check of Host, and the security headers of every response."""
+"""What a request must satisfy before a view is chosen, and the security headers of every response.
 
-from quart import Quart, Response
+What is malformed in its target or headers is removed before Quart reads it: Quart and Werkzeug raise for some values
+where no error handler is called yet, and such a request would have no problem details, no id and no line in the log.
+Others they parse in time that a client chooses. Then its Host is checked, and the rule against cross-site requests.
+"""
 
-from app.errors import BadRequest
+import re
+from typing import Any, cast
+
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
+from quart import Quart, Response, current_app, has_websocket_context
+
+from app.errors import AppError, BadRequest, Forbidden, HeadersTooLarge, URITooLong
 from app.web.context import connection
+from app.web.handshake import after_answer, before_view
 from app.web.host import host_name, is_own_machine
+from app.web.identity.browser_session import has_header_credential
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
 
+# Parsing takes time for each byte and field, in the event loop; nginx takes 8 KiB of a target and 32 KiB of headers.
+MOST_TARGET_BYTES = 32 * 1024
+MOST_QUERY_FIELDS = 1000
+MOST_HEADER_BYTES = 32 * 1024
+MOST_MEDIA_TYPE_BYTES = 1024
+# In the scope of a request that is too large: the error to answer.
+_REFUSED = "quartet.refused"
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_ABSOLUTE = re.compile(r"https?://([^/?#]*)(/.*)?", re.IGNORECASE | re.DOTALL)
+_DAYS, _MONTHS = "Mon|Tue|Wed|Thu|Fri|Sat|Sun", "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+_TIME = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
+# The three forms of HTTP-date (RFC 9110, 5.6.7).
+_DATE = re.compile(
+    rf"(?:{_DAYS}), [0-9]{{2}} (?:{_MONTHS}) [0-9]{{4}} {_TIME} GMT"
+    rf"|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, [0-9]{{2}}-(?:{_MONTHS})-[0-9]{{2}} {_TIME} GMT"
+    rf"|(?:{_DAYS}) (?:{_MONTHS}) [ 0-9][0-9] {_TIME} [0-9]{{4}}".encode()
+)
+_ETAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')  # RFC 9110, 8.8.3
+_RANGE = re.compile(rb"bytes=[0-9]{1,18}-[0-9]{0,18}")
+_DATED = (b"if-modified-since", b"if-unmodified-since")
+
 
 def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool) -> None:
-    """Refuse other values of Host with 400, and add the security headers to every response."""
+    """Refuse other values of Host with 400 and cross-site requests with 403; add the headers to every response.
+
+    Wraps the whole application, WebSockets included.
+    """
+    inner = app.asgi_app
+
+    async def well_formed(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await inner(scope if scope["type"] == "lifespan" else _clean(cast(HTTPScope, scope)), receive, send)
+
+    async def refuse_too_large() -> None:
+        error: type[AppError] | None = cast(dict[str, Any], connection().scope).get(_REFUSED)
+        if error:
+            raise error
 
     async def check_host() -> None:
         name = host_name(connection().headers.get("Host", ""))
@@ -31,6 +79,81 @@ def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool)
             headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
         return response
 
-    app.before_request(check_host)
-    app.before_websocket(check_host)
-    app.after_request(add_headers)
+    app.asgi_app = well_formed  # type: ignore[method-assign]
+    before_view(app, refuse_too_large)
+    before_view(app, check_host)
+    before_view(app, check_same_origin)
+    after_answer(app, add_headers)
+
+
+async def check_same_origin() -> None:
+    """Forbidden for an unsafe request from another origin (cross-site request forgery), login forms included.
+
+    So is a WebSocket, whatever its method: its messages are not bound to any page (RFC 6455, 10.2). A credential in a
+    header exempts: no browser adds one to another site's request.
+    """
+    asked, is_websocket = connection(), has_websocket_context()
+    if (asked.method in SAFE_METHODS and not is_websocket) or has_header_credential(asked.headers):
+        return
+    site, origin = asked.headers.get("Sec-Fetch-Site"), asked.headers.get("Origin")
+    if site is not None:
+        # Fetch Metadata: browsers set it, pages cannot. "none" is an action of the user, such as a bookmark.
+        allowed = site in ("same-origin", "none")
+        if is_websocket and origin is not None:
+            allowed = allowed and _is_own(origin)
+    elif origin is not None:
+        allowed = _is_own(origin)
+    else:
+        # No current browser; but an old one, which sends neither header, may have sent the cookie.
+        allowed = current_app.config["SESSION_COOKIE_NAME"] not in asked.cookies
+    if not allowed:
+        raise Forbidden("The request does not come from this site's own pages.")
+
+
+def _is_own(origin: str) -> bool:
+    # By host and port only: behind a proxy that ends TLS the scheme is not known here.
+    own = connection().host.lower()
+    return bool(own) and origin.partition("://")[2].lower() == own
+
+
+def _clean(scope: HTTPScope) -> HTTPScope:
+    path, headers = scope["path"], list(scope["headers"])
+    if not path.startswith("/"):
+        absolute = _ABSOLUTE.fullmatch(path)
+        if absolute:
+            # RFC 9112, 3.2.2: the target's host replaces the one in Host.
+            headers = [*_without(headers, b"host"), (b"host", absolute[1].encode("latin-1", "replace"))]
+        path = (absolute[2] or "/") if absolute else f"/{path}"
+    cleaned: Any = {**scope, "path": path, "headers": _clean_headers(headers)}
+    query = scope["query_string"]
+    if len(path) + len(query) > MOST_TARGET_BYTES or query.count(b"&") >= MOST_QUERY_FIELDS:
+        cleaned |= {"path": "/", "query_string": b"", _REFUSED: URITooLong}
+    elif sum(len(name) + len(value) for name, value in headers) > MOST_HEADER_BYTES:
+        cleaned |= {"headers": [each for each in cleaned["headers"] if each[0] == b"host"], _REFUSED: HeadersTooLarge}
+    return cast(HTTPScope, cleaned)
+
+
+def _clean_headers(headers: RawHeaders) -> RawHeaders:
+    hosts = [value for name, value in headers if name == b"host"]
+    if hosts and (len(hosts) > 1 or not host_name(hosts[0].decode("latin-1"))):
+        # RFC 9112, 3.2: 400, which the check of Host answers for an empty one.
+        headers = [*_without(headers, b"host"), (b"host", b"")]
+    conditions = [value for name, value in headers if name == b"if-range"]
+    if any(not (_ETAG.fullmatch(value) or _DATE.fullmatch(value)) for value in conditions):
+        # RFC 9110, 13.1.5: a condition that cannot be true, so that the range does not count.
+        headers = _without(headers, b"if-range", b"range")
+    return [(name, value) for name, value in headers if not _is_ignored(name, value)]
+
+
+def _is_ignored(name: bytes, value: bytes) -> bool:
+    """RFC 9110, 13.1.3 and 13.1.4: a date that is none is ignored; 14.2: any Range may be. A long type is unknown."""
+    if name in _DATED:
+        return not _DATE.fullmatch(value)
+    if name == b"content-type":
+        return len(value) > MOST_MEDIA_TYPE_BYTES
+    # Ranges of one part from the front. Quart answers those from the end, and those of several parts, wrongly.
+    return name == b"range" and not _RANGE.fullmatch(value)
+
+
+def _without(headers: RawHeaders, *names: bytes) -> RawHeaders:
+    return [(name, value) for name, value in headers if name not in names]

@@ -5,9 +5,14 @@ from typing import Any
 import msgspec
 from quart import Request
 from quart.json.provider import DefaultJSONProvider
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import HTTPException
 
 from app.errors import BadRequest
 from app.web.middleware.bounded_form import MOST_BYTES, MOST_FIELDS, BoundedFormParser
+
+# Of a form that people type; parsing so much costs no more than the rest of a request.
+MOST_BYTES_TO_SHOW = 4096
 
 
 class StrictJSONProvider(DefaultJSONProvider):
@@ -33,6 +38,18 @@ class StrictRequest(Request):
     form_data_parser_class = BoundedFormParser
     max_form_memory_size = MOST_BYTES
     max_form_parts = MOST_FIELDS
+
+    async def form_to_show(self) -> MultiDict[str, str]:
+        """What a refused form holds, to be shown again. A long one is not parsed for that: it is empty then."""
+        try:
+            if self._form is None:
+                length = len(await self.get_data()) if self.content_length is None else self.content_length
+                if length > MOST_BYTES_TO_SHOW:
+                    return MultiDict()
+            return await self.form
+        except HTTPException:
+            # Too large: what was refused already is not worth a second error.
+            return MultiDict()
 
     def on_json_loading_failed(self, error: Exception | None = None) -> Any:
         raise BadRequest("The body is not JSON (RFC 8259).")

@@ -11,7 +11,7 @@ from app.kit.aio import side_by_side
 from app.kit.events.json_messages import json_messages
 from app.web.context import resources
 from app.web.limits.declare import exempt
-from app.web.routes.events import requested_topics
+from app.web.routes.events import grant_of, requested_topics
 from app.web.sse import last_event_id, subscribe
 
 SUBPROTOCOL = "quartet.events.v1"
@@ -31,8 +31,8 @@ blueprint = Blueprint("event_socket", __name__, url_prefix="/api/v1/events")
 async def socket() -> None:
     """`channel` and `last_event_id` of the query are those of GET /api/v1/events. The client sends no message."""
     subprotocol = _subprotocol()
-    topics, grant = requested_topics()
-    stream = subscribe(topics, last_event_id=last_event_id(), grant=grant)
+    topics = requested_topics()
+    stream = subscribe(topics, last_event_id=last_event_id(), grant=grant_of(topics))
     await websocket.accept(subprotocol=subprotocol)
     async with aclosing(stream), side_by_side(_send(stream), _refuse_message()) as runs:
         ended, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)

@@ -1,5 +1,6 @@
 """GET /api/v1/events streams what is published on channels; POST publishes, for admins."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,8 +49,8 @@ class Published(BaseModel):
 @exempt("a stream lasts for hours, and a 429 would stop an EventSource for good; the number of streams is capped")
 async def stream() -> Response:
     """A stream of server-sent events. Without `channel`: broadcast, and the caller's own user channel."""
-    topics, grant = requested_topics()
-    return await event_stream(topics, last_event_id=last_event_id(), grant=grant)
+    topics = requested_topics()
+    return await event_stream(topics, last_event_id=last_event_id(), grant=grant_of(topics))
 
 
 @blueprint.post("")
@@ -66,17 +67,19 @@ async def publish(data: NewEvent) -> tuple[dict[str, str], int]:
         raise TooLarge(f"Not published: {error}.") from error
 
 
-def requested_topics() -> tuple[list[str], Grant]:
-    """The topics of the query, without any the default ones, and what grants them while they are read.
-
-    Invalid, Unauthorized or Forbidden for one of them.
-    """
+def requested_topics() -> list[str]:
+    """The topics of the query, without any the default ones. Invalid, Unauthorized or Forbidden for one of them."""
     principal = current_principal_or_none()
     own = [user_channel(principal.user_id)] if principal else []
     topics = connection().args.getlist("channel") or [BROADCAST, *own]
     for topic in topics:
         _authorize(topic, principal)
-    return topics, current_grant(lambda reader: all(may_read(topic, reader) for topic in topics))
+    return topics
+
+
+def grant_of(topics: Sequence[str]) -> Grant:
+    """The grant of the current request for a stream of the topics, which it may read now."""
+    return current_grant(lambda reader: all(may_read(topic, reader) for topic in topics))
 
 
 def may_read(topic: str, reader: Principal | None) -> bool:

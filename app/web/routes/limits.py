@@ -10,7 +10,8 @@ from app.kit.limits.limit import Limit
 from app.web.client_address import network_of
 from app.web.context import resources
 from app.web.identity.auth import require_role
-from app.web.limits.declare import RouteLimits, policy_for
+from app.web.limits.declare import RouteLimits
+from app.web.route_policy import compile_routes
 
 blueprint = Blueprint("limits", __name__, url_prefix="/api/v1/admin/limits")
 tag_blueprint(blueprint, ["admin"])
@@ -85,10 +86,12 @@ async def reset(name: str) -> tuple[str, int]:
 def _declared(app: Quart) -> dict[str, tuple[Limit, list[str]]]:
     """Each limit by its name, with the endpoints that share it."""
     found: dict[str, tuple[Limit, list[str]]] = {}
-    for endpoint, view in sorted(app.view_functions.items()):
-        policy = policy_for(app, endpoint, view)
-        for limit in policy.declared(endpoint) if isinstance(policy, RouteLimits) else ():
-            found.setdefault(limit.name, (limit, []))[1].append(endpoint)
+    for endpoint, route in compile_routes(app).items():
+        for policy in (route.policy, *route.by_method.values()):
+            for limit in policy.limits.declared() if isinstance(policy.limits, RouteLimits) else ():
+                endpoints = found.setdefault(limit.name, (limit, []))[1]
+                if endpoint not in endpoints:
+                    endpoints.append(endpoint)
     return found
 
 

@@ -27,6 +27,8 @@ class Parser:
         self.retry_ms: int | None = None
         self.first_id = ""
         self.last_event_id = ""
+        # The last id whose block is complete, from which an EventSource resumes.
+        self.dispatched_id = ""
         self._buffer = b""
         self._type = ""
         self._data: list[str] = []
@@ -59,6 +61,7 @@ class Parser:
             kind = self._type or "message"
             self.events.append(Seen(self.last_event_id, kind, json.loads("\n".join(self._data))))
         self._type, self._data = "", []
+        self.dispatched_id = self.last_event_id
 
 
 class Reader(Parser):

@@ -40,12 +40,14 @@ class Counted:
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
         self.seen: set[str] = set()
+        self.largest: dict[str, float] = {}
 
     def count(self, name: str, amount: float = 1, /, **labels: str) -> None:
         self.counters[":".join([name, *labels.values()])] += int(amount)
 
     def observe(self, name: str, value: float, /, **labels: str) -> None:
         self.seen.add(name)
+        self.largest[name] = max(value, self.largest.get(name, value))
 
     def gauge(self, name: str, value: float, /, **labels: str) -> None:
         self.seen.add(name)

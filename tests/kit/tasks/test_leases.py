@@ -64,13 +64,17 @@ def blocked(client: Callable[[], Redis], keys: Keys) -> Blocked:
     return Blocked(client, keys)
 
 
-async def test_a_task_that_blocks_the_loop_keeps_its_lease(blocked: Blocked, real_redis: Redis, keys: Keys) -> None:
-    queue = Queue(real_redis, keys)
+@pytest.mark.parametrize("seconds", [0.6, pytest.param(10, marks=pytest.mark.long)])
+async def test_a_task_that_blocks_the_loop_keeps_its_lease_and_shows_in_the_lag(
+    blocked: Blocked, real_redis: Redis, keys: Keys, seconds: float
+) -> None:
+    queue, telemetry = Queue(real_redis, keys), Counted()
     options: dict[str, Any] = {"lease_seconds": LEASE_SECONDS, "connect_leases": blocked.client, "resources": blocked}
-    async with working(queue, block, **options):
-        watching = asyncio.create_task(asyncio.to_thread(blocked.claims_of_another, 0.5))
-        info = await ended(queue, await queue.enqueue(block, 0.6))
+    async with working(queue, block, telemetry=telemetry, **options):
+        watching = asyncio.create_task(asyncio.to_thread(blocked.claims_of_another, seconds - 0.1))
+        info = await ended(queue, await queue.enqueue(block, seconds))
         assert await watching == []
+        await eventually(lambda: telemetry.largest["task_loop_lag_seconds"] > seconds - 0.3)
     assert (info.state, info.deaths) == ("done", 0)
 
 

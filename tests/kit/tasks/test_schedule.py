@@ -23,6 +23,11 @@ from tests.kit.tasks.task_worker import double, ended, in_state, working
 from tests.waiting import eventually
 
 
+@task()
+async def idle(context: TaskContext) -> None:
+    """Takes no payload."""
+
+
 @pytest.fixture
 def queue(redis: Redis, keys: Keys) -> Queue:
     return Queue(redis, keys)
@@ -34,7 +39,7 @@ def epoch(text: str) -> float:
 
 @pytest.mark.parametrize(("now", "expected"), [(0, 60), (59.9, 60), (60, 120), (1_000_000_001, 1_000_000_020)])
 def test_every_is_counted_from_the_epoch(now: float, expected: float) -> None:
-    assert Every(double, seconds=60).next_after(now) == expected
+    assert Every(idle, seconds=60).next_after(now) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,13 +60,13 @@ def test_every_is_counted_from_the_epoch(now: float, expected: float) -> None:
     ],
 )
 def test_cron_names_the_next_minute_that_matches(line: str, expected: str) -> None:
-    assert Cron(double, line).next_after(epoch("2030-01-15T10:30:20")) == epoch(expected)
+    assert Cron(idle, line).next_after(epoch("2030-01-15T10:30:20")) == epoch(expected)
 
 
 @pytest.mark.parametrize("line", ["", "* * * *", "60 * * * *", "* * 0 * *", "a * * * *", "*/0 * * * *", "5-1 * * * *"])
 def test_what_is_no_cron_line_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        Cron(double, line)
+        Cron(idle, line)
 
 
 @pytest.mark.parametrize(
@@ -71,25 +76,25 @@ def test_what_is_no_cron_line_is_refused(line: str) -> None:
 )
 def test_what_is_almost_a_cron_line_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"crontab line|digits"):
-        Cron(double, line)
+        Cron(idle, line)
 
 
 @pytest.mark.parametrize("line", ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 */31 * MON#5"])
 def test_an_entry_that_is_never_due_is_refused_when_it_is_declared(line: str) -> None:
     with pytest.raises(ValueError, match=r"crontab line|no moment"):
-        Cron(double, line)
+        Cron(idle, line)
 
 
 @pytest.mark.parametrize("name", ["", "Europe", "Europe/Atlantis", "../UTC", "/etc/localtime", "a\0b", "x" * 300])
 def test_an_unknown_time_zone_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no time zone"):
-        Cron(double, "@daily", time_zone=name)
+        Cron(idle, "@daily", time_zone=name)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])
 def test_an_interval_that_is_none_is_refused(seconds: float) -> None:
-    with pytest.raises(ValueError, match="positive number of seconds"):
-        Every(double, seconds=seconds)
+    with pytest.raises(ValueError, match="number of seconds"):
+        Every(idle, seconds=seconds)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,7 @@ def test_an_interval_that_is_none_is_refused(seconds: float) -> None:
     ],
 )
 def test_cron_keeps_its_time_zone(line: str, time_zone: str, now: str, expected: str) -> None:
-    assert Cron(double, line, time_zone=time_zone).next_after(epoch(now)) == epoch(expected)
+    assert Cron(idle, line, time_zone=time_zone).next_after(epoch(now)) == epoch(expected)
 
 
 @given(line=cron_lines(), now=st.integers(0, 4_000_000_000))
@@ -139,7 +144,7 @@ def test_cron_agrees_with_a_search_when_the_clocks_change(
 
 def _next_or_none(text: str, now: float, time_zone: str) -> float | None:
     try:
-        return Cron(double, text, time_zone=time_zone).next_after(now)
+        return Cron(idle, text, time_zone=time_zone).next_after(now)
     except ValueError:
         return None
 
@@ -180,4 +185,4 @@ async def test_a_late_node_does_not_repeat_a_tick_that_has_run(queue: Queue) -> 
 
 def test_two_entries_of_one_name_are_refused(queue: Queue) -> None:
     with pytest.raises(ValueError, match="one name"):
-        Scheduler(queue, [Every(double, seconds=1), Every(double, seconds=2)], tasks={}, telemetry=NoTelemetry())
+        Scheduler(queue, [Every(idle, seconds=1), Every(idle, seconds=2)], tasks={}, telemetry=NoTelemetry())

@@ -16,10 +16,9 @@ from app.errors import NotFound
 from app.kit.cache.cache import Cache
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry
-from app.web.caching.cached_view import cached_view, respond
+from app.web.caching.cached_view import cached_view
 from app.web.caching.stored_response import not_modified
 from app.web.context import EXTENSION
-from app.web.identity import auth
 from tests.kit.cache.cache_support import Counts, cache_on_nothing
 from tests.waiting import eventually
 from tests.web.identity.session_app import API_KEY, session_app, store_on
@@ -62,11 +61,7 @@ class Runs:
             made = make(number)
             return await made if asyncio.iscoroutine(made) else made
 
-        async def guarded(**arguments: Any) -> Response:
-            await auth.identify()
-            return await respond(view, arguments)
-
-        app.add_url_rule(rule, f"view {rule}", guarded, methods=["GET", "POST"])
+        app.add_url_rule(rule, f"view {rule}", view, methods=["GET", "POST"])
 
 
 async def get(app: Quart, path: str = "/", method: str = "GET", **headers: str) -> Response:
@@ -107,10 +102,7 @@ async def test_a_view_without_a_policy_and_unsafe_methods_always_run(app: Quart)
     async def plain() -> tuple[str, int]:
         return "made", 201
 
-    async def guarded() -> Response:
-        return await respond(plain, {})
-
-    app.add_url_rule("/plain", "plain", guarded)
+    app.add_url_rule("/plain", "plain", plain)
     assert (await get(app, "/plain")).status_code == 201
     await get(app)
     assert await body(await get(app, method="POST")) == "2"

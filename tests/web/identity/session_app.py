@@ -15,6 +15,7 @@ from app.kit.sessions.store import SessionStore
 from app.kit.telemetry import NoTelemetry
 from app.web import problems
 from app.web.context import EXTENSION
+from app.web.guard import GuardedQuart
 from app.web.identity import auth, session_interface
 from tests.services import free_port
 
@@ -48,24 +49,15 @@ def use_store(app: Quart, store: SessionStore) -> None:
     app.extensions[EXTENSION] = SimpleNamespace(sessions=store, telemetry=NoTelemetry())
 
 
-def session_app(store: SessionStore, *, is_production: bool = False, lookups: auth.Lookups | None = None) -> Quart:
-    app = Quart("tests.web", static_folder="static")
+def session_app(
+    store: SessionStore, *, is_production: bool = False, lookups: auth.Lookups | None = None
+) -> GuardedQuart:
+    app = GuardedQuart("tests.web", static_folder="static")
     use_store(app, store)
     problems.register(app)
-    session_interface.register(app, is_production=is_production)
+    session_interface.register(app, is_production=is_production, reads_session=app.reads_session)
     auth.register(app, lookups or Directory())
     return app
-
-
-def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
-    """The part of the guard that concerns who asks."""
-
-    async def enter() -> Any:
-        await auth.identify()
-        auth.authorize(view)
-        return await view()
-
-    return enter
 
 
 def serve(app: Quart, body: Callable[[], Any], path: str = "/") -> None:

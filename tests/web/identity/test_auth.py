@@ -13,10 +13,10 @@ from app.kit.keys import Keys
 from app.kit.sessions.store import SessionsEnded, SessionStore
 from app.principal import Principal
 from app.web.context import resources
+from app.web.declarations import declared
 from app.web.identity import auth
-from app.web.route_policy import policy_of
 from tests.waiting import eventually
-from tests.web.identity.session_app import API_KEY, Directory, guarded, session_app, store_on, store_on_nothing
+from tests.web.identity.session_app import API_KEY, Directory, session_app, store_on, store_on_nothing
 
 WELL_FORMED = "abc." + "a" * 43
 JUNK = ["", " ", "x", WELL_FORMED, "a" * 10_000, "é" * 20, "{}", "null", '"', "%00", "../..", "0", "Bearer", "\x7f"]
@@ -84,7 +84,7 @@ VIEWS = (profile, by_session, by_key_or_cookie, editors, public, optional, neede
 
 def with_views(app: Quart) -> Quart:
     for view in VIEWS:
-        app.add_url_rule(f"/{view.__name__}", view.__name__, guarded(view), methods=["GET", "POST"])
+        app.add_url_rule(f"/{view.__name__}", view.__name__, view, methods=["GET", "POST"])
     return app
 
 
@@ -210,16 +210,17 @@ async def test_a_route_says_which_roles_it_takes(app: Quart, store: SessionStore
 
 
 def test_access_is_data_on_the_view() -> None:
-    access = policy_of(editors, auth.Access)
+    [access] = declared(editors, auth.Access)
     assert access == auth.Access(frozenset({"session", "api_key", "cookie"}), frozenset({"editor", "admin"}))
-    assert policy_of(public, auth.Access) is None
+    assert declared(public, auth.Access) == ()
 
 
 def test_both_decorators_count_and_what_cannot_be_is_refused() -> None:
     async def view() -> None: ...
 
     auth.require_role("admin")(auth.require_auth("session", "cookie")(view))
-    assert policy_of(view, auth.Access) == auth.Access(frozenset({"session", "cookie"}), frozenset({"admin"}))
+    by_role, by_credential = declared(view, auth.Access)
+    assert (sorted(by_role.roles), sorted(by_credential.credentials)) == (["admin"], ["cookie", "session"])
     with pytest.raises(TypeError, match="require_role"):
         auth.require_role("editor")(view)
     with pytest.raises(TypeError, match="no credential"):
@@ -284,7 +285,7 @@ async def test_a_login_that_was_overtaken_leaves_no_session(app: Quart, store: S
             await auth.sign_in(1, ip="192.0.2.1", epoch=epoch)
         return {}
 
-    app.add_url_rule("/overtaken", "overtaken", guarded(overtaken))
+    app.add_url_rule("/overtaken", "overtaken", overtaken)
     response = await ask(app, "/overtaken")
     assert response.status_code == 200
     assert "Set-Cookie" not in response.headers
@@ -314,7 +315,7 @@ async def test_a_session_that_ended_meanwhile_does_not_rotate(app: Quart, store:
         await store.end_all(1)
         return await rotate()
 
-    app.add_url_rule("/ended", "ended", guarded(ended))
+    app.add_url_rule("/ended", "ended", ended)
     response = await ask(app, "/ended", cookie=await cookie_session(store))
     assert response.status_code == 401
     assert "Set-Cookie" not in response.headers

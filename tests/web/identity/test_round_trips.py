@@ -15,7 +15,7 @@ from app.web.context import resources
 from app.web.identity import auth
 from app.web.identity.browser_session import BrowserSession
 from tests.services import RedisServer
-from tests.web.identity.session_app import get, guarded, serve, session_app, store_on
+from tests.web.identity.session_app import get, serve, session_app, store_on
 
 pytestmark = pytest.mark.server
 
@@ -131,7 +131,7 @@ def with_routes(app: Quart) -> Quart:
     for path, body in bodies.items():
         serve(app, body, path)
     for view in (log_in, log_out, rotate, end_others, profile):
-        app.add_url_rule(f"/{view.__name__}", view.__name__, guarded(view))
+        app.add_url_rule(f"/{view.__name__}", view.__name__, view)
     return app
 
 

@@ -22,10 +22,11 @@ from app.kit.telemetry import NoTelemetry
 from app.principal import Credential, Principal
 from app.web import problems
 from app.web.context import EXTENSION, resources
+from app.web.declarations import View
 from app.web.limits import declare, enforce
-from app.web.limits.declare import exempt
+from app.web.limits.declare import Exemption, RouteLimits, exempt
 from app.web.limits.subjects import by_address, by_api_key, by_header, by_principal
-from app.web.route_policy import View
+from app.web.route_policy import compile_route
 from tests.services import free_port
 
 ALICE = {"X-User": "1"}
@@ -62,18 +63,18 @@ def make_app(limiter: RateLimiter) -> Quart:
 def guarded(app: Quart) -> Quart:
     """Each view behind the limiter, as in the real application; X-User stands for a valid credential."""
     for endpoint, view in app.view_functions.items():
-        app.view_functions[endpoint] = _guarded(view)
+        app.view_functions[endpoint] = _guarded(view, compile_route(app, endpoint).policy.limits)
     return app
 
 
-def _guarded(view: View) -> View:
+def _guarded(view: View, limits: RouteLimits | Exemption | None) -> View:
     @wraps(view)
     async def limited(**arguments: Any) -> Any:
         user = request.headers.get("X-User")
         credential: Credential = "api_key" if "API-Key" in request.headers else "session"
         principal = Principal(int(user), frozenset(), credential) if user else None
         for with_body in (False, True):
-            await enforce.enforce(view, principal, with_body=with_body)
+            await enforce.enforce(limits, principal, with_body=with_body)
         return await view(**arguments)
 
     return limited
@@ -251,6 +252,7 @@ async def test_defaults_are_overridden_by_what_is_nearer(app: Quart) -> None:
     add(inner, "/own", declare.rate_limit("6/minute"), name="own")
     outer.register_blueprint(inner)
     app.register_blueprint(outer)
+    policies = {endpoint: compile_route(app, endpoint).policy.limits for endpoint in app.view_functions}
     guarded(app)
     limits = {}
     for path in ("/plain", "/own", "/free", "/outer/a", "/outer/own", "/outer/inner/a", "/outer/inner/own"):
@@ -264,11 +266,10 @@ async def test_defaults_are_overridden_by_what_is_nearer(app: Quart) -> None:
         "/outer/inner/a": None,
         "/outer/inner/own": "6",
     }
-    policy = declare.policy_for(app, "outer.inner.a", app.view_functions["outer.inner.a"])
-    assert policy == declare.Exemption("internal")
-    declared = declare.policy_for(app, "outer.inner.own", app.view_functions["outer.inner.own"])
-    assert isinstance(declared, declare.RouteLimits)
-    assert [limit.name for limit in declared.declared("outer.inner.own")] == ["outer.inner.own:address:minute"]
+    assert policies["outer.inner.a"] == Exemption("internal")
+    own = policies["outer.inner.own"]
+    assert isinstance(own, RouteLimits)
+    assert [limit.name for limit in own.declared()] == ["outer.inner.own:address:minute"]
 
 
 async def test_a_route_without_policy_is_not_limited(app: Quart) -> None:

@@ -6,7 +6,8 @@ import pytest
 from quart import Quart, Response
 
 from app.kit.keys import Keys
-from app.web.middleware import csrf
+from app.web.handshake import before_view
+from app.web.middleware import security
 from tests.web.identity.session_app import session_app, store_on_nothing
 
 UNSAFE = ["POST", "PUT", "PATCH", "DELETE"]
@@ -48,7 +49,7 @@ async def app(keys: Keys) -> AsyncIterator[Quart]:
 
 
 def with_view(app: Quart) -> Quart:
-    csrf.register(app)
+    before_view(app, security.check_same_origin)
 
     async def view() -> str:
         return "done"
