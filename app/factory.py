@@ -29,11 +29,12 @@ from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
 from app.web.middleware import request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
-from app.web.routes import events, health, limits, metrics, operations, presence, tasks
+from app.web.routes import event_socket, events, health, limits, metrics, operations, presence, tasks
 from app.web.telemetry import PrometheusTelemetry
 
 BLUEPRINTS = (
     events.blueprint,
+    event_socket.blueprint,
     presence.blueprint,
     limits.blueprint,
     operations.blueprint,

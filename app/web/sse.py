@@ -6,14 +6,31 @@ from quart import Response, request
 
 from app.errors import Invalid
 from app.kit.events.grant import Grant
-from app.web.context import resources
+from app.web.context import connection, resources
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 
 def last_event_id() -> str | None:
     """The client's last event id: the header, which EventSource sends when it reconnects, before the query."""
-    return request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
+    asked = connection()
+    return asked.headers.get("Last-Event-ID") or asked.args.get("last_event_id")
+
+
+def subscribe(
+    topics: Iterable[str],
+    *,
+    last_event_id: str | None,
+    until: Collection[str] = (),
+    seconds: float | None = None,
+    grant: Grant | None = None,
+) -> AsyncGenerator[bytes, None]:
+    """Hub.subscribe(), for the client of this request or WebSocket. Raises Invalid for bad topics, and for too many."""
+    try:
+        # The generator allocates nothing before its first read, so a response that is never read leaks nothing.
+        return resources().hub.subscribe(topics, last_event_id=last_event_id, until=until, seconds=seconds, grant=grant)
+    except ValueError as error:
+        raise Invalid([{"loc": ["channel"], "msg": str(error)}]) from error
 
 
 async def event_stream(
@@ -27,16 +44,10 @@ async def event_stream(
     """200 and a stream of `topics`, which resumes after `last_event_id` when that is a valid id.
 
     A HEAD gets the headers alone. An event of a type in `until` ends the stream, and so do `seconds` and the end of
-    `grant`; without one it is a visitor's. Raises Invalid for bad topics, and for too many. Every other failure is part
-    of the stream, because a status other than 200 stops an EventSource for good.
+    `grant`; without one it is a visitor's. Raises what subscribe() raises. Every other failure is part of the stream,
+    because a status other than 200 stops an EventSource for good.
     """
-    try:
-        # The generator allocates nothing before its first read, so a response that is never read leaks nothing.
-        stream = resources().hub.subscribe(
-            topics, last_event_id=last_event_id, until=until, seconds=seconds, grant=grant
-        )
-    except ValueError as error:
-        raise Invalid([{"loc": ["channel"], "msg": str(error)}]) from error
+    stream = subscribe(topics, last_event_id=last_event_id, until=until, seconds=seconds, grant=grant)
     response = _response(b"" if request.method == "HEAD" else stream)
     if request.method == "HEAD":
         # The length of a stream is not known (RFC 9110, 8.6).

@@ -8,8 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 from quart import Quart, Response, request
 from quart.testing import connections
 from redis.asyncio import Redis
@@ -21,7 +19,7 @@ from app.kit.keys import Keys
 from app.web.context import EXTENSION
 from app.web.sse import event_stream, last_event_id
 from tests.kit.events.event_streams import Parser
-from tests.services import free_port
+from tests.served import served
 from tests.waiting import eventually
 
 
@@ -180,32 +178,6 @@ async def refused(app: Quart) -> None:
     parser.feed(await response.get_data(as_text=False))
     assert parser.retry_ms is not None
     assert not parser.last_event_id
-
-
-@asynccontextmanager
-async def served(app: Quart) -> AsyncIterator[int]:
-    """The app under Hypercorn; the port."""
-    config = Config()
-    port = free_port()
-    config.bind = [f"127.0.0.1:{port}"]
-    config.accesslog = config.errorlog = None
-    # Hypercorn waits as long for the connection of a client that pipelined and left.
-    config.graceful_timeout = 0.5
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))
-    await eventually(lambda: _listens(port))
-    yield port
-    stop.set()
-    await serving
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def test_a_connection_that_breaks_frees_its_stream(app: Quart, hub: Hub, publisher: Publisher) -> None:

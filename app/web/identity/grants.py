@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from quart import Quart, current_app, g, request
+from quart import Quart, current_app, g
 from redis.exceptions import RedisError
 
 from app.errors import Unavailable
@@ -16,7 +16,7 @@ from app.kit.sessions.record import SessionRecord
 from app.kit.sessions.revocation import Revocation
 from app.principal import Principal
 from app.web.client_address import client_network
-from app.web.context import resources
+from app.web.context import connection, resources
 from app.web.identity import auth
 
 MayHave = Callable[[Principal | None], bool]
@@ -32,7 +32,7 @@ def current_grant(may_have: MayHave) -> Grant:
         return Grant(network=client_network(), since=g.began)
     app: Quart = current_app._get_current_object()  # type: ignore[attr-defined]
     if principal.credential == "api_key":
-        key = request.headers["API-Key"]
+        key = connection().headers["API-Key"]
         held = HeldCredential(app, principal, may_have, api_key=key)
         return Grant(principal.user_id, digest(key), network=client_network(), since=g.began, check=held.check)
     session = auth.current_session()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 from quart_schema import document_querystring, document_response, tag_blueprint, validate_request
 
 from app.errors import Forbidden, Invalid, TooLarge
@@ -12,7 +12,7 @@ from app.kit.events.event import BROADCAST, RESERVED_TYPES, EventTooLarge, user_
 from app.kit.events.grant import Grant
 from app.kit.events.presence import PRESENCE
 from app.principal import Principal
-from app.web.context import resources
+from app.web.context import connection, resources
 from app.web.identity.auth import current_principal, current_principal_or_none, require_role
 from app.web.identity.grants import current_grant
 from app.web.limits.declare import exempt
@@ -49,11 +49,7 @@ class Published(BaseModel):
 @exempt("a stream lasts for hours, and a 429 would stop an EventSource for good; the number of streams is capped")
 async def stream() -> Response:
     """A stream of server-sent events. Without `channel`: broadcast, and the caller's own user channel."""
-    principal = current_principal_or_none()
-    own = [user_channel(principal.user_id)] if principal else []
-    topics = request.args.getlist("channel") or [BROADCAST, *own]
-    for topic in topics:
-        _authorize(topic, principal)
+    topics = requested_topics()
     return await event_stream(topics, last_event_id=last_event_id(), grant=grant_of(topics))
 
 
@@ -69,6 +65,16 @@ async def publish(data: NewEvent) -> tuple[dict[str, str], int]:
         return {"id": await resources().publisher.publish(data.channel, data.type, data.data)}, 202
     except EventTooLarge as error:
         raise TooLarge(f"Not published: {error}.") from error
+
+
+def requested_topics() -> list[str]:
+    """The topics of the query, without any the default ones. Invalid, Unauthorized or Forbidden for one of them."""
+    principal = current_principal_or_none()
+    own = [user_channel(principal.user_id)] if principal else []
+    topics = connection().args.getlist("channel") or [BROADCAST, *own]
+    for topic in topics:
+        _authorize(topic, principal)
+    return topics
 
 
 def grant_of(topics: Sequence[str]) -> Grant:

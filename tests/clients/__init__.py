@@ -1,0 +1,1 @@
+"""Clients that users have, at the application as it is served."""
