@@ -67,7 +67,11 @@ class _Child:
         """End it and all that it has started. Once it has ended, its id may be that of another group."""
         if self.process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                if sys.platform == "win32":
+                    # It has no process groups.
+                    self.process.kill()
+                else:
+                    os.killpg(self.process.pid, signal.SIGKILL)
         self.writer.close()
         await self.process.wait()
 
