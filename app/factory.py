@@ -20,7 +20,7 @@ from app.pages import accounts
 from app.pages import routes as pages
 from app.settings import Settings, SettingsError
 from app.web import problems
-from app.web.caching.view_key import CACHED_HOSTS
+from app.web.caching.stored_response import CACHED_HOSTS
 from app.web.context import EXTENSION
 from app.web.guard import GuardedQuart
 from app.web.host import stated_hosts

@@ -26,7 +26,7 @@ ROUTES = [
     ("GET", b"/openapi.json"),
     ("HEAD", b"/api/v1/events"),
     ("POST", b"/api/v1/login"),
-    ("PUT", b"/api/v1/articles/1"),
+    ("PUT", b"/api/v1/password"),
     ("GET", b"/nothing"),
 ]
 NAMES = [

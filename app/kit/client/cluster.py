@@ -21,10 +21,10 @@ from app.kit.aio import backoff_seconds
 from app.kit.client.commands import (
     DEDICATED_SECONDS,
     REPEATABLE,
+    TRAITS,
     blocks_for_seconds,
     first_key,
-    is_repeatable,
-    needs_dedicated_connection,
+    traits_of,
 )
 from app.kit.client.deadline import Deadline
 from app.kit.client.dedicated import BoundedClusterPipeline, DedicatedConnections
@@ -60,12 +60,13 @@ class PipelinedCluster(ClusterBase):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         repeatable = options.pop(REPEATABLE, None)
         flag = self.node_flag(args[0])
-        if needs_dedicated_connection(args) or "target_nodes" in options or flag not in {None, self.DEFAULT_NODE}:
+        traits = TRAITS.get(args[0]) or traits_of(args)
+        if traits.dedicated or "target_nodes" in options or flag not in {None, self.DEFAULT_NODE}:
             return await self._execute_dedicated(args, options)
         key = None if flag else first_key(args)
         slot = None if key is None else self.keyslot(key)
         if repeatable is None:
-            repeatable = is_repeatable(args)
+            repeatable = traits.repeatable
         with Deadline(self._timeout_seconds) as deadline:
             try:
                 reply = await self._route(slot, args, repeatable=repeatable, deadline=deadline)

@@ -1,9 +1,9 @@
 """What the automatic pipeline must know about Redis' commands: which need a connection, and which may be repeated."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 # An option of execute_command(): this command may be sent again when its reply was lost.
 REPEATABLE = "repeatable"
@@ -33,6 +33,7 @@ _REPEATABLE = _names(
 )
 
 
+_SCRIPTS = _names("EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO")
 _OF_EXPIRY = frozenset({b"EX", b"PX", b"EXAT", b"PXAT", b"KEEPTTL"})
 
 
@@ -69,7 +70,22 @@ def blocks_for_seconds(args: tuple[Any, ...]) -> float:
     return seconds or math.inf
 
 
-_SCRIPTS = _names("EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO")
+class Traits(NamedTuple):
+    """What the pipeline must know of a command."""
+
+    dedicated: bool
+    repeatable: bool
+
+
+# Of the commands whose arguments do not matter, by their names as redis-py sends them: one look instead of a call.
+TRAITS: Mapping[Any, Traits] = {
+    name: Traits(dedicated=False, repeatable=name in _REPEATABLE) for name in _REPEATABLE | _SCRIPTS
+}
+
+
+def traits_of(args: tuple[Any, ...]) -> Traits:
+    """Of any command, by its name and arguments."""
+    return Traits(needs_dedicated_connection(args), is_repeatable(args))
 
 
 def runs_script(args: Sequence[Any]) -> bool:

@@ -14,9 +14,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from app.kit.aio import side_by_side
 from app.kit.client.breaker import Breaker
 from app.kit.client.errors import NOT_SERVING, refusal
-from app.kit.client.pending import Command, Counters, PendingCommands
+from app.kit.client.pending import Command, Counters, PendingCommands, pack
 from app.kit.client.redispy import error_parser, read_reply, stream_reader, stream_writer
-from app.kit.client.resp import pack
 
 CONNECT_SECONDS = 1.0
 READ_BYTES = 64 * 1024

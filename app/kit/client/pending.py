@@ -1,10 +1,17 @@
-"""The commands of one pipeline that wait to be sent, in order."""
+"""The commands of one pipeline that wait to be sent, in order; and a command as bytes (RESP)."""
 
 import asyncio
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import hiredis
+from redis.exceptions import DataError
+
+from app.kit.client.commands import runs_script
+
+Encodable = str | bytes | bytearray | memoryview | int | float
 
 BATCH_COMMANDS = 512
 BATCH_BYTES = 256 * 1024
@@ -34,11 +41,11 @@ class Command:
     __slots__ = (
         "deadline",
         "future",
+        "name",
         "refused",
         "repeatable",
         "replies",
         "replies_due",
-        "runs_script",
         "sends",
         "wire",
     )
@@ -50,7 +57,7 @@ class Command:
         deadline: float,
         *,
         repeatable: bool,
-        runs_script: bool = False,
+        name: Any = "",
         replies: int = 1,
     ) -> None:
         """`replies`: how many replies `wire` gets. The last one is the answer."""
@@ -59,7 +66,7 @@ class Command:
         self.future = future
         self.deadline = deadline
         self.repeatable = repeatable
-        self.runs_script = runs_script
+        self.name = name
         self.sends = 0
         # The server's own reply that it does not serve (READONLY, LOADING): the command did not run.
         self.refused: Exception | None = None
@@ -67,6 +74,10 @@ class Command:
     @property
     def is_last_try(self) -> bool:
         return self.sends == SENDS
+
+    @property
+    def runs_script(self) -> bool:
+        return runs_script((self.name,))
 
     def answer(self, reply: Any) -> None:
         """Give the caller the reply, or raise it there; without effect where the caller waits no more."""
@@ -129,3 +140,31 @@ class PendingCommands:
         for command in self.pending:
             command.answer(error)
         self.pending.clear()
+
+
+def pack(args: Iterable[Encodable]) -> bytes:
+    """One command, packed by hiredis with the rules of redis-py.
+
+    The name may have several words ("SCRIPT LOAD"). DataError for a value of any other type.
+    """
+    name, *values = args
+    words = name.split() if isinstance(name, str) else [name]
+    if not words or not words[0]:
+        # Redis would not answer it, and the reply to the next command would be taken for its reply.
+        raise DataError("a command has a name")
+    packed: bytes = hiredis.pack_command((*words, *map(_encodable, values)))
+    return packed
+
+
+def _encodable(value: Encodable) -> str | bytes | int:
+    """bool and None are refused, as redis-py does: Redis would store their names."""
+    kind = type(value)
+    if kind is str or kind is bytes or kind is int:
+        return value  # type: ignore[return-value]
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, bool) or not isinstance(value, str | bytes | int):
+        raise DataError(f"Redis takes bytes, str, int and float, not {kind.__name__}")
+    return value

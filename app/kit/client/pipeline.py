@@ -16,12 +16,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.kit.aio import Backoff, end_tasks
 from app.kit.client.breaker import Breaker
-from app.kit.client.commands import runs_script
 from app.kit.client.connection import PipelineConnection, PipelineState
 from app.kit.client.deadline import Deadline
 from app.kit.client.errors import CircuitOpen, NotSent, is_permanent
-from app.kit.client.pending import Command, Counters
-from app.kit.client.resp import Encodable, pack
+from app.kit.client.pending import Command, Counters, Encodable, pack
 from app.kit.client.watchdog import WATCH_SECONDS, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -94,7 +92,7 @@ class Pipeline:
         self._keep_running(loop)
         wire, replies = (pack(["ASKING"]) + pack(args), 2) if asking else (pack(args), 1)
         future: asyncio.Future[Any] = loop.create_future()
-        command = Command(wire, future, deadline, repeatable=repeatable, runs_script=runs_script(args), replies=replies)
+        command = Command(wire, future, deadline, repeatable=repeatable, name=args[0], replies=replies)
         self._state.queue.pending.append(command)
         self._wake.set()
         self._state.busy.set()

@@ -10,9 +10,9 @@ from redis.exceptions import ResponseError
 from app.kit.client.commands import (
     DEDICATED_SECONDS,
     REPEATABLE,
+    TRAITS,
     blocks_for_seconds,
-    is_repeatable,
-    needs_dedicated_connection,
+    traits_of,
 )
 from app.kit.client.dedicated import BoundedPipeline, DedicatedConnections
 from app.kit.client.pipeline import Pipeline
@@ -38,12 +38,13 @@ class PipelinedRedis(Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Coroutine[Any, Any, Any]:
         repeatable = options.pop(REPEATABLE, None)
-        if needs_dedicated_connection(args):
+        traits = TRAITS.get(args[0]) or traits_of(args)
+        if traits.dedicated:
             plain: Callable[..., Awaitable[Any]] = super().execute_command
             seconds = blocks_for_seconds(args) + DEDICATED_SECONDS
             return self._dedicated.run(lambda: plain(*args, **options), seconds=seconds)
         if repeatable is None:
-            repeatable = is_repeatable(args)
+            repeatable = traits.repeatable
         if not options and args[0] not in self.response_callbacks:
             # parse_response() would return the reply as it is.
             return self._automatic.execute(args, repeatable=repeatable)

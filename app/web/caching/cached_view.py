@@ -19,11 +19,13 @@ from app.web.caching.stored_response import (
     RESPONSE_CODEC,
     StoredResponse,
     cache_directives,
+    is_stated_host,
     is_unchanged,
     not_modified,
+    parameters,
     to_stored_response,
+    view_key,
 )
-from app.web.caching.view_key import is_stated_host, parameters, view_key
 from app.web.context import resources
 from app.web.declarations import DeclarationError, View, ViewT, attach, declared
 from app.web.identity.browser_session import current_browser_session, has_header_credential

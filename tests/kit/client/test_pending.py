@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from redis.asyncio import Connection
 from redis.exceptions import DataError
 
-from app.kit.client.resp import Encodable, pack
+from app.kit.client.commands import TRAITS, traits_of
+from app.kit.client.pending import Encodable, pack
 
 values = st.one_of(
     st.text(), st.binary(), st.integers(), st.floats(allow_nan=False), st.binary().map(bytearray), st.just("ключ")
@@ -30,3 +31,9 @@ def test_a_name_of_several_words_is_sent_as_several() -> None:
 def test_what_redis_has_no_form_for_is_refused(value: object) -> None:
     with pytest.raises(DataError):
         pack(["SET", "key", value])  # type: ignore[list-item]
+
+
+def test_the_table_of_commands_says_what_the_functions_say() -> None:
+    for name, traits in TRAITS.items():
+        assert traits == traits_of((name, "key", "value")), name
+        assert not traits.dedicated
