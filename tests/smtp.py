@@ -33,7 +33,8 @@ class Mailbox:
             reply = self.replies.get(line[:4].decode().upper(), "502 Unknown")
             writer.write(f"{reply}\r\n".encode())
             if reply == DATA:
-                raw = await reader.readuntil(b"\r\n.\r\n")
+                # A dot at the start of a line has been doubled (RFC 5321, 4.5.2).
+                raw = (await reader.readuntil(b"\r\n.\r\n")).replace(b"\r\n..", b"\r\n.")
                 self.mails.append(email.message_from_bytes(raw[:-3], policy=email.policy.default))
                 writer.write(b"250 Taken\r\n")
             elif reply.startswith("221"):

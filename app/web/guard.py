@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from quart import Quart, Request, Websocket, request, websocket
-from quart.ctx import RequestContext, WebsocketContext
 from quart.typing import ResponseReturnValue, ResponseTypes
 from quart.wrappers.base import BaseRequestWebsocket
 
@@ -55,33 +54,32 @@ class GuardedQuart(Quart):
         start_budget(self.redis_budget_seconds)
         return await super().handle_websocket(websocket)
 
-    async def dispatch_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue:
+    # Quart 0.22 passes the context last and may leave it out; 0.23 passes it first. None of these methods uses it.
+    async def dispatch_request(self, *context: Any, **named: Any) -> ResponseReturnValue:
         asked = request
         rule = asked.url_rule
         if rule is None or (asked.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False)):
-            return await super().dispatch_request(request_context)
+            return await super().dispatch_request(*context, **named)
         route = self._route(rule.endpoint)
         policy = route.by_method.get(asked.method, route.policy)
         await self._admit(policy)
         return await cached_view.respond(policy.cache, route.run, asked.view_args or {})
 
-    async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> ResponseReturnValue | None:
+    async def dispatch_websocket(self, *context: Any, **named: Any) -> ResponseReturnValue | None:
         rule = websocket.url_rule
         if rule is not None:
             route = self._route(rule.endpoint)
             await self._admit(route.by_method.get("GET", route.policy))
-        return await super().dispatch_websocket(websocket_context)
+        return await super().dispatch_websocket(*context, **named)
 
-    async def postprocess_websocket(
-        self, response: ResponseTypes | None, websocket_context: WebsocketContext | None = None
-    ) -> ResponseTypes:
-        made: Any = await super().postprocess_websocket(response, websocket_context)
+    async def postprocess_websocket(self, *arguments: Any, **named: Any) -> ResponseTypes:
+        made: Any = await super().postprocess_websocket(*arguments, **named)
         asked: Any = websocket
-        if asked.accepted:
+        if asked.accepted or asked.closed:
             return cast(ResponseTypes, made)
         # A view that neither accepts nor answers refuses; its client is told so, and the log.
         answer = await after_hooks(made or problems.problem(403, "Forbidden", "The connection was not accepted."))
-        return cast(ResponseTypes, None if asked.closed else answer)
+        return cast(ResponseTypes, answer)
 
     async def _admit(self, policy: RoutePolicy) -> None:
         if policy.is_open:

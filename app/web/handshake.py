@@ -30,6 +30,9 @@ class Handshake(Websocket):
         await super().accept(answer.headers, subprotocol)
 
     async def close(self, code: int, reason: str = "") -> None:
+        if not self.accepted and not self.closed:
+            # Its client gets 403 from the server. The hooks come first: a server may cancel the view once it has this.
+            await after_hooks(Response(b"", status=403))
         self.closed = True
         await super().close(code, reason)
 

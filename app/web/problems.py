@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from quart import Quart, Response, current_app, g, request
+from quart import Quart, Response, current_app, g, has_request_context, request, websocket
 from quart_schema import RequestSchemaValidationError
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
@@ -59,7 +59,11 @@ async def answer_error(error: AppError) -> Response:
 
 
 async def _answer(equivalent: HTTPException, *, headers: Mapping[str, str]) -> Response:
-    response = await current_app.make_response(await current_app.handle_http_exception(equivalent))
+    asked = request if has_request_context() else websocket
+    # Flask's own search. Quart's public way to it, handle_http_exception(), takes other arguments in 0.22 than in 0.23.
+    handler = current_app._find_error_handler(equivalent, asked.blueprints)
+    result: Any = await current_app.ensure_async(handler)(equivalent) if handler else equivalent
+    response = await current_app.make_response(result)
     for name, value in headers.items():
         # What the status demands, such as Retry-After, whoever made the response.
         response.headers.setdefault(name, value)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from quart import Quart, websocket
-from quart.testing.connections import WebsocketDisconnectError, WebsocketResponseError
+from quart.testing.connections import WebsocketResponseError
 from werkzeug.datastructures import Headers
 
 from app.resources import Resources
@@ -71,6 +71,10 @@ class Shaken:
         self.status, self.headers, self.message = status, headers, message
 
 
+class Closed(Exception):
+    """The server has closed the connection."""
+
+
 async def shake(app: Quart, path: str, headers: dict[str, str] | None = None) -> Shaken:
     accepted: list[Any] = []
     connection: Any = app.test_client(use_cookies=False).websocket(path, headers=headers)
@@ -79,6 +83,9 @@ async def shake(app: Quart, path: str, headers: dict[str, str] | None = None) ->
     async def recorded(message: Any) -> None:
         if message["type"] == "websocket.accept":
             accepted.extend(message["headers"])
+        if message["type"] == "websocket.close":
+            # Quart's client of 0.23 would wait on; that of 0.22 raises an error of its own.
+            await connection._receive_queue.put(Closed())
         await send(message)
 
     connection._asgi_send = recorded
@@ -88,7 +95,7 @@ async def shake(app: Quart, path: str, headers: dict[str, str] | None = None) ->
             message = str(await connection.receive())
     except WebsocketResponseError as error:
         return Shaken(error.response.status_code, error.response.headers)
-    except WebsocketDisconnectError:
+    except Closed:
         pass
     return Shaken(101 if connection.accepted else 0, Headers([(k.decode(), v.decode()) for k, v in accepted]), message)
 

@@ -305,12 +305,12 @@ async def test_an_entry_runs_at_the_start_once_for_all_workers_that_start_togeth
 
 def test_a_schedule_whose_ids_or_results_do_not_last_is_refused() -> None:
     with pytest.raises(ValueError, match="keep_seconds"):
-        Every(task(keep_seconds=0)(double.function), seconds=60)
+        Every(task(keep_seconds=0)(double.function), payload=1, seconds=60)
     with pytest.raises(ValueError, match="name of an entry"):
-        Every(task(name="Report")(double.function), seconds=60)
+        Every(task(name="Report")(double.function), payload=1, seconds=60)
     with pytest.raises(ValueError, match="name of an entry"):
-        Every(double, seconds=60, name="x" * 50)
-    assert Every(task(keep_seconds=None)(double.function), seconds=60).label == "double"
+        Every(double, payload=1, seconds=60, name="x" * 50)
+    assert Every(task(keep_seconds=None)(double.function), payload=1, seconds=60).label == "double"
 
 
 @pytest.mark.parametrize("ticks", [10, pytest.param(100, marks=pytest.mark.long)])

@@ -120,7 +120,6 @@ async def test_each_use_of_a_session_costs_what_is_stated(own_server: RedisServe
 def with_routes(app: Quart) -> Quart:
     bodies: dict[str, Callable[[], Any]] = {
         "/plain": lambda: 1,
-        "/static/site.css": lambda: 1,
         "/health": lambda: 1,
         "/metrics": lambda: 1,
         "/read": lambda: session.get("n"),
