@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -76,10 +77,12 @@ READ, SCRIPT = {"hgetall": 1}, {"evalsha": 1}
 BOTH = READ | SCRIPT
 
 
-async def test_each_use_of_a_session_costs_what_is_stated(own_server: RedisServer, keys: Keys) -> None:
+async def test_each_use_of_a_session_costs_what_is_stated(own_server: RedisServer, keys: Keys, tmp_path: Path) -> None:
     redis, observer = [connect(own_server.url, name=name, timeout_seconds=5) for name in ("test", "observer")]
     store = store_on(redis, keys)
     app = with_routes(session_app(store))
+    (tmp_path / "site.css").write_text("")
+    app.static_folder = str(tmp_path)
     await learn_scripts(store)
     cost = Cost(redis, observer)
 
