@@ -28,6 +28,7 @@ class GuardedQuart(Quart):
     redis_budget_seconds: float | None = None
     _routes: Mapping[str, Route] = {}
     _generation = -1
+    _folders: tuple[str, ...] | None = None
 
     def add_url_rule(
         self, rule: str, endpoint: str | None = None, view_func: Any = None, *args: Any, **options: Any
@@ -35,7 +36,7 @@ class GuardedQuart(Quart):
         if view_func is not None:
             refuse_hidden(view_func)
         super().add_url_rule(rule, endpoint, view_func, *args, **options)
-        self._routes = {}
+        self._routes, self._folders = {}, None
 
     def compile_routes(self) -> None:
         """Make the policy of every route. DeclarationError: see route_policy.compile_routes()."""
@@ -95,18 +96,26 @@ class GuardedQuart(Quart):
 
     def reads_session(self, asked: BaseRequestWebsocket) -> bool:
         """Whether the session belongs to the answer. It does not to a static file that everyone may read."""
-        rule = asked.url_rule
-        if rule is None or rule.endpoint not in self.view_functions:
-            return True
+        # By the path: Quart opens the session before it looks for the route.
+        return not asked.path.startswith(self._open_folders())
+
+    def _open_folders(self) -> tuple[str, ...]:
+        if self._folders is None or self._generation != declarations.generation:
+            found = {rule.rule.partition("<")[0] for rule in self.url_map.iter_rules() if self._is_open(rule.endpoint)}
+            # A folder at the root has no paths of its own.
+            self._folders = tuple(found - {"/"})
+        return self._folders
+
+    def _is_open(self, endpoint: str) -> bool:
         try:
-            return not self._route(rule.endpoint).policy.is_open
+            return endpoint in self.view_functions and self._route(endpoint).policy.is_open
         except declarations.DeclarationError:
             # Raised again where it is answered and logged: before the view.
-            return True
+            return False
 
     def _route(self, endpoint: str) -> Route:
         if self._generation != declarations.generation:
-            self._generation, self._routes = declarations.generation, {}
+            self._generation, self._routes, self._folders = declarations.generation, {}, None
         route = self._routes.get(endpoint)
         if route is None or route.view is not self.view_functions[endpoint]:
             route = compile_route(self, endpoint)
