@@ -59,7 +59,7 @@ async def side_by_side(*runs: Coroutine[Any, Any, T]) -> AsyncIterator[list[asyn
 
 
 async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, again and again, until all have ended, whatever they end with and whoever cancels the caller."""
+    """Cancel tasks repeatedly until all have ended, whatever they raise, even while the caller is cancelled."""
     interrupted = False
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:

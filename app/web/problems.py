@@ -65,7 +65,7 @@ async def _answer(equivalent: HTTPException, *, headers: Mapping[str, str]) -> R
     result: Any = await current_app.ensure_async(handler)(equivalent) if handler else equivalent
     response = await current_app.make_response(result)
     for name, value in headers.items():
-        # What the status demands, such as Retry-After, whoever made the response.
+        # What the status demands, such as Retry-After, whichever handler made the response.
         response.headers.setdefault(name, value)
     return cast(Response, response)
 
