@@ -54,13 +54,19 @@ async def exchange(
     messages: list[Any] = []
     pending: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
 
+    ended = asyncio.Event()
+
     async def receive() -> Any:
-        if not pending:
-            await asyncio.Event().wait()
-        return pending.pop()
+        if pending:
+            return pending.pop()
+        # As the ASGI specification has it; Quart 0.23 waits for this message.
+        await ended.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
         messages.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            ended.set()
 
     async with asyncio.timeout(30):
         await app(scope, receive, send)

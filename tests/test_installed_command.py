@@ -108,7 +108,9 @@ async def test_make_dev_serves_again_after_a_change(
 @pytest.mark.parametrize("in_environment", [True, False], ids=["environment", "argument"])
 def test_an_empty_python_is_as_none(given: dict[str, str], folder: str, in_environment: bool) -> None:
     arguments = [] if in_environment else [f"{name}={value}" for name, value in given.items()]
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHON"} | (
+    # What an outer make was told goes on to an inner one by MAKEFLAGS.
+    outer = {"PYTHON", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"}
+    environ = {name: value for name, value in os.environ.items() if name not in outer} | (
         given if in_environment else {}
     )
     command = ["make", "--dry-run", "--always-make", "run", *arguments]

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -69,8 +68,6 @@ def client(app: Quart) -> Client:
 @pytest.fixture
 def door(settings: Settings) -> Iterator[Door]:
     """The application for generated requests, which come from a test that is no coroutine."""
-    if sys.version_info >= (3, 13):
-        pytest.skip("raw requests hang with Quart 0.23 in these tests; the cause is not found")
     created = create_app(settings, slices=ALL_SLICES)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
