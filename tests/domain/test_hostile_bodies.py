@@ -180,8 +180,11 @@ def test_a_form_is_bounded_by_bytes_and_fields(door: Door, text: str) -> None:
         b"a=&" * 300_000,
         b"".join(b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n' for _ in range(1000)) + b"--b--",
         b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + b"x" * 100_000 + b"\r\n--b--",
+        b'--b\r\nContent-Disposition: form-data; name="x"' + b";a=b" * 25_000 + b"\r\n\r\n\r\n--b--",
+        b"--b\r\n" + b"A:" * 50_000,
+        b'--b\r\nContent-Disposition: form-data; name="x"; filename="y"\r\n\r\n' + b"x" * 100_000 + b"\r\n--b--",
     ],
-    ids=lambda body: repr(body[:12]),
+    ids=lambda body: f"{body[:12]!r} {len(body)}",
 )
 def test_a_form_out_of_bounds_is_413(door: Door, body: bytes) -> None:
     app = door.run(form_app())
