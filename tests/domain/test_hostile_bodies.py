@@ -190,3 +190,10 @@ def test_a_form_out_of_bounds_is_413(door: Door, body: bytes) -> None:
     app = door.run(form_app())
     kind = MULTIPART if body.startswith(b"--b") else URLENCODED
     assert door.run(exchange(app, b"/", method="POST", headers=[kind], body=body)).status == 413
+
+
+def test_a_multipart_form_within_bounds_is_read(door: Door) -> None:
+    app = door.run(form_app())
+    part = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n'
+    body = b"".join(part + b"1\r\n" for _ in range(3)) + b"--b--\r\n"
+    assert door.run(exchange(app, b"/", method="POST", headers=[MULTIPART], body=body)).body == b"3"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from quart import Quart
-from quart.wrappers.request import Body
+from quart.asgi import ASGIHTTPConnection
 
 from app.domain.users.service import register_user
 from app.resources import Resources
@@ -56,21 +56,38 @@ def test_whatever_a_path_holds(door: Door, text: str) -> None:
             assert answer.status == 404, path
 
 
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the parts of bodies that Quart was given."""
+    found: list[int] = []
+    handle_messages = ASGIHTTPConnection.handle_messages
+
+    async def counting(self: ASGIHTTPConnection, request: Any, receive: Any, *more: Any) -> None:
+        async def counted() -> Any:
+            message = await receive()
+            found.append(len(message.get("body", b"")))
+            return message
+
+        await handle_messages(self, request, counted, *more)
+
+    monkeypatch.setattr(ASGIHTTPConnection, "handle_messages", counting)
+    return found
+
+
 @pytest.mark.parametrize("route", [route for route in ROUTES if route[0] in ("GET", "HEAD")], ids=repr)
-def test_the_body_of_a_get_is_not_kept(door: Door, route: tuple[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_body_of_a_get_is_dropped(door: Door, route: tuple[str, bytes], taken: list[int]) -> None:
     """An event stream would hold it for as long as it lasts."""
-    kept: list[int] = []
-    append = Body.append
-
-    def counting(self: Body, data: bytes) -> None:
-        kept.append(len(data))
-        append(self, data)
-
-    monkeypatch.setattr(Body, "append", counting)
     method, target = route
-    options: dict[str, Any] = {"headers": [JSON, (b"content-length", b"5000")], "body": b"x" * 5000}
     plain = door.send(target, method=method)
-    assert door.send(target, method=method, **options).status == plain.status
-    assert sum(kept) == 0
-    door.send(b"/api/v1/users", method="POST", **options)
-    assert sum(kept) == 5000
+    assert door.send(target, method=method, headers=[JSON], body=b"x" * 5000).status == plain.status
+    assert sum(taken) == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000])
+def test_a_body_is_taken_as_far_as_it_may_be_read(door: Door, size: int, taken: list[int]) -> None:
+    most: int = door.app.config["MAX_CONTENT_LENGTH"]
+    for length in (size, most + size, 3 * most + size):
+        taken.clear()
+        answer = door.send(b"/api/v1/users", method="POST", headers=[JSON], body=b"x" * length)
+        assert answer.status == (413 if length > most else 400)
+        assert sum(taken) == min(length, most + 1)

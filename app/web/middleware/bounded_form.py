@@ -25,9 +25,13 @@ async def _parse_multipart(
     parser: FormDataParser, body: Body, mimetype: str, content_length: int | None, options: dict[str, str]
 ) -> Form:
     # The headers of its parts take the longest, and Quart does not bound them.
-    if len(await body) > MOST_BYTES:
+    data = await body
+    if len(data) > MOST_BYTES:
         raise RequestEntityTooLarge
-    return await FormDataParser._parse_multipart(parser, body, mimetype, content_length, options)
+    # One that was awaited cannot be iterated over.
+    whole = Body(None, None)
+    whole.set_result(data)
+    return await FormDataParser._parse_multipart(parser, whole, mimetype, content_length, options)
 
 
 class BoundedFormParser(FormDataParser):
