@@ -3,24 +3,27 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from app.kit.client.errors import UNAVAILABLE, record_failure
+from app.kit.client.errors import record_failure
 from app.kit.keys import Keys, digest
-from app.kit.scripts import Argument, run_script
+from app.kit.scripts import Argument
 from app.kit.sessions.codec import (
     MAX_SESSION_BYTES,
     SessionRejected,
+    decode_info,
     decode_record,
     encode_fields,
     encode_record,
     field_name,
 )
 from app.kit.sessions.record import Channel, SessionInfo, SessionRecord, bucket_for, bucket_of, new_id
+from app.kit.sessions.scripts import SessionScripts
 from app.kit.sessions.values import SessionTooLarge
 from app.kit.telemetry import NoTelemetry, Telemetry
 
@@ -57,6 +60,7 @@ class SessionStore:
         self._max_per_user = max_per_user
         self._touch_after_seconds = touch_after_seconds
         self._telemetry = telemetry or NoTelemetry()
+        self._scripts = SessionScripts(redis, self._telemetry)
 
     async def epoch(self, user_id: int) -> str:
         """The epoch of the user's sessions, which end_all() changes and create() compares; "" where there is none.
@@ -64,8 +68,12 @@ class SessionStore:
         A login reads it before it reads the password's hash from the database: then a password change that ends all
         sessions also refuses the logins that checked the old password.
         """
-        epoch = await self._counted("epoch", self._redis.get(self._keys.session_epoch(bucket_for(user_id), user_id)))
-        return epoch.decode() if epoch else ""
+        with self._rejections_counted(), _wrong_type_rejected():
+            key = self._keys.session_epoch(bucket_for(user_id), user_id)
+            epoch = await self._scripts.counted("epoch", self._redis.get(key))
+            return epoch.decode(errors="replace") if epoch else ""
+        # create() then sets a new epoch.
+        return ""
 
     async def create(
         self,
@@ -88,9 +96,9 @@ class SessionStore:
         if user_id is not None:
             keys += [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
         args: list[Argument] = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
-        args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch, self._keys.revocations()]
+        args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch, self._keys.revocations(), EPOCH_MS]
         args += [part for pair in fields.items() for part in pair]
-        calls = [self._run_script("create", keys=keys, args=args)]
+        calls = [self._scripts.run("create", keys=keys, args=args)]
         if replaces is not None:
             calls.append(self.delete(replaces))
         times = (await asyncio.gather(*calls))[0]
@@ -101,11 +109,9 @@ class SessionStore:
 
     async def get(self, session_id: str, *, channel: Channel) -> SessionRecord | None:
         """The session of an id that came over `channel`; None where there is none, or it cannot be read."""
-        try:
+        with self._rejections_counted():
             return await self._read(session_id, channel)
-        except SessionRejected as error:
-            self._telemetry.count("session_rejected", reason=error.reason)
-            return None
+        return None
 
     async def save(self, record: SessionRecord, *, changed: Mapping[str, Any], removed: Collection[str]) -> bool:
         """Merge fields into the session and slide its expiry. False: it has ended, and nothing was written.
@@ -140,7 +146,7 @@ class SessionStore:
         new = new_id(record.bucket)
         keys = [self._key(record), self._keys.session(record.bucket, digest(new)), *self._index(record)]
         args = [record.public_id, digest(new), self._keys.revocations()]
-        if not await self._run_script("rotate", keys=keys, args=args):
+        if not await self._scripts.run("rotate", keys=keys, args=args):
             return False
         record.id = new
         return True
@@ -154,11 +160,10 @@ class SessionStore:
         """A user's sessions, the most recently active first."""
         bucket = bucket_for(user_id)
         keys, args = [self._keys.session_index(bucket, user_id)], [self._keys.session(bucket, "")]
-        rows = await self._run_script("list", keys=keys, args=args)
-        infos = [
-            SessionInfo(public_id.decode(), int(created) / 1000, int(active) / 1000, ip.decode(), agent.decode())
-            for public_id, created, active, ip, agent in rows
-        ]
+        infos = []
+        for row in await self._scripts.run("list", keys=keys, args=args):
+            with self._rejections_counted():
+                infos.append(decode_info(row))
         return sorted(infos, key=lambda info: info.last_activity, reverse=True)
 
     async def end(self, user_id: int, public_id: str) -> bool:
@@ -178,19 +183,17 @@ class SessionStore:
         kept = digest(keep) if keep is not None else ""
         args: list[Argument] = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
         args += [self._keys.revocations(), user_id]
-        ended: int = await self._run_script("end_all", keys=keys, args=args)
+        ended: int = await self._scripts.run("end_all", keys=keys, args=args)
         return ended
 
     async def _read(self, session_id: str, channel: Channel) -> SessionRecord:
         bucket = bucket_of(session_id)
         if bucket is None:
             raise SessionRejected("malformed")
-        try:
-            fields = await self._counted("get", self._redis.hgetall(self._keys.session(bucket, digest(session_id))))
-        except ResponseError as error:
-            if str(error).startswith("WRONGTYPE"):
-                raise SessionRejected("corrupt") from None
-            raise
+        with _wrong_type_rejected():
+            fields = await self._scripts.counted(
+                "get", self._redis.hgetall(self._keys.session(bucket, digest(session_id)))
+            )
         if not fields:
             raise SessionRejected("unknown")
         record = decode_record(session_id, fields)
@@ -200,8 +203,8 @@ class SessionStore:
 
     async def _slide(self, record: SessionRecord, changes: Sequence[Argument]) -> bool:
         keys = [self._key(record), *self._index(record)]
-        args = [self._idle_ms, record.public_id, MAX_SESSION_BYTES, *changes]
-        times = await self._run_script("save", keys=keys, args=args)
+        args = [self._idle_ms, record.public_id, MAX_SESSION_BYTES, self._keys.revocations(), *changes]
+        times = await self._scripts.run("save", keys=keys, args=args)
         if times is None:
             return False
         if not times:
@@ -212,7 +215,7 @@ class SessionStore:
     async def _delete(self, bucket: str, public_id: str, *, user: str) -> bool:
         keys = [self._keys.session(bucket, public_id), self._new_call_key(bucket)]
         args = [public_id, self._keys.session_index(bucket, ""), user, self._keys.revocations()]
-        return bool(await self._run_script("delete", keys=keys, args=args))
+        return bool(await self._scripts.run("delete", keys=keys, args=args))
 
     def _new_call_key(self, bucket: str) -> str:
         """The key by which a script recognises the repeat of a call whose reply was lost."""
@@ -224,14 +227,19 @@ class SessionStore:
     def _index(self, record: SessionRecord) -> Sequence[str]:
         return [] if record.user_id is None else [self._keys.session_index(record.bucket, record.user_id)]
 
-    async def _run_script(self, script: str, *, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        # Repeatable: each script leaves the same state when it runs twice with the same arguments.
-        call = run_script(self._redis, f"sessions/{script}", keys=keys, args=args, repeatable=True)
-        return await self._counted(script, call)
-
-    async def _counted(self, operation: str, call: Awaitable[Any]) -> Any:
+    @contextmanager
+    def _rejections_counted(self) -> Iterator[None]:
         try:
-            return await call
-        except UNAVAILABLE:
-            self._telemetry.count("session_unreachable", operation=operation)
+            yield
+        except SessionRejected as error:
+            self._telemetry.count("session_rejected", reason=error.reason)
+
+
+@contextmanager
+def _wrong_type_rejected() -> Iterator[None]:
+    try:
+        yield
+    except ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
             raise
+        raise SessionRejected("wrong_type") from None

@@ -1,3 +1,4 @@
+-- needs: shared
 -- Ends every session of a user but one, and sets a new epoch, which refuses the logins that are under way. A repeat of
 -- the call ends nothing more, and gets the answer of the first.
 -- KEYS[1] index, KEYS[2] epoch, KEYS[3] this call, remembered for a minute
@@ -6,6 +7,8 @@
 -- reply: how many were ended
 local answered = redis.call('GET', KEYS[3])
 if answered then return tonumber(answered) end
+local count = remove_foreign(KEYS[1], 'zset')
+if count > 0 then return removed(count) end
 local ended = 0
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 for _, digest in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
