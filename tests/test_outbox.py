@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -24,11 +24,13 @@ from app.kit.client.connect import connect
 from app.kit.events.event import MAX_PAYLOAD_BYTES, EventTooLarge, encode_event
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
+from app.kit.sessions.store import SessionStore
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import task
 from app.kit.telemetry import NoTelemetry
 from app.outbox import Outbox
+from app.outbox_delivery import Delivery
 from tests.kit.tasks.task_worker import ended, working
 from tests.services import RedisServer
 from tests.waiting import eventually
@@ -41,8 +43,11 @@ async def greet(context: TaskContext, name: str) -> str:
     return f"Hello {name}"
 
 
-def outbox_on(redis: Redis, keys: Keys, database: Database, **options: Any) -> Outbox:
-    return Outbox(database, Publisher(redis, keys), Queue(redis, keys), Cache(redis, keys), **options)
+def outbox_on(redis: Redis, keys: Keys, database: Database, *, queues: Iterable[Queue] = (), **options: Any) -> Outbox:
+    queue = Queue(redis, keys)
+    sessions = SessionStore(redis, keys, idle_seconds=3600, absolute_seconds=86_400)
+    known = {each.name: each for each in (queue, *queues)}
+    return Outbox(database, Delivery(Publisher(redis, keys), known, Cache(redis, keys), sessions), queue, **options)
 
 
 @pytest.fixture

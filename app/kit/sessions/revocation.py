@@ -1,7 +1,7 @@
 """Revocations: credentials that have ended, told over Redis to every process that may hold something open for them.
 
-The scripts that end a user's session publish its revocation in the same step; who ends anything else (an API key, a
-role, an account) calls publish_revocation() after the commit.
+The scripts that end a user's session publish its revocation in the same step. SessionStore.revoke() publishes that of
+anything else: an API key, a role, an account.
 """
 
 import asyncio
@@ -53,11 +53,6 @@ class RevocationListener(Protocol):
 
     def may_have_missed(self) -> None:
         """Revocations may have been lost: check every credential again."""
-
-
-async def publish_revocation(redis: Redis, keys: Keys, revocation: Revocation) -> None:
-    """Tell it every process. Raises UNAVAILABLE while Redis is down; a repeat does no harm."""
-    await redis.publish(keys.revocations(), revocation.encode())
 
 
 class Revocations:

@@ -23,6 +23,7 @@ from app.kit.sessions.codec import (
     field_name,
 )
 from app.kit.sessions.record import Channel, SessionInfo, SessionRecord, bucket_for, bucket_of, new_id
+from app.kit.sessions.revocation import Revocation
 from app.kit.sessions.scripts import SessionScripts
 from app.kit.sessions.values import SessionTooLarge
 from app.kit.telemetry import NoTelemetry, Telemetry
@@ -30,6 +31,8 @@ from app.kit.telemetry import NoTelemetry, Telemetry
 # Longer than any login takes from reading the epoch to create().
 EPOCH_MS = 3_600_000
 ANY_EPOCH = "*"
+# How long a script knows the repeat of a call whose reply was lost.
+CALL_MS = 60_000
 _PUBLIC_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -172,19 +175,22 @@ class SessionStore:
             return False
         return await self._delete(bucket_for(user_id), public_id, user=str(user_id))
 
-    async def end_all(self, user_id: int, *, keep: str | None = None) -> int:
-        """End the user's sessions except the one with the id `keep`, and refuse the logins that have begun.
+    async def end_all(self, user_id: int, *, keep: str | None = None, call: str | None = None) -> int:
+        """End the user's sessions except the one with the public id `keep`, and refuse the logins that have begun.
 
-        Returns how many were ended.
+        Returns how many were ended. Within an hour a repeat with the same `call` ends nothing more.
         """
         bucket = bucket_for(user_id)
         keys = [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
-        keys.append(self._new_call_key(bucket))
-        kept = digest(keep) if keep is not None else ""
-        args: list[Argument] = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
-        args += [self._keys.revocations(), user_id]
+        keys.append(self._keys.session_call(bucket, call) if call else self._new_call_key(bucket))
+        args: list[Argument] = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, keep or ""]
+        args += [self._keys.revocations(), user_id, EPOCH_MS if call else CALL_MS]
         ended: int = await self._scripts.run("end_all", keys=keys, args=args)
         return ended
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Tell every process of what has ended and is no session, such as an API key. Repeats do no harm."""
+        await self._redis.publish(self._keys.revocations(), revocation.encode())
 
     async def _read(self, session_id: str, channel: Channel) -> SessionRecord:
         bucket = bucket_of(session_id)

@@ -397,7 +397,7 @@ async def test_beyond_the_cap_the_oldest_ends(redis: Redis, keys: Keys) -> None:
 async def test_ending_all_may_keep_one(store: SessionStore) -> None:
     records = [await store.create({}, channel="header", user_id=1) for _ in range(4)]
     other = await store.create({}, channel="header", user_id=2)
-    assert await store.end_all(1, keep=records[2].id) == 3
+    assert await store.end_all(1, keep=records[2].public_id) == 3
     assert [await is_live(store, record) for record in records] == [False, False, True, False]
     assert await store.end_all(1) == 1
     assert await store.end_all(1) == 0
@@ -668,7 +668,7 @@ async def test_no_key_or_value_holds_a_secret(store: SessionStore, redis: Redis,
     await store.rotate(user)
     await store.save(user, changed={"a": 2}, removed=())
     header = await store.create({}, channel="header", user_id=1)
-    await store.end_all(1, keep=header.id)
+    await store.end_all(1, keep=header.public_id)
     secrets = [record_id.partition(".")[2] for record_id in (*ids, user.id, header.id)]
     dumped = [await redis.dump(key) for key in await all_keys(redis, keys)]
     everything = "\n".join([*await all_keys(redis, keys), *map(repr, dumped)])
@@ -681,7 +681,7 @@ async def test_every_key_ends_and_a_users_keys_share_a_slot(store: SessionStore,
     record = await store.create({"a": 1}, channel="header", user_id=1)
     await store.save(record, changed={"a": 2}, removed=())
     await store.rotate(record)
-    await store.end_all(1, keep=record.id)
+    await store.end_all(1, keep=record.public_id)
     found = await all_keys(redis, keys)
     assert len(found) == 4
     assert len({key.partition("}")[0] for key in found}) == 1
@@ -699,7 +699,7 @@ async def test_running_a_script_twice_changes_nothing_more(redis: Redis, keys: K
     assert await store.rotate(record)
     assert (await again(plain, record)).data == {"a": 2}
     assert len(await store.list(1)) == 2
-    assert await store.end_all(1, keep=kept.id) == 1
+    assert await store.end_all(1, keep=kept.public_id) == 1
     assert [info.public_id for info in await plain.list(1)] == [kept.public_id]
     assert await store.delete(kept.id)
     assert await plain.list(1) == []
@@ -777,6 +777,6 @@ async def test_sessions_live_on_a_cluster(cluster: Redis, keys: Keys) -> None:
         assert await store.save(record, changed={"a": 2}, removed=())
         assert await store.rotate(record)
         assert (await again(store, record)).data == {"a": 2}
-        assert await store.end_all(user_id, keep=record.id) == 2
+        assert await store.end_all(user_id, keep=record.public_id) == 2
         assert await store.end(user_id, record.public_id)
         assert await store.list(user_id) == []
