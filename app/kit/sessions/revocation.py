@@ -71,6 +71,7 @@ class Revocations:
         self._telemetry = telemetry or NoTelemetry()
         self._stopping = asyncio.Event()
         self._backoff = reconnect_backoff()
+        self._is_lost = False
 
     async def run(self) -> None:
         """Receive until stop(). Ends by the error of a defect."""
@@ -95,8 +96,10 @@ class Revocations:
             except RedisError as error:
                 # Fails open: what is open stays open until the next connection, and is checked then.
                 record_failure(error, block="sessions", telemetry=self._telemetry)
-                if isinstance(error, UNAVAILABLE):
-                    logger.warning("the revocations' connection to redis ended: %r", error)
+                if isinstance(error, UNAVAILABLE) and not self._is_lost:
+                    # Once an outage, not at each attempt.
+                    self._is_lost = True
+                    logger.warning("the revocations' connection to redis ended: %s", type(error).__name__)
             finally:
                 await pubsub.close()
             await self._backoff.wait()
@@ -106,6 +109,7 @@ class Revocations:
             reply = await pubsub.next()
             self._backoff.reset()
             if isinstance(reply, Confirmed):
+                self._is_lost = False
                 self._listener.may_have_missed()
             elif revocation := Revocation.parse(reply.wire):
                 self._listener.revoked(revocation)

@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from app.kit.client.connect import connect
 from app.kit.keys import Keys, digest
 from app.kit.sessions.revocation import Revocation, Revocations
 from app.kit.sessions.store import SessionStore
 from app.kit.supervisor import supervised
 from app.kit.telemetry import NoTelemetry
+from tests.kit.sessions.test_store import Counts
+from tests.services import RedisServer
 from tests.waiting import eventually
 
 
@@ -118,6 +121,26 @@ async def test_every_connection_begins_with_a_check(real_redis: Redis, keys: Key
         await eventually(lambda: own.told == ["check", "check"])
         await store_on(real_redis, keys).revoke(Revocation(7))
         await eventually(lambda: own.told[2:] == [Revocation(7)])
+
+
+@pytest.mark.server
+async def test_an_outage_is_one_line_in_the_log(
+    own_server: RedisServer, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, counts = Listener(), Counts()
+    redis = connect(own_server.url, name="test", timeout_seconds=5)
+    async with supervised(
+        "revocations", lambda: Revocations(redis, keys, own, telemetry=counts), telemetry=NoTelemetry()
+    ):
+        for outage in (1, 2):
+            await eventually(lambda: own.told == ["check"] * outage)  # noqa: B023  awaited here
+            own_server.kill()
+            failures = counts.values.get(("redis_outages", "sessions"), 0)
+            await eventually(lambda: counts.values.get(("redis_outages", "sessions"), 0) >= failures + 3)  # noqa: B023
+            own_server.start()
+            lines = [each for each in caplog.messages if each.startswith("the revocations' connection")]
+            assert len(lines) == outage
+    await redis.aclose()
 
 
 async def test_a_listener_that_fails_is_a_defect_and_starts_over(store: SessionStore, redis: Redis, keys: Keys) -> None:
