@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.settings_redis import RedisParts
 from app.web.caching.cached_view import cached_view
 from app.web.limits.declare import rate_limit
+from tests.guides import EXAMPLE
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,7 +71,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 )
 def test_examples_run(document: Path) -> None:
     """Each block of Python on its own, as far as a module runs when it is imported: its imports and decorators."""
-    for number, example in enumerate(re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)):
+    for number, example in enumerate(EXAMPLE.findall(document.read_text())):
         exec(compile(example, f"{document.name}, example {number}", "exec"), {"__name__": "example"})  # noqa: S102
 
 
