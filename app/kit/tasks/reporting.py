@@ -97,11 +97,12 @@ class Settlement:
     async def one_by_one(self, reports: Sequence[Report]) -> list[Report]:
         """Report each alone, after a step that the server refused as a defect; returns those to be sent again.
 
-        What it refuses of one task is that task's failure. Raises where a step without reports fails too.
+        What it refuses of one task is that task's failure. The caller records the error of the step.
         """
         try:
             await self._stepper.step([], limit=0)
         except RedisError:
+            # The reports are not the reason.
             return list(reports)
         kept: list[Report] = []
         for number, report in enumerate(reports):
