@@ -97,6 +97,23 @@ def test_the_metrics_of_tasks_are_documented() -> None:
     assert not {name for name in reported if name not in text}
 
 
+def test_the_layout_of_the_architecture_names_each_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text().partition("## Layout")[2].partition("### Layers")[0]
+    for folder in (ROOT / "app", ROOT / "app/kit", ROOT / "app/web", ROOT / "app/web/routes"):
+        names = [path.stem if path.suffix == ".py" else f"{path.name}/" for path in folder.iterdir()]
+        public = [name for name in names if not name.startswith("_") and name != "py.typed/"]
+        assert [name for name in public if not re.search(rf"\b{re.escape(name)}", text)] == [], folder
+
+
+def test_the_layers_of_the_architecture_are_those_that_are_checked() -> None:
+    text = (ROOT / "docs/architecture.md").read_text().partition("### Layers")[2]
+    shown = [block.strip().splitlines() for block in re.findall(r"^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    of = {tuple(each["containers"]): each["layers"] for each in contracts if each["type"] == "layers"}
+    for layers, container in zip(shown[:3], ("app", "app.kit", "app.web"), strict=True):
+        assert [line.replace(", ", " | ") for line in layers] == of[container,]
+
+
 def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs/decisions"
     files = {path.name for path in folder.glob("[0-9]*.md")}
@@ -117,7 +134,7 @@ def test_changelog_has_an_unreleased_section() -> None:
 
 
 def test_hypercorn_knows_its_settings() -> None:
-    # Hypercorn takes any name without a word, so a misspelt one would do nothing.
+    # Hypercorn accepts any name, so a misspelt one would silently do nothing.
     assert [name for name in tomllib.loads((ROOT / "hypercorn.toml").read_text()) if not hasattr(Config, name)] == []
 
 

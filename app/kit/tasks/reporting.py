@@ -1,4 +1,4 @@
-"""What a worker tells of itself and of its tasks: its health, and what became of its reports."""
+"""What a worker reports: its health, and the settlement of the reports on its tasks."""
 
 import logging
 import os
