@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-from app.kit.aio import Backoff, backoff_seconds, side_by_side
+from app.kit.aio import Backoff, backoff_seconds, first_of, side_by_side
 
 
 def test_the_delay_doubles_up_to_its_bound_and_is_random() -> None:
@@ -69,3 +69,27 @@ async def test_what_a_task_raises_is_its_own() -> None:
     async with side_by_side(fail()) as [task]:
         await asyncio.wait([task])
     assert isinstance(task.exception(), ValueError)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_first_to_end_gives_its_result_or_its_error_and_the_others_have_ended(fails: bool) -> None:
+    ended = asyncio.Event()
+
+    async def forever() -> int:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return 0
+
+    async def answer() -> int:
+        if fails:
+            raise ValueError("it failed")
+        return 42
+
+    if fails:
+        with pytest.raises(ValueError, match="it failed"):
+            await first_of(forever(), answer())
+    else:
+        assert await first_of(forever(), answer()) == 42
+    assert ended.is_set()

@@ -251,7 +251,7 @@ async def test_a_refused_handshake_is_a_defect_that_is_logged_once_and_tried_aga
     hub = Hub(client, keys, telemetry=telemetry)
     await hub.start()
     try:
-        await eventually(lambda: telemetry.counted["events_feed_lost", ""] >= 3)
+        await eventually(lambda: telemetry.counted["events_connection_lost", ""] >= 3)
         assert telemetry.counted["redis_defects", "events"] >= 3
         assert telemetry.counted["redis_outages", "events"] == 0
         logged = [record for record in caplog.records if record.name.startswith("app.kit") and record.exc_info]
@@ -280,7 +280,7 @@ async def test_subscribing_without_permission_is_tried_again(own_server: RedisSe
     refused = Reader(hub.subscribe(["broadcast"]))
     await eventually(lambda: refused.ended)
     assert refused.retry_ms is not None
-    assert telemetry.counted["events_feed_lost", ""] > 0
+    assert telemetry.counted["events_connection_lost", ""] > 0
     await admin.execute_command("ACL", "SETUSER", "web", "+subscribe")
     reader = await live_again(hub)
     published = await Publisher(client, keys).publish("broadcast", "tick", 1)
