@@ -65,6 +65,14 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target.partition("#")[0]).exists(), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_that_are_named_exist(document: Path) -> None:
+    """But in the changelog, which names what there was."""
+    named = re.findall(r"`((?:app|tests|bench|deploy|docs|kit|web)/[\w/.-]+?)(?:::\w+)?`", document.read_text())
+    missing = [path for path in named if not (ROOT / path).exists() and not (ROOT / "app" / path).exists()]
+    assert document.name == "CHANGELOG.md" or missing == []
+
+
 # The examples of tasks.md build on one another: tests/test_tasks_guide.py runs them.
 @pytest.mark.parametrize(
     "document", [path for path in DOCUMENTS if path.name != "tasks.md"], ids=lambda path: str(path.relative_to(ROOT))
