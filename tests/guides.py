@@ -12,6 +12,7 @@ from quart import Quart
 from app.domain.slice import Slice
 from app.domain.slices import SLICES
 from app.factory import create_app
+from app.kit.tasks.task import Task
 from app.settings import load_settings
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -29,6 +30,10 @@ def names_of_examples(name: str) -> dict[str, Any]:
     for number, example in enumerate(EXAMPLE.findall(guide_text(name))):
         exec(compile(example, f"{name}, example {number}", "exec"), names)  # noqa: S102
     return names
+
+
+def tasks_of(guide: dict[str, Any]) -> list[Task[Any]]:
+    return [value for value in guide.values() if isinstance(value, Task)]
 
 
 @asynccontextmanager

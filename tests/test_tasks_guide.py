@@ -8,8 +8,7 @@ from redis.asyncio import Redis
 from app.kit.keys import Keys
 from app.kit.tasks.outcome import TaskFailed
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.task import Task
-from tests.guides import names_of_examples
+from tests.guides import names_of_examples, tasks_of
 from tests.kit.tasks.task_worker import working
 
 
@@ -21,10 +20,6 @@ def guide() -> dict[str, Any]:
 @pytest.fixture
 def queue(redis: Redis, keys: Keys) -> Queue:
     return Queue(redis, keys)
-
-
-def tasks_of(guide: dict[str, Any]) -> list[Task[Any]]:
-    return [value for value in guide.values() if isinstance(value, Task)]
 
 
 async def test_enqueue(guide: dict[str, Any], queue: Queue) -> None:
