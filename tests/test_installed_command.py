@@ -109,8 +109,8 @@ async def test_make_dev_serves_again_after_a_change(
         await eventually(listens, seconds=20)
     # In a terminal Ctrl-C reaches every process of the group.
     os.killpg(process.pid, signal.SIGINT)
-    await eventually(lambda: process.poll() is not None)
-    await eventually(lambda: not listens())
+    await eventually(lambda: process.poll() is not None, seconds=30)
+    assert not listens()
     text = printed.read_text()
     assert "SIGKILL" not in text
     assert "Traceback" not in text
