@@ -110,7 +110,7 @@ async def test_make_dev_serves_again_after_a_change(
     # In a terminal Ctrl-C reaches every process of the group.
     os.killpg(process.pid, signal.SIGINT)
     await eventually(lambda: process.poll() is not None, seconds=30)
-    assert not listens()
+    await eventually(lambda: not listens(), seconds=30)
     text = printed.read_text()
     assert "SIGKILL" not in text
     assert "Traceback" not in text
