@@ -67,10 +67,12 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_paths_that_are_named_exist(document: Path) -> None:
-    """But in the changelog, which names what there was."""
+    """But in the changelog, which names what there was, and but for a slice that has been deleted."""
     named = re.findall(r"`((?:app|tests|bench|deploy|docs|kit|web)/[\w/.-]+?)(?:::\w+)?`", document.read_text())
     missing = [path for path in named if not (ROOT / path).exists() and not (ROOT / "app" / path).exists()]
-    assert document.name == "CHANGELOG.md" or missing == []
+    slices = [re.match(r"(?:app|tests)/domain/\w+(?=/)", path) for path in missing]
+    wrong = [path for path, found in zip(missing, slices, strict=True) if not found or (ROOT / found[0]).exists()]
+    assert document.name == "CHANGELOG.md" or wrong == []
 
 
 # The examples of tasks.md build on one another: tests/test_tasks_guide.py runs them.

@@ -32,22 +32,23 @@ async def test_a_success_makes_the_next_delay_short_again(monkeypatch: pytest.Mo
     assert slept == [1, 2, 4, 4, 1]
 
 
+async def forever(ended: asyncio.Event) -> int:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        ended.set()
+    return 0
+
+
 @pytest.mark.parametrize("leave", [None, ValueError("the block failed")])
 async def test_what_runs_side_by_side_ends_with_the_block(leave: Exception | None) -> None:
     ended = asyncio.Event()
-
-    async def forever() -> int:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return 0
 
     async def answer() -> int:
         return 42
 
     async def enter() -> list[asyncio.Task[int]]:
-        async with side_by_side(forever(), answer()) as tasks:
+        async with side_by_side(forever(ended), answer()) as tasks:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             assert [task.result() for task in done] == [42]
             if leave is not None:
@@ -75,13 +76,6 @@ async def test_what_a_task_raises_is_its_own() -> None:
 async def test_the_first_to_end_gives_its_result_or_its_error_and_the_others_have_ended(fails: bool) -> None:
     ended = asyncio.Event()
 
-    async def forever() -> int:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return 0
-
     async def answer() -> int:
         if fails:
             raise ValueError("it failed")
@@ -89,7 +83,7 @@ async def test_the_first_to_end_gives_its_result_or_its_error_and_the_others_hav
 
     if fails:
         with pytest.raises(ValueError, match="it failed"):
-            await first_of(forever(), answer())
+            await first_of(forever(ended), answer())
     else:
-        assert await first_of(forever(), answer()) == 42
+        assert await first_of(forever(ended), answer()) == 42
     assert ended.is_set()
