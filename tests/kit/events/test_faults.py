@@ -216,17 +216,17 @@ async def test_a_stream_stays_open_while_redis_is_down(own_server: RedisServer, 
 
 async def test_a_connection_detects_a_silent_redis(own_server: RedisServer, client: Redis, keys: Keys) -> None:
     near, prefix = keys.event_clock(), keys.event_channel("")
-    pubsub = PubSubConnection(client, prefix=prefix, near=near, silence_seconds=0.05)
+    pubsub = PubSubConnection(client, prefix=prefix, near=near, silence_seconds=0.3)
     await pubsub.open()
     await pubsub.subscribe(["broadcast"])
     await pubsub.next()
     reading = asyncio.create_task(pubsub.next())
     # Idle is not silent: the server answers.
-    await asyncio.wait([reading], timeout=0.4)
+    await asyncio.wait([reading], timeout=1)
     assert not reading.done()
     own_server.signal(signal.SIGSTOP)
     with pytest.raises(UNAVAILABLE):
-        await asyncio.wait_for(reading, 2)
+        await asyncio.wait_for(reading, 10)
     await pubsub.close()
     own_server.signal(signal.SIGCONT)
 
