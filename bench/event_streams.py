@@ -82,7 +82,7 @@ class Load:
             "connect, µs a stream": wall / STREAMS * 1e6,
             "connect, CPU µs a stream": spent / STREAMS * 1e6,
             "memory, KiB a stream": (self._kib() - kib) / STREAMS,
-            "files beside the streams": self._files() - files - STREAMS,
+            "open files a stream": (self._files() - files) / STREAMS,
         }
 
     def _deliver_singly(self) -> dict[str, float]:
