@@ -180,7 +180,7 @@ class Load:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
 
-def print_figures(server: str, *, path: str = "/events", mark_of_begin: bytes = b":") -> None:
+def print_figures(server: str, *, path: str = "/events", mark_of_begin: bytes = b"\n:") -> None:
     """Print, as JSON, the figures of the server, a module that serves at 127.0.0.1:PORT.
 
     A stream that has sent `mark_of_begin` gets every event from then on.
