@@ -14,7 +14,10 @@ from app.kit.events.event import HISTORY_SECONDS, LOG_LENGTH, Cursor, Message, p
 from app.kit.keys import Keys
 from app.kit.scripts import run_script
 
+# Of one channel.
 PAGE_ENTRIES = 100
+# Beyond so many bytes a page has one event of each channel: it is in memory for as long as a client takes to read it.
+PAGE_BYTES = 64 * 1024
 CHANNELS_A_READ = 200
 # A read after so long without an event advances the clock, so that the cursor of a new stream is never older.
 CLOCK_TICK_SECONDS = 60
@@ -85,7 +88,7 @@ class History:
         epoch, clock, now_seconds, *parts = await self._run(channels, after)
         now = Cursor(epoch.decode(), parse_position(clock))
         page = Page(end or now)
-        for channel, (last, entries) in zip(channels, parts, strict=True):
+        for channel, (last, entries, has_more) in zip(channels, parts, strict=True):
             messages = _parse(channel, now.epoch, entries)
             # When the event before the first one here is newer than the cursor, events between them are lost.
             previous = messages[0].previous if messages else parse_position(last)
@@ -94,8 +97,9 @@ class History:
                 page.unreachable.add(channel)
                 continue
             page.messages += [message for message in messages if message.cursor <= page.end]
-            if messages and len(entries) == self._page_entries and messages[-1].cursor < page.end:
-                page.rest[channel] = messages[-1].cursor
+            read = Cursor(now.epoch, parse_position(entries[-1][0])) if has_more else page.end
+            if read < page.end:
+                page.rest[channel] = read
         return page
 
     async def _present(self) -> Cursor:
@@ -135,6 +139,7 @@ class History:
                         secrets.token_hex(6),
                         CLOCK_TICK_SECONDS,
                         self._page_entries,
+                        PAGE_BYTES,
                         LOG_LENGTH,
                         *(after[name].stream_id for name in channels),
                     ],

@@ -207,6 +207,7 @@ class Hub:
                 raise_if_cancelled()
                 if data and not stream.revoked:
                     yield data
+                    stream.note_progress()
             while data := await stream.take():
                 yield data
         finally:

@@ -152,6 +152,10 @@ class Stream:
         stalled, self._stalled = self._stalled, bool(self._queue)
         return stalled and self._stalled
 
+    def note_progress(self) -> None:
+        """What did not come from the queue has been written: the client reads."""
+        self._stalled = False
+
     async def take(self) -> bytes:
         """Wait until something is queued, and take of it what one write joins; b"" when the stream has ended."""
         queue = self._queue
