@@ -15,6 +15,7 @@ from app.kit.events.delivery import Delivery
 from app.kit.events.history import History
 from app.kit.events.stream import Stream
 from app.kit.events.subscription import SequenceGap, Subscription
+from app.kit.events.waker import Waker
 from app.kit.keys import Keys
 from app.kit.telemetry import Telemetry
 
@@ -31,11 +32,18 @@ class Fanout:
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, history: History, *, telemetry: Telemetry, linger_seconds: float
+        self,
+        redis: Redis,
+        keys: Keys,
+        history: History,
+        waker: Waker,
+        *,
+        telemetry: Telemetry,
+        linger_seconds: float,
     ) -> None:
         self._redis = redis
         self._keys = keys
-        self._delivery = Delivery(history, telemetry=telemetry)
+        self._delivery = Delivery(history, waker, telemetry=telemetry)
         self._telemetry = telemetry
         self._linger_seconds = linger_seconds
         self._subscriptions: dict[str, Subscription] = {}
