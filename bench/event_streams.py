@@ -25,6 +25,9 @@ MARK = b"~"
 TEXT = "x" * 100 + MARK.decode()
 # So many connections are made at once, and so many from one address of this machine.
 CONNECTING = 100
+# Clients that do not read, and the events after which the server cannot write to them any more.
+STALLED = 100
+EVENTS_TO_STALL = 400
 STREAMS_AN_ADDRESS = 500
 PATIENCE_SECONDS = 120
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") / 1024
@@ -53,6 +56,7 @@ class Load:
         figures = self._connect()
         figures |= self._deliver_singly()
         figures |= self._deliver_burst()
+        figures |= self._deliver_beside_stalled()
         return figures
 
     def _warm_up(self) -> None:
@@ -106,6 +110,19 @@ class Load:
             "20 singles, ms": sum(walls) * 1e3,
         }
 
+    def _deliver_beside_stalled(self) -> dict[str, float]:
+        """The delays of those who read, while others do not."""
+        stalled = [self._connect_socket(STREAMS, receive_buffer=4096) for _ in range(STALLED)]
+        self._publish(EVENTS_TO_STALL)
+        delays: list[float] = []
+        for _ in range(EVENTS):
+            published = time.perf_counter()
+            self._publish(1)
+            delays += [arrival - published for arrival in self.arrivals]
+        for stream in stalled:
+            stream.close()
+        return {f"single beside {STALLED} stalled, ms p99": statistics.quantiles(delays, n=100)[98] * 1e3}
+
     def _deliver_burst(self) -> dict[str, float]:
         cpu, began = self._cpu_seconds(), time.perf_counter()
         self._publish(EVENTS)
@@ -117,13 +134,21 @@ class Load:
         }
 
     def _open(self) -> None:
-        # An address has a bound of its own, in ports and in the server's streams.
-        address = f"127.0.0.{len(self.streams) // STREAMS_AN_ADDRESS + 1}"
-        stream = socket.create_connection(("127.0.0.1", self.port), timeout=10, source_address=(address, 0))
-        stream.sendall(self.request)
-        stream.setblocking(False)
+        stream = self._connect_socket(len(self.streams))
         self.streams[stream.fileno()] = stream
         self.poll.register(stream, select.EPOLLIN)
+
+    def _connect_socket(self, number: int, *, receive_buffer: int = 0) -> socket.socket:
+        """A client of the stream. An address has a bound of its own, in ports and in the server's streams."""
+        stream = socket.socket()
+        if receive_buffer:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        stream.settimeout(10)
+        stream.bind((f"127.0.0.{number // STREAMS_AN_ADDRESS + 1}", 0))
+        stream.connect(("127.0.0.1", self.port))
+        stream.sendall(self.request)
+        stream.setblocking(False)
+        return stream
 
     def _close(self) -> None:
         for stream in self.streams.values():
