@@ -60,7 +60,8 @@ class RunningTasks:
 
     def start(self, claim: Claim) -> None:
         loop = asyncio.get_running_loop()
-        run = self._executor.run(claim, partial(self._make_context, claim, loop))
+        attempt = self._executor.make_attempt(claim)
+        run = self._executor.run(claim, attempt, self._make_context(claim, attempt, loop))
         running = _Running(claim, time.monotonic(), loop.create_task(run))
         self._running[claim.token] = running
         # Not inside the coroutine: one that is cancelled before its first step never runs.
@@ -105,22 +106,18 @@ class RunningTasks:
         """Keep reports that did not reach the queue for the next step, without progress: newer will follow."""
         self._reports[:0] = [report for report in reports if report.kind != "progress"]
 
-    def _make_context(
-        self, claim: Claim, loop: asyncio.AbstractEventLoop, attempt: Attempt, run_in_process: Callable[..., Any]
-    ) -> TaskContext:
-        def report(percent: int | None) -> None:
-            loop.call_soon_threadsafe(self._alive, claim, attempt, percent)
-
+    def _make_context(self, claim: Claim, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> TaskContext:
+        options = claim.options
         return TaskContext(
             id=claim.id,
             name=claim.name,
             attempt=claim.attempt,
-            owner=claim.options.owner,
-            metadata=claim.options.metadata,
-            correlation_id=claim.options.correlation_id,
+            owner=options.owner,
+            metadata=options.metadata,
+            correlation_id=options.correlation_id,
             resources=self._resources,
-            report=report,
-            run_in_process=run_in_process,
+            report=partial(self._report, loop, claim, attempt),
+            run_in_process=partial(self._executor.run_in_process, claim, attempt),
         )
 
     def _ended(self, running: _Running, task: "asyncio.Task[Report]") -> None:
@@ -149,6 +146,10 @@ class RunningTasks:
         if running.reason is None:
             return self._executor.spent(claim, "cancelled itself")
         return Report(claim.id, claim.token, running.reason)
+
+    def _report(self, loop: asyncio.AbstractEventLoop, claim: Claim, attempt: Attempt, percent: int | None) -> None:
+        """From any thread."""
+        loop.call_soon_threadsafe(self._alive, claim, attempt, percent)
 
     def _alive(self, claim: Claim, attempt: Attempt, percent: int | None) -> None:
         """The attempt says that it is alive, and perhaps how far it is."""
