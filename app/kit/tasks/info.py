@@ -74,7 +74,7 @@ class TaskInfo:
             max_attempts=options.max_attempts,
             metadata=options.metadata,
             correlation_id=options.correlation_id,
-            worker=text(b"worker"),
+            worker=text(b"worker") if state == "running" else None,
             children=tuple((text(b"children") or "").split()),
         )
 

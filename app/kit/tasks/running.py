@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,7 @@ class RunningTasks:
         self._running: dict[int, _Running] = {}
         self._reports: list[Report] = []
         self._progress: dict[int, Report] = {}
+        self._ends: Counter[tuple[str, str]] = Counter()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -58,7 +60,17 @@ class RunningTasks:
     def has_reports(self) -> bool:
         return bool(self._reports)
 
-    def start(self, claim: Claim) -> None:
+    def start(self, claims: Iterable[Claim]) -> None:
+        starts: Counter[str] = Counter()
+        for claim in claims:
+            self._start(claim)
+            label = self._executor.label(claim.name)
+            starts[label] += 1
+            self._telemetry.observe("task_wait_seconds", claim.waited_seconds, task=label)
+        for label, amount in starts.items():
+            self._telemetry.count("task_starts", amount, task=label)
+
+    def _start(self, claim: Claim) -> None:
         loop = asyncio.get_running_loop()
         attempt = self._executor.make_attempt(claim)
         run = self._executor.run(claim, attempt, self._make_context(claim, attempt, loop))
@@ -66,9 +78,6 @@ class RunningTasks:
         self._running[claim.token] = running
         # Not inside the coroutine: one that is cancelled before its first step never runs.
         running.task.add_done_callback(partial(self._ended, running))
-        label = self._executor.label(claim.name)
-        self._telemetry.count("task_starts", task=label)
-        self._telemetry.observe("task_wait_seconds", claim.waited_seconds, task=label)
 
     def abort(self, ids: Iterable[str]) -> None:
         """Abort the tasks of these ids that run here."""
@@ -100,6 +109,9 @@ class RunningTasks:
         reports = [*self._progress.values(), *self._reports]
         self._progress.clear()
         self._reports.clear()
+        for (label, outcome), amount in self._ends.items():
+            self._telemetry.count("task_ends", amount, task=label, outcome=outcome)
+        self._ends.clear()
         return reports
 
     def keep_reports(self, reports: Iterable[Report]) -> None:
@@ -128,7 +140,7 @@ class RunningTasks:
             self._reports.append(report)
         label, seconds = self._executor.label(claim.name), time.monotonic() - running.began
         outcome = "lost" if report is None else report.kind
-        self._telemetry.count("task_ends", task=label, outcome=outcome)
+        self._ends[label, outcome] += 1
         self._telemetry.observe("task_seconds", seconds, task=label)
         if report is not None and report.kind == "dead":
             logger.error("task %s (%s) is dead after attempt %d: %s", claim.id, claim.name, claim.attempt, report.text)

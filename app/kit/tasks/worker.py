@@ -169,8 +169,8 @@ class Worker:
         self._settlement.settle(reports, reply)
         self._running.abort(reply.aborts)
         self._leases.add(reply.claims)
+        self._running.start(reply.claims)
         for claim in reply.claims:
-            self._running.start(claim)
             if self._executor.has_events(claim.name):
                 self._events.follow(claim)
         self._scheduler.notice(reply.schedules)

@@ -20,8 +20,8 @@ local lease_ms, limit, batch, poison = tonumber(ARGV[3]), tonumber(ARGV[4]), ton
 local fair_every, poll_ms, keep_ms, seen = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 typed(prefix .. 'wake:' .. worker, 'list')
 local aborting = redis.call('SCARD', aborts) > 0
--- What a record says of a task that leaves its lease.
-local FIELDS = {'token', 'unique', 'children', 'limited', 'priority', 'name', 'attempts', 'worker', 'deaths'}
+-- What a record says of a task that leaves its lease. Only while it is running its token counts.
+local FIELDS = {'token', 'unique', 'children', 'limited', 'priority', 'name', 'attempts', 'state'}
 
 local function place(id, record, priority, due)
   if due > now then
@@ -52,10 +52,8 @@ local function finish(id, record, held, state, field, text, ms)
   if held[2] then
     redis.call('DEL', prefix .. 'u:' .. held[2])
   end
-  if state == 'done' then
-    redis.call('HDEL', record, 'token', 'worker', 'limited', 'error', 'trace')
-  else
-    redis.call('HDEL', record, 'token', 'worker', 'limited')
+  if held[4] or state == 'done' and held[7] ~= '1' then
+    redis.call('HDEL', record, 'limited', unpack(state == 'done' and {'error', 'trace'} or {}))
   end
   redis.call('HSET', record, 'state', state, 'finished', now, field, text)
   if state == 'failed' then
@@ -139,13 +137,13 @@ local function apply(id, record, held, kind, ms, text, trace)
   end
 end
 
--- Only a leased task has a token: a late or repeated report finds another token or none.
+-- A late or repeated report finds another token, or a task that does not run.
 local refused = {}
 local first_report = 13 + 4 * ARGV[12]
 for i = first_report, #ARGV, 6 do
   local id, token, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local held, record = read(id, unpack(FIELDS))
-  if held[1] ~= token then
+  if held[1] ~= token or held[8] ~= 'running' then
     refused[#refused + 1] = id
   elseif kind == 'progress' then
     redis.call('HSET', record, 'progress', ARGV[i + 4])
@@ -163,7 +161,7 @@ end
 if seen then
   for _, id in ipairs(redis.call('ZRANGE', lease, 0, -1)) do
     local held, record = read(id, unpack(FIELDS))
-    if held[8] == worker and number(held[1]) > seen then
+    if redis.call('HGET', record, 'worker') == worker and number(held[1]) > seen then
       leave(id, held)
       give_back(id, record, held)
     end
@@ -186,8 +184,8 @@ local poisoned = {}
 for _, id in ipairs(expired) do
   local held, record = read(id, unpack(FIELDS))
   leave(id, held)
-  if held[1] then
-    local deaths = number(held[9]) + 1
+  if held[8] == 'running' then
+    local deaths = number(redis.call('HGET', record, 'deaths')) + 1
     redis.call('HSET', record, 'deaths', deaths)
     if deaths >= poison then
       poisoned[#poisoned + 1] = id
