@@ -23,7 +23,7 @@ from app.kit.events.handler import EventHandler
 from app.kit.events.subscriber import Subscriber
 from app.kit.keys import Keys
 from app.kit.sessions.revocation import Revocations
-from app.kit.supervisor import supervised
+from app.kit.supervisor import all_supervised, supervised
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.kit.tasks.worker import Worker
@@ -43,22 +43,6 @@ class Jobs:
 
     tasks: tuple[Task[Any], ...]
     schedule: tuple[Entry, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerGroup:
-    """The workers of several queues as one job: a defect in one restarts all, and all drain at once."""
-
-    workers: Sequence[Worker]
-
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for worker in self.workers:
-                group.create_task(worker.run())
-
-    def stop(self) -> None:
-        for worker in self.workers:
-            worker.stop()
 
 
 @asynccontextmanager
@@ -158,13 +142,12 @@ async def consuming(
             telemetry=resources.telemetry,
         )
 
-    def make_workers() -> WorkerGroup:
-        return WorkerGroup([make_worker(name) for name in queues or settings.consumer_queues or settings.queues])
-
+    served = queues or settings.consumer_queues or settings.queues
+    makes = {f"worker:{name}": partial(make_worker, name) for name in served}
     # Concurrently: a server that does not answer must not delay the start.
     warning = asyncio.create_task(warn_if_not_durable(resources.redis))
     try:
-        async with supervised("worker", make_workers, telemetry=resources.telemetry):
+        async with all_supervised(makes, telemetry=resources.telemetry):
             yield
     finally:
         await end_tasks([warning])

@@ -18,7 +18,7 @@ def main(rounds: int) -> None:
     with redis_server() as url, redis_server() as full:
         asyncio.run(_fill(full))
         sides = [
-            Side("quartet", OURS, _environ(url, 20_000)),
+            Side("quartet", OURS, _environ(url, 20_000) | {"TIMES": "300"}),
             Side("quartet, events on", OURS, _environ(url, 5_000) | {"EVENTS": "1"}),
             Side("quartet, 1,000,000 waiting", OURS, _environ(full, 20_000) | {"NAMESPACE": "full", "WAKES": "0"}),
             Side("arq", "bench.sides.peer_arq", _environ(url, 2_000), command=(str(OLDER_PYTHON), "-m")),

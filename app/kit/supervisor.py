@@ -1,8 +1,8 @@
-"""Runs a job beside a block of code, and restarts it when it ends by an error."""
+"""Runs jobs beside a block of code, and restarts each one that ends by an error."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -29,25 +29,48 @@ async def supervised(
     An error that ends it is a defect: it is logged and counted (`job_restarts`), and `make` makes the next job after
     `restart_seconds`. Otherwise the service would answer requests while its background work has stopped.
     """
-    job, stopping = make(), asyncio.Event()
+    async with all_supervised({name: make}, telemetry=telemetry, restart_seconds=restart_seconds):
+        yield
 
-    async def supervise() -> None:
-        nonlocal job
-        while not stopping.is_set():
-            try:
-                await job.run()
-            except Exception:
-                logger.critical("%s ended by a defect, and is restarted", name, exc_info=True)
-                telemetry.count("job_restarts", job=name)
-            try:
-                await asyncio.wait_for(stopping.wait(), restart_seconds)
-            except TimeoutError:
-                job = make()
 
-    task = asyncio.create_task(supervise())
+@asynccontextmanager
+async def all_supervised(
+    makes: Mapping[str, Callable[[], Job]], *, telemetry: Telemetry, restart_seconds: float = RESTART_SECONDS
+) -> AsyncIterator[None]:
+    """supervised() for several jobs, by name: a defect restarts its own job only, and at the end all stop at once."""
+    supervisors = [
+        _Supervisor(name, make, telemetry=telemetry, restart_seconds=restart_seconds) for name, make in makes.items()
+    ]
+    tasks = [asyncio.create_task(supervisor.run()) for supervisor in supervisors]
     try:
         yield
     finally:
-        stopping.set()
-        job.stop()
-        await task
+        for supervisor in supervisors:
+            supervisor.stop()
+        await asyncio.gather(*tasks)
+
+
+class _Supervisor:
+    def __init__(self, name: str, make: Callable[[], Job], *, telemetry: Telemetry, restart_seconds: float) -> None:
+        self._name = name
+        self._make = make
+        self._telemetry = telemetry
+        self._restart_seconds = restart_seconds
+        self._job = make()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._job.run()
+            except Exception:
+                logger.critical("%s ended by a defect, and is restarted", self._name, exc_info=True)
+                self._telemetry.count("job_restarts", job=self._name)
+            try:
+                await asyncio.wait_for(self._stopping.wait(), self._restart_seconds)
+            except TimeoutError:
+                self._job = self._make()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._job.stop()

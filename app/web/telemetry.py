@@ -22,12 +22,18 @@ class MetricFamily(Generic[Metric]):
     def __init__(self, make: Callable[[str, list[str]], Metric]) -> None:
         self._make: Callable[[str, list[str]], Metric] = make
         self._metrics: dict[str, Metric] = {}
+        # Each series that was asked for: prometheus_client looks for one anew under a lock.
+        self._series: dict[tuple[str, ...], Metric] = {}
 
     def get(self, name: str, labels: Mapping[str, str]) -> Metric:
-        metric = self._metrics.get(name)
-        if metric is None:
-            metric = self._metrics[name] = self._make(PREFIX + name, list(labels))
-        return metric.labels(**labels) if labels else metric
+        key = (name, *labels, *labels.values())
+        series = self._series.get(key)
+        if series is None:
+            metric = self._metrics.get(name)
+            if metric is None:
+                metric = self._metrics[name] = self._make(PREFIX + name, list(labels))
+            series = self._series[key] = metric.labels(**labels) if labels else metric
+        return series
 
     def items(self) -> Iterable[tuple[str, Metric]]:
         return self._metrics.items()

@@ -3,7 +3,9 @@
 A queue in NAMESPACE may hold more tasks, of a lower priority: they are not worked off.
 """
 
+import asyncio
 import os
+import time
 from typing import Any
 
 import uvloop
@@ -17,16 +19,62 @@ from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import task
 from app.kit.tasks.worker import Worker
 from app.web.telemetry import PrometheusTelemetry
-from bench.queue_load import CONCURRENCY, TALLY, URL, finish, measure
+from bench.queue_load import CONCURRENCY, SETTLE_SECONDS, TALLY, URL, Figures, finish, measure
 
 EVENTS = os.environ.get("EVENTS") == "1"
 NAMESPACE = os.environ.get("NAMESPACE", f"bench{os.getpid()}")
+# How often each time is measured, once all tasks are done.
+TIMES = int(os.environ.get("TIMES", "0"))
 
 
 @task(events=EVENTS)
 async def noop(context: TaskContext, number: int) -> int:
     TALLY()
     return number
+
+
+@task()
+async def started(context: TaskContext, due: float) -> None:
+    """Tells how long after its time, in epoch seconds, it has started."""
+    context.resources.put_nowait(time.time() - due)
+
+
+@task(timeout_seconds=None)
+async def endless(context: TaskContext) -> None:
+    """Tells when it began, and when it was cancelled."""
+    context.resources.put_nowait(0)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        context.resources.put_nowait(time.time())
+
+
+async def measure_times(queue: Queue, told: "asyncio.Queue[float]") -> Figures:
+    """p99 of an idle worker's times; `told` is what the tasks tell, in seconds."""
+
+    async def p99() -> float:
+        return sorted([await told.get() for _ in range(TIMES)])[TIMES * 99 // 100] * 1000
+
+    for _ in range(TIMES):
+        await asyncio.sleep(SETTLE_SECONDS)
+        handle = await queue.enqueue(started, time.time())
+        await handle.wait()
+    wake = await p99()
+    dues = [time.time() + 0.1 + number * 0.005 for number in range(TIMES)]
+    await asyncio.gather(*(queue.enqueue(started, due, at=due) for due in dues))
+    eta = await p99()
+    aborts = []
+    for _ in range(TIMES // 10):
+        handle = await queue.enqueue(endless)
+        await told.get()
+        began = time.time()
+        await handle.abort()
+        aborts.append(await told.get() - began)
+    return {
+        "ms to wake, p99": wake,
+        "ms late of an eta, p99": eta,
+        "ms to abort a coroutine, longest": max(aborts) * 1000,
+    }
 
 
 async def main() -> None:
@@ -37,15 +85,18 @@ async def main() -> None:
     async def publish_event(task_id: str, type: str, data: Any) -> None:
         await publisher.publish(f"task:{task_id}", type, data)
 
+    told: asyncio.Queue[float] = asyncio.Queue()
     worker = Worker(
         queue,
-        [noop],
+        [noop, started, endless],
+        resources=told,
         concurrency=CONCURRENCY,
         connect_leases=lambda: connect(URL, name="leases", timeout_seconds=5),
         publish_event=publish_event,
         telemetry=PrometheusTelemetry(version=__version__),
     )
-    finish(await measure(lambda number: queue.enqueue(noop, number), worker.run))
+    found = await measure(lambda number: queue.enqueue(noop, number), worker.run)
+    finish(found | (await measure_times(queue, told) if TIMES else {}))
 
 
 if __name__ == "__main__":

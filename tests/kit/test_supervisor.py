@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from app.kit.supervisor import supervised
+from app.kit.supervisor import all_supervised, supervised
 from app.kit.telemetry import NoTelemetry
 from tests.waiting import eventually
 
@@ -44,3 +44,11 @@ async def test_the_end_of_the_block_stops_a_job_that_waits_to_begin_again() -> N
     async with asyncio.timeout(5), supervised("worker", lambda: job, telemetry=NoTelemetry(), restart_seconds=60):
         await eventually(lambda: job.runs == 1)
     assert job.runs == 1
+
+
+async def test_a_defect_of_one_job_leaves_the_others_alone() -> None:
+    healthy, broken = Job(fails=False), Job(fails=True)
+    makes = {"worker:default": lambda: healthy, "worker:mail": lambda: broken}
+    async with asyncio.timeout(5), all_supervised(makes, telemetry=NoTelemetry(), restart_seconds=0.001):
+        await eventually(lambda: broken.runs >= 5)
+    assert healthy.runs == 1

@@ -17,6 +17,8 @@ BATCH_COMMANDS = 512
 BATCH_BYTES = 256 * 1024
 # How often a command is sent at most: the command itself may be what breaks its connections.
 SENDS = 3
+# What hiredis packs by itself: of other types it would take some that redis-py refuses.
+_PLAIN = frozenset({str, bytes, int})
 
 
 @dataclass(slots=True)
@@ -152,14 +154,16 @@ def pack(args: Iterable[Encodable]) -> bytes:
     if not words or not words[0]:
         # Redis would not answer it, and the reply to the next command would be taken for its reply.
         raise DataError("a command has a name")
-    packed: bytes = hiredis.pack_command((*words, *map(_encodable, values)))
+    if not _PLAIN.issuperset(map(type, values)):
+        values = [*map(_encodable, values)]
+    packed: bytes = hiredis.pack_command((*words, *values))
     return packed
 
 
 def _encodable(value: Encodable) -> str | bytes | int:
     """bool and None are refused, as redis-py does: Redis would store their names."""
     kind = type(value)
-    if kind is str or kind is bytes or kind is int:
+    if kind in _PLAIN:
         return value  # type: ignore[return-value]
     if isinstance(value, float):
         return repr(value)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from app.kit.tasks.attempt import Attempt
+from app.kit.tasks.attempt import Attempt, Deadlines
 from app.kit.tasks.child import describe, trace_of
 from app.kit.tasks.children import ChildFailed, ChildPool
 from app.kit.tasks.context import TaskContext
@@ -19,8 +19,6 @@ from app.kit.tasks.threads import ThreadSlots
 
 # Called around each attempt with its context; call_next() runs the rest and gives the result, or raises.
 Middleware = Callable[[TaskContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-# Makes the context of a claim's attempt.
-MakeContext = Callable[[Attempt, Callable[..., Awaitable[Any]]], TaskContext]
 
 
 class Executor:
@@ -45,6 +43,7 @@ class Executor:
             if self._tasks.setdefault(task.name, task) is not task:
                 raise ValueError(f"two tasks are called {task.name}")
             task.decoder  # noqa: B018  an annotation that cannot be decoded stops the start, not the first task
+        self._deadlines = Deadlines()
         self._threads = ThreadSlots(threads)
         self._children = ChildPool(processes or os.cpu_count() or 1)
 
@@ -61,9 +60,24 @@ class Executor:
 
     async def close(self) -> None:
         """End the child processes."""
+        self._deadlines.close()
         await self._children.close()
 
-    async def run(self, claim: Claim, make_context: MakeContext) -> Report:
+    def make_attempt(self, claim: Claim) -> Attempt:
+        """With the times that the call, or else its task, allows."""
+        task = self._tasks.get(claim.name)
+        if task is None:
+            return Attempt(self._deadlines, None)
+        seconds = claim.options.timeout_seconds or task.timeout_seconds
+        return Attempt(self._deadlines, seconds, heartbeat_seconds=task.heartbeat_seconds)
+
+    def run_in_process(
+        self, claim: Claim, attempt: Attempt, function: Callable[..., Any], *args: Any
+    ) -> Awaitable[Any]:
+        """TaskContext.run_in_process() of this attempt."""
+        return self._children.call(attempt, claim.id, function, *args)
+
+    async def run(self, claim: Claim, attempt: Attempt, context: TaskContext) -> Report:
         """Run the task. The caller reports a cancellation, of which it knows the reason."""
         task = self._tasks.get(claim.name)
         if task is None:
@@ -72,12 +86,9 @@ class Executor:
             payload = task.decode(claim.payload)
         except Undecodable as error:
             return Report.dead(claim, str(error))
-        timeout = claim.options.timeout_seconds or task.timeout_seconds
-        attempt = Attempt(timeout, heartbeat_seconds=task.heartbeat_seconds)
-        context = make_context(attempt, partial(self._children.call, attempt, claim.id))
         context.enter()
         try:
-            async with attempt:
+            with attempt:
                 if self._middleware:
                     value = await self._through(0, task, attempt, context, payload, claim)
                 else:
@@ -124,14 +135,21 @@ class Executor:
         rest = partial(self._through, layer + 1, task, attempt, context, payload, claim)
         return await self._middleware[layer](context, rest)
 
-    async def _call(self, task: Task[Any], attempt: Attempt, context: TaskContext, payload: Any, claim: Claim) -> Any:
+    def _call(
+        self, task: Task[Any], attempt: Attempt, context: TaskContext, payload: Any, claim: Claim
+    ) -> Awaitable[Any]:
         if task.mode == "process":
-            where = (task.function.__module__, task.function.__qualname__)
-            return msgspec.Raw(await self._children.call_task(attempt, claim.id, *where, claim.payload))
+            return self._call_child(task, attempt, claim)
         arguments = (context,) if task.payload_parameter is None else (context, payload)
         if task.mode == "loop":
-            return await task.function(*arguments)
-        return await self._threads.run(attempt, task.function, *arguments)
+            # The handler's own coroutine: one more around it would cost each task.
+            coroutine: Awaitable[Any] = task.function(*arguments)
+            return coroutine
+        return self._threads.run(attempt, task.function, *arguments)
+
+    async def _call_child(self, task: Task[Any], attempt: Attempt, claim: Claim) -> Any:
+        where = (task.function.__module__, task.function.__qualname__)
+        return msgspec.Raw(await self._children.call_task(attempt, claim.id, *where, claim.payload))
 
 
 def _done(task: Task[Any], claim: Claim, value: Any) -> Report:

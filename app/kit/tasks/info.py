@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from app.kit.tasks.model import Priority, TaskState, parse_options
+from app.kit.tasks.model import LATEST_SECONDS, Priority, TaskState, parse_options, text_of, whole_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,26 +46,26 @@ class TaskInfo:
         """`record` is the task's hash as Redis holds it."""
 
         def text(name: bytes) -> str | None:
-            return record[name].decode("utf-8", "backslashreplace") if name in record else None
+            return text_of(record[name]) if name in record else None
 
         state: Any = text(b"state")
         priority: Any = text(b"priority")
         options = parse_options(record.get(b"options", b""))
-        created_at = _epoch_or_none(record, b"created") or 0.0
+        created_at = _epoch_or_none(record.get(b"created")) or 0.0
         return cls(
             id=task_id,
             name=text(b"name") or "",
             state=state,
             priority=priority,
             payload=_decoded(record.get(b"payload")),
-            progress=int(record.get(b"progress", 0)),
-            attempts=int(record.get(b"attempts", 0)),
-            deaths=int(record.get(b"deaths", 0)),
+            progress=whole_of(record.get(b"progress")) or 0,
+            attempts=whole_of(record.get(b"attempts")) or 0,
+            deaths=whole_of(record.get(b"deaths")) or 0,
             created_at=created_at,
-            due_at=_epoch_or_none(record, b"due") or created_at,
-            started_at=_epoch_or_none(record, b"started"),
-            finished_at=_epoch_or_none(record, b"finished"),
-            expires_at=_epoch_or_none(record, b"expires"),
+            due_at=_epoch_or_none(record.get(b"due")) or created_at,
+            started_at=_epoch_or_none(record.get(b"started")),
+            finished_at=_epoch_or_none(record.get(b"finished")),
+            expires_at=_epoch_or_none(record.get(b"expires")),
             result=_decoded(record.get(b"result")),
             error=text(b"error"),
             traceback=text(b"trace"),
@@ -74,7 +74,7 @@ class TaskInfo:
             max_attempts=options.max_attempts,
             metadata=options.metadata,
             correlation_id=options.correlation_id,
-            worker=text(b"worker"),
+            worker=text(b"worker") if state == "running" else None,
             children=tuple((text(b"children") or "").split()),
         )
 
@@ -103,15 +103,18 @@ class WorkerInfo:
     def from_entry(cls, worker_id: bytes, entry: bytes) -> "WorkerInfo | None":
         """None for an entry that another version wrote."""
         seen, _, health = entry.partition(b" ")
+        seen_at = _epoch_or_none(seen)
         try:
-            return cls(worker_id.decode(), int(seen) / 1000, msgspec.json.decode(health, type=WorkerHealth))
+            known = msgspec.json.decode(health, type=WorkerHealth)
         except (ValueError, msgspec.MsgspecError):
             return None
+        return None if seen_at is None else cls(text_of(worker_id), seen_at, known)
 
 
-def _epoch_or_none(record: Mapping[bytes, bytes], name: bytes) -> float | None:
-    """A field of a record that holds epoch ms, in seconds."""
-    return int(record[name]) / 1000 if name in record else None
+def _epoch_or_none(data: bytes | None) -> float | None:
+    """Epoch ms, in seconds. None also for what is no moment of a datetime."""
+    ms = whole_of(data)
+    return None if ms is None or not 0 <= ms / 1000 <= LATEST_SECONDS else ms / 1000
 
 
 def _decoded(data: bytes | None) -> Any:
@@ -121,4 +124,4 @@ def _decoded(data: bytes | None) -> Any:
     try:
         return msgspec.json.decode(data)
     except (ValueError, msgspec.MsgspecError):
-        return data.decode("utf-8", "backslashreplace")
+        return text_of(data)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from anyio import CancelScope
@@ -54,13 +54,14 @@ class Leases:
         self._beat = time.monotonic()
         self._longest_lag = 0.0
 
-    def add(self, claim: Claim) -> None:
+    def add(self, claims: Iterable[Claim]) -> None:
         with self._lock:
-            self._held[claim.token] = claim.id
+            self._held.update((claim.token, claim.id) for claim in claims)
 
-    def remove(self, token: int) -> None:
+    def remove(self, tokens: Iterable[int]) -> None:
         with self._lock:
-            self._held.pop(token, None)
+            for token in tokens:
+                self._held.pop(token, None)
 
     async def beat(self) -> None:
         """Record until cancelled that the loop runs, and measure its lag."""
@@ -132,6 +133,5 @@ class Leases:
         self._telemetry.count("task_lease_renewals", outcome=outcome)
         if error is not None:
             record_failure(error, block="tasks", telemetry=self._telemetry)
-        for token in lost:
-            self.remove(token)
+        self.remove(lost)
         self._on_lost(lost)

@@ -4,7 +4,6 @@ import math
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, TypedDict
 
@@ -74,6 +73,20 @@ def printable(text: str, most: int) -> str:
     return text[:most].encode("utf-8", "backslashreplace").decode()
 
 
+def text_of(data: bytes) -> str:
+    """What Redis holds, as text. Other programs may have written it: nothing that is in the queue ends a worker."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def whole_of(data: bytes | None) -> int | None:
+    """What Redis holds, as a whole number. None: there is none, or it is no number of 64 bits."""
+    try:
+        number = int(data or b"")
+    except ValueError:
+        return None
+    return number if abs(number) < 1 << 63 else None
+
+
 class CallOptions(msgspec.Struct, frozen=True, omit_defaults=True, array_like=False):
     """What a call says that only the worker that runs it, and a reader of the task, need to know."""
 
@@ -97,8 +110,7 @@ def parse_options(data: bytes) -> CallOptions:
         return NO_OPTIONS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One task to enqueue. A repeat with the same `id` changes nothing, for as long as the queue knows the id.
 
     `payload` is JSON. The task starts no earlier than `delay_seconds` from now, and no earlier than `at` (epoch
@@ -111,7 +123,7 @@ class Call:
 
     name: str
     payload: bytes = b"null"
-    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    id: str = msgspec.field(default_factory=lambda: secrets.token_hex(16))
     delay_seconds: float = 0
     at: float = 0
     priority: Priority = "normal"
@@ -121,7 +133,7 @@ class Call:
     max_attempts: int | None = None
     expires_seconds: float | None = None
     expires_at: float | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
     correlation_id: str | None = None
     restart: bool = False
     parent: str | None = None
@@ -173,8 +185,7 @@ class Call:
         return "" if self.expires_seconds is None else f"+{round(self.expires_seconds * 1000)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A task that a worker holds. `token` is the fencing token of its lease: it grows with each claim of the queue.
 
     `waited_seconds`: since it was due.
@@ -189,8 +200,7 @@ class Claim:
     waited_seconds: float = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """The outcome of a claim, or its progress. `ms`: how long to keep the result (done), or to wait (retry).
 
     A result with -1 ms is kept for ever. `text` is the result as JSON (done), the error (retry, dead), or the

@@ -1,22 +1,24 @@
 """Queue: accepts tasks, reads their state, aborts and requeues them. The worker runs them."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar, Unpack, cast
 
+from msgspec.structs import replace
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from app.kit.keys import Keys
 from app.kit.scripts import Argument, run_script
 from app.kit.tasks.context import running_task
 from app.kit.tasks.handle import Handle
 from app.kit.tasks.info import TaskInfo, WorkerInfo
-from app.kit.tasks.model import Call, Depth, is_task_id
+from app.kit.tasks.model import Call, Depth, is_task_id, text_of, whole_of
 from app.kit.tasks.submitter import SUBMIT_BATCH, Submitter
 from app.kit.tasks.task import NO_PAYLOAD, EnqueueOptions, Task
 
 Payload = TypeVar("Payload")
+T = TypeVar("T")
 Place = Literal["waiting", "scheduled", "running", "dead"]
 
 # How long a task stays readable that was aborted, or expired.
@@ -27,6 +29,17 @@ MAX_LISTED = 1000
 
 def _nothing() -> None:
     return None
+
+
+async def unless_wrong_type(reading: Awaitable[Any], nothing: T) -> T:
+    """What is read; `nothing` where another program has written a key of another type, which a script moves aside."""
+    try:
+        found: T = await reading
+    except ResponseError as error:
+        if str(error).startswith("WRONGTYPE"):
+            return nothing
+        raise
+    return found
 
 
 class Queue:
@@ -63,7 +76,7 @@ class Queue:
             calls = [call if call.correlation_id else replace(call, correlation_id=cause) for call in calls]
         answers: Any = await self._submitter.submit(calls)
         return [
-            Handle(id.decode(), status.decode(), state.decode(), position if position >= 0 else None, self)
+            Handle(text_of(id), status.decode(), cast(Any, text_of(state)), position if position >= 0 else None, self)
             for id, status, state, position in answers
         ]
 
@@ -109,7 +122,7 @@ class Queue:
         """The task's state. None: never accepted, or ended more than its task's `keep_seconds` ago."""
         if not is_task_id(task_id):
             return None
-        record: Any = await self.redis.hgetall(self.keys.task_record(self.name, task_id))
+        record = await self._hash(self.keys.task_record(self.name, task_id))
         return TaskInfo.from_record(task_id, record) if record else None
 
     async def abort(self, task_id: str) -> bool:
@@ -134,7 +147,7 @@ class Queue:
             ids = await self._range(self._places[5], offset, limit, desc=True)
         else:
             ids = await self._range(self._places[3 if place == "scheduled" else 4], offset, limit, desc=False)
-        found = await asyncio.gather(*(self.get(id.decode("utf-8", "backslashreplace")) for id in ids))
+        found = await asyncio.gather(*(self.get(text_of(id)) for id in ids))
         return [info for info in found if info is not None]
 
     async def dead(self, *, offset: int = 0, limit: int = 100) -> list[TaskInfo]:
@@ -143,7 +156,7 @@ class Queue:
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers that were seen within the last minute, and their health."""
-        entries: Any = await self.redis.hgetall(self.keys.task_workers(self.name))
+        entries = await self._hash(self.keys.task_workers(self.name))
         found = (WorkerInfo.from_entry(worker_id, entry) for worker_id, entry in sorted(entries.items()))
         return [info for info in found if info is not None]
 
@@ -154,10 +167,13 @@ class Queue:
         return cast(Depth, {**counted, "oldest_seconds": sizes[7] / 1000})
 
     async def totals(self) -> dict[str, int]:
-        """How many tasks were done, failed, aborted and retried, leases expired (`lost`), reports refused, so far."""
-        counted: Any = await self.redis.hgetall(self.keys.task_totals(self.name))
-        names = ("done", "failed", "aborted", "retried", "lost", "refused")
-        return {name: int(counted.get(name.encode(), 0)) for name in names}
+        """How many tasks were done, failed, aborted and retried, leases expired (`lost`), reports refused, so far.
+
+        `moved`: keys of a wrong type, which another program had written.
+        """
+        counted = await self._hash(self.keys.task_totals(self.name))
+        names = ("done", "failed", "aborted", "retried", "lost", "refused", "moved")
+        return {name: whole_of(counted.get(name.encode())) or 0 for name in names}
 
     async def requeue(self, task_id: str | None = None) -> int:
         """Enqueue one dead letter again, or all, with all attempts before them; returns how many.
@@ -179,25 +195,34 @@ class Queue:
     async def _each_dead(self, script: str, task_id: str | None, *args: Argument) -> int:
         ids: Any = [task_id] if task_id is not None and is_task_id(task_id) else []
         if task_id is None:
-            ids = await self.redis.zrange(self._places[5], 0, -1)
+            ids = await unless_wrong_type(self.redis.zrange(self._places[5], 0, -1), [])
         batches = [ids[start : start + SUBMIT_BATCH] for start in range(0, len(ids), SUBMIT_BATCH)]
         return sum([await self.run(script, *args, *batch) for batch in batches])
 
+    async def _hash(self, key: str) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        return await unless_wrong_type(cast(Any, self.redis.hgetall(key)), found)
+
     async def _range(self, place: str, offset: int, limit: int, *, desc: bool) -> list[bytes]:
-        found: Any = await self.redis.zrange(place, offset, offset + limit - 1, desc=desc)
-        return cast("list[bytes]", found)
+        found: list[bytes] = []
+        return await unless_wrong_type(self.redis.zrange(place, offset, offset + limit - 1, desc=desc), found)
 
     async def _waiting(self, offset: int, limit: int) -> list[bytes]:
-        names: Any = await cast(Any, self.redis.smembers(self.keys.task_limited(self.name)))
-        parked = [self.keys.task_parked(self.name, name.decode()) for name in sorted(names)]
+        nothing: list[bytes] = []
+        names = await unless_wrong_type(
+            cast(Any, self.redis.smembers(self.keys.task_limited(self.name))), frozenset(nothing)
+        )
+        parked = [self.keys.task_parked(self.name, text_of(name)) for name in sorted(names)]
         found: list[bytes] = []
         for place in (*self._places[:3], *parked):
             wanted = limit - len(found)
             if wanted <= 0:
                 break
             # A list gives from its end.
-            ids: Any = await cast(Any, self.redis.lrange(place, -offset - wanted, -offset - 1))
-            size: int = await cast(Any, self.redis.llen(place)) if not ids or offset else 0
+            ids = await unless_wrong_type(cast(Any, self.redis.lrange(place, -offset - wanted, -offset - 1)), nothing)
+            size = 0
+            if not ids or offset:
+                size = await unless_wrong_type(cast(Any, self.redis.llen(place)), 0)
             found += ids[::-1]
             offset = max(0, offset - size)
         return found

@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from redis.exceptions import RedisError
@@ -72,7 +72,7 @@ class Settlement:
         self._leases = leases
         self._telemetry = telemetry
 
-    def settle(self, reports: Iterable[Report], reply: StepReply) -> None:
+    def settle(self, reports: Sequence[Report], reply: StepReply) -> None:
         self._settle_reports(reports, reply)
         for task_id, name in reply.poisoned:
             reason = f"its worker died {self._stepper.max_deaths} times"
@@ -83,6 +83,8 @@ class Settlement:
             logger.warning("task %s (%s) expired before it could start", task_id, name)
             if self._executor.has_events(name):
                 self._events.add(task_id, "aborted", {})
+        for key in reply.moved:
+            logger.error("the key %s of queue %s was of a wrong type: now wrong:%s", key, self._stepper.queue.name, key)
         for place, size in zip(PLACES, reply.depth, strict=True):
             self._telemetry.gauge("task_queue_depth", size, queue=self._stepper.queue.name, place=place)
         for counter, amount in (
@@ -113,16 +115,15 @@ class Settlement:
             except RedisError as error:
                 if str(report.text).startswith(NOT_STORED):
                     logger.error("task %s keeps its lease until that ends: %s", report.id, report.text)
-                    self._leases.remove(report.token)
+                    self._leases.remove([report.token])
                     continue
                 reason = f"{NOT_STORED}: {type(error).__name__}"
                 logger.error("task %s is dead: %s", report.id, reason)
                 kept.append(Report(report.id, report.token, "dead", 0, reason))
         return kept
 
-    def _settle_reports(self, reports: Iterable[Report], reply: StepReply) -> None:
+    def _settle_reports(self, reports: Sequence[Report], reply: StepReply) -> None:
         refused = set(reply.refused)
+        self._leases.remove(report.token for report in reports if report.kind != "progress")
         for report in reports:
-            if report.kind != "progress":
-                self._leases.remove(report.token)
             self._events.add_report(report, refused=report.id in refused)

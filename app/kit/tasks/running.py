@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,7 @@ class RunningTasks:
         self._running: dict[int, _Running] = {}
         self._reports: list[Report] = []
         self._progress: dict[int, Report] = {}
+        self._ends: Counter[tuple[str, str]] = Counter()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -58,16 +60,24 @@ class RunningTasks:
     def has_reports(self) -> bool:
         return bool(self._reports)
 
-    def start(self, claim: Claim) -> None:
+    def start(self, claims: Iterable[Claim]) -> None:
+        starts: Counter[str] = Counter()
+        for claim in claims:
+            self._start(claim)
+            label = self._executor.label(claim.name)
+            starts[label] += 1
+            self._telemetry.observe("task_wait_seconds", claim.waited_seconds, task=label)
+        for label, amount in starts.items():
+            self._telemetry.count("task_starts", amount, task=label)
+
+    def _start(self, claim: Claim) -> None:
         loop = asyncio.get_running_loop()
-        run = self._executor.run(claim, partial(self._make_context, claim, loop))
+        attempt = self._executor.make_attempt(claim)
+        run = self._executor.run(claim, attempt, self._make_context(claim, attempt, loop))
         running = _Running(claim, time.monotonic(), loop.create_task(run))
         self._running[claim.token] = running
         # Not inside the coroutine: one that is cancelled before its first step never runs.
         running.task.add_done_callback(partial(self._ended, running))
-        label = self._executor.label(claim.name)
-        self._telemetry.count("task_starts", task=label)
-        self._telemetry.observe("task_wait_seconds", claim.waited_seconds, task=label)
 
     def abort(self, ids: Iterable[str]) -> None:
         """Abort the tasks of these ids that run here."""
@@ -99,28 +109,27 @@ class RunningTasks:
         reports = [*self._progress.values(), *self._reports]
         self._progress.clear()
         self._reports.clear()
+        for (label, outcome), amount in self._ends.items():
+            self._telemetry.count("task_ends", amount, task=label, outcome=outcome)
+        self._ends.clear()
         return reports
 
     def keep_reports(self, reports: Iterable[Report]) -> None:
         """Keep reports that did not reach the queue for the next step, without progress: newer will follow."""
         self._reports[:0] = [report for report in reports if report.kind != "progress"]
 
-    def _make_context(
-        self, claim: Claim, loop: asyncio.AbstractEventLoop, attempt: Attempt, run_in_process: Callable[..., Any]
-    ) -> TaskContext:
-        def report(percent: int | None) -> None:
-            loop.call_soon_threadsafe(self._alive, claim, attempt, percent)
-
+    def _make_context(self, claim: Claim, attempt: Attempt, loop: asyncio.AbstractEventLoop) -> TaskContext:
+        options = claim.options
         return TaskContext(
             id=claim.id,
             name=claim.name,
             attempt=claim.attempt,
-            owner=claim.options.owner,
-            metadata=claim.options.metadata,
-            correlation_id=claim.options.correlation_id,
+            owner=options.owner,
+            metadata=options.metadata,
+            correlation_id=options.correlation_id,
             resources=self._resources,
-            report=report,
-            run_in_process=run_in_process,
+            report=partial(self._report, loop, claim, attempt),
+            run_in_process=partial(self._executor.run_in_process, claim, attempt),
         )
 
     def _ended(self, running: _Running, task: "asyncio.Task[Report]") -> None:
@@ -131,7 +140,7 @@ class RunningTasks:
             self._reports.append(report)
         label, seconds = self._executor.label(claim.name), time.monotonic() - running.began
         outcome = "lost" if report is None else report.kind
-        self._telemetry.count("task_ends", task=label, outcome=outcome)
+        self._ends[label, outcome] += 1
         self._telemetry.observe("task_seconds", seconds, task=label)
         if report is not None and report.kind == "dead":
             logger.error("task %s (%s) is dead after attempt %d: %s", claim.id, claim.name, claim.attempt, report.text)
@@ -149,6 +158,10 @@ class RunningTasks:
         if running.reason is None:
             return self._executor.spent(claim, "cancelled itself")
         return Report(claim.id, claim.token, running.reason)
+
+    def _report(self, loop: asyncio.AbstractEventLoop, claim: Claim, attempt: Attempt, percent: int | None) -> None:
+        """From any thread."""
+        loop.call_soon_threadsafe(self._alive, claim, attempt, percent)
 
     def _alive(self, claim: Claim, attempt: Attempt, percent: int | None) -> None:
         """The attempt says that it is alive, and perhaps how far it is."""

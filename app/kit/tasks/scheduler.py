@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from app.kit.aio import Backoff
 from app.kit.client.errors import record_failure
 from app.kit.tasks.model import Call, Priority
-from app.kit.tasks.queue import Queue
+from app.kit.tasks.queue import Queue, unless_wrong_type
 from app.kit.tasks.schedule import Cron, Entry, Every
 from app.kit.tasks.task import Task
 from app.kit.telemetry import Telemetry
@@ -70,7 +70,9 @@ class Schedules:
 
     async def entries(self) -> dict[str, StoredSchedule]:
         """By name."""
-        stored: Any = await cast(Any, self._queue.redis.hgetall(self._queue.keys.task_schedules(self._queue.name)))
+        key = self._queue.keys.task_schedules(self._queue.name)
+        stored: dict[bytes, bytes] = {}
+        stored = await unless_wrong_type(cast(Any, self._queue.redis.hgetall(key)), stored)
         found = {}
         for name, data in stored.items():
             with suppress(ValueError, msgspec.MsgspecError):

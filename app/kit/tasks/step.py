@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.kit.tasks.model import Claim, Report, parse_options
+from app.kit.tasks.model import Claim, Report, parse_options, text_of
 from app.kit.tasks.queue import KEEP_ABORTED_MS, Queue
 
 # Due tasks to promote, expired leases to take back, and tasks to pass over, in one step.
@@ -19,7 +19,8 @@ class StepReply:
     `refused`: ids whose report was refused: another worker holds the lease, or the report had been applied before.
     `aborts`: ids to abort. `expired`: how many leases were taken back; `poisoned`: id and name of each of their tasks
     that is dead now, because its workers died too often; `overdue`: of each that expired before it could start.
-    `schedules`: grows with each change of the schedules.
+    `schedules`: grows with each change of the schedules. `moved`: keys of a wrong type, which another program has
+    written, without the queue's prefix; each now has `wrong:` before its name.
     """
 
     next_seconds: float | None
@@ -30,6 +31,7 @@ class StepReply:
     poisoned: list[tuple[str, str]]
     overdue: list[tuple[str, str]]
     schedules: int
+    moved: list[str]
     claims: list[Claim]
 
 
@@ -74,31 +76,27 @@ class Stepper:
         self._missed_reply = True
         reply = await self.queue.run("tasks/step", *arguments)
         self._missed_reply = False
-        next_ms, refused, aborts, depth, expired, poisoned, overdue, schedules, flat = reply
-        claims = [_claim(flat[start : start + CLAIM_VALUES]) for start in range(0, len(flat), CLAIM_VALUES)]
-        self._last_token = max([self._last_token, *(claim.token for claim in claims)])
+        next_ms, refused, aborts, depth, expired, poisoned, overdue, schedules, moved, flat = reply
+        claims = [_claim(*values) for values in zip(*[iter(flat)] * CLAIM_VALUES, strict=True)]
+        if claims:
+            self._last_token = max(self._last_token, claims[-1].token)
         return StepReply(
             next_seconds=None if next_ms < 0 else next_ms / 1000,
-            refused=[_text(id) for id in refused],
-            aborts=[_text(id) for id in aborts],
+            refused=[text_of(id) for id in refused],
+            aborts=[text_of(id) for id in aborts],
             depth=depth,
             expired=expired,
             poisoned=_pairs(poisoned),
             overdue=_pairs(overdue),
             schedules=schedules,
+            moved=[text_of(key) for key in moved],
             claims=claims,
         )
 
 
-def _text(value: bytes) -> str:
-    """Other programs may have written it: nothing that is in the queue ends a worker."""
-    return value.decode("utf-8", "backslashreplace")
-
-
 def _pairs(flat: Sequence[bytes]) -> list[tuple[str, str]]:
-    return [(_text(id), _text(name)) for id, name in zip(flat[::2], flat[1::2], strict=True)]
+    return [(text_of(id), text_of(name)) for id, name in zip(flat[::2], flat[1::2], strict=True)]
 
 
-def _claim(values: Sequence[Any]) -> Claim:
-    id, token, name, payload, attempt, options, waited_ms = values
-    return Claim(_text(id), token, _text(name), payload, attempt, parse_options(options), waited_ms / 1000)
+def _claim(id: bytes, token: int, name: bytes, payload: bytes, attempt: int, options: bytes, waited_ms: int) -> Claim:
+    return Claim(text_of(id), token, text_of(name), payload, attempt, parse_options(options), waited_ms / 1000)

@@ -168,9 +168,9 @@ class Worker:
             raise
         self._settlement.settle(reports, reply)
         self._running.abort(reply.aborts)
+        self._leases.add(reply.claims)
+        self._running.start(reply.claims)
         for claim in reply.claims:
-            self._leases.add(claim)
-            self._running.start(claim)
             if self._executor.has_events(claim.name):
                 self._events.follow(claim)
         self._scheduler.notice(reply.schedules)

@@ -317,7 +317,7 @@ async def test_a_result_expires(queue: Queue) -> None:
             return await queue.get(task_id) is None
 
         await eventually(gone)
-    assert await queue.totals() == {"done": 1, "failed": 0, "aborted": 0, "retried": 0, "lost": 0, "refused": 0}
+    assert {name: count for name, count in (await queue.totals()).items() if count} == {"done": 1}
 
 
 def test_a_coroutine_cannot_be_a_task_for_a_process() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from app.kit.client.connect import connect
 from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
@@ -14,6 +15,7 @@ from app.kit.tasks.schedule import Every
 from app.kit.tasks.task import Task, task
 from app.kit.tasks.worker import Worker
 from tests.kit.tasks.task_worker import Counted, double, ended, forever, in_state, working
+from tests.services import RedisServer
 from tests.waiting import eventually
 
 
@@ -114,31 +116,31 @@ async def test_a_delayed_task_starts_when_it_is_due_and_not_before(queue: Queue,
     assert due - 0.002 <= info.started_at < due + idle_seconds / 2
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
-    ("place", "counter"),
+    ("command", "counter"),
     [
-        ("lease", "task_step_errors"),
-        ("lease", "task_lease_renewals:failed"),
-        ("sched", "task_schedule_errors"),
-        ("wake", "task_wake_errors"),
+        ("evalsha", "task_step_errors"),
+        ("evalsha", "task_lease_renewals:failed"),
+        ("evalsha", "task_schedule_errors"),
+        ("blpop", "task_wake_errors"),
     ],
 )
 async def test_a_defect_of_redis_is_counted_apart_and_the_worker_goes_on(
-    redis: Redis, keys: Keys, queue: Queue, place: str, counter: str
+    own_server: RedisServer, keys: Keys, command: str, counter: str
 ) -> None:
-    telemetry = Counted()
+    """A permission that Redis' user lacks is one."""
+    redis = connect(own_server.url, name="test", timeout_seconds=5)
+    queue, telemetry = Queue(redis, keys), Counted()
     options: dict[str, Any] = {"schedule": [Every(double, seconds=0.1, payload=1)], "lease_seconds": 0.3}
     async with working(queue, double, forever, telemetry=telemetry, idle_seconds=0.05, **options):
         await in_state(queue, await queue.enqueue(forever, None), "running")
-        # A step deletes the list of all workers, but not that of one.
-        own = (await queue.workers())[0].id if place == "wake" else ""
-        key = keys.task_wake(queue.name, own) if own else keys.task_prefix(queue.name) + place
-        await redis.delete(key)
-        await redis.set(key, "no place for tasks")
+        await redis.execute_command("ACL", "SETUSER", "default", f"-{command}")
         await eventually(lambda: telemetry.counters[counter] and telemetry.counters["redis_defects:tasks"])
         assert telemetry.counters["redis_outages:tasks"] == 0
-        await redis.delete(key)
+        await redis.execute_command("ACL", "SETUSER", "default", f"+{command}")
         await ended(queue, await queue.enqueue(double, 1))
+    await redis.aclose()
 
 
 @pytest.mark.server

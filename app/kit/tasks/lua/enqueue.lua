@@ -1,3 +1,4 @@
+-- needs: queue
 -- Accepts tasks, each at most once: one whose id is known, or whose unique key is held, changes nothing.
 -- KEYS: the places of the queue, as Keys.task_places() lists them
 -- ARGV: the queue's prefix, how long an aborted task is kept in ms; then for each task: id, name, payload, priority,
@@ -6,11 +7,7 @@
 --       payload)
 -- Reply: for each task: its id, or that of the task that holds its unique key; status (new, known, restarted); its
 --        state; how many wait before it, or -1 (it was known, or is not queued)
-local ready = {high = KEYS[1], normal = KEYS[2], low = KEYS[3]}
-local sched, dead, wake, stat = KEYS[4], KEYS[6], KEYS[7], KEYS[9]
-local prefix, keep_ms = ARGV[1], ARGV[2]
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local keep_ms = ARGV[2]
 local high, normal, low = redis.call('LLEN', KEYS[1]), redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3])
 local head = redis.call('ZRANGE', sched, 0, 0)[1]
 local woken = false
@@ -18,8 +15,18 @@ local alias = {}
 local reply = {}
 
 local function holder_of(unique)
-  local id = unique ~= '' and redis.call('GET', prefix .. 'u:' .. unique)
-  return id and redis.call('EXISTS', prefix .. 't:' .. id) == 1 and id
+  local id = unique ~= '' and redis.call('GET', typed(prefix .. 'u:' .. unique, 'string'))
+  return id and read(id, 'state')[1] and id
+end
+
+-- An id whose record is of a wrong type is not known: it is accepted anew.
+local function state_of(record)
+  local state = redis.pcall('HGET', record, 'state')
+  if type(state) == 'table' then
+    typed(record, 'hash')
+    return nil
+  end
+  return state
 end
 
 -- How many wait before a task that enters now; it is then counted itself.
@@ -37,8 +44,7 @@ end
 
 -- Where a child goes, and its payload: it is held by a parent that has not ended, and ends with one that was aborted.
 local function beside_parent(id, parent, payload, takes_result)
-  local record = prefix .. 't:' .. parent
-  local held = redis.call('HMGET', record, 'state', 'children', 'result')
+  local held, record = read(parent, 'state', 'children', 'result')
   if held[1] == 'done' then
     return nil, takes_result and held[3] or payload
   elseif not held[1] or held[1] == 'aborted' then
@@ -94,7 +100,7 @@ local function accept(i, children)
   redis.call('HSET', record, unpack(fields))
   if state == 'aborted' then
     redis.call('PEXPIRE', record, keep_ms)
-    redis.call('HINCRBY', stat, 'aborted', 1)
+    add('aborted')
     return state, -1
   end
   if unique ~= '' then
@@ -114,14 +120,14 @@ end
 for i = 3, #ARGV, 11 do
   local id, unique = ARGV[i], ARGV[i + 6]
   local record = prefix .. 't:' .. id
-  local known = redis.call('HGET', record, 'state')
+  local known = state_of(record)
   local ended = known == 'done' or known == 'failed' or known == 'aborted'
   local again = ended and string.find(ARGV[i + 10], 'r', 1, true)
   local holder = known and not again and id or holder_of(unique)
   local status, before = 'known', -1
   if holder then
     alias[id] = holder
-    known = redis.call('HGET', prefix .. 't:' .. holder, 'state')
+    known = read(holder, 'state')[1]
   else
     local children = again and redis.call('HGET', record, 'children')
     if again then
@@ -139,7 +145,8 @@ end
 
 -- One token is enough: the worker that takes it steps, and step.lua leaves another one while tasks are ready. A task
 -- that is now the next one due wakes a worker too, which then knows how long to wait.
-if (woken or head ~= redis.call('ZRANGE', sched, 0, 0)[1]) and redis.call('LLEN', wake) == 0 then
-  redis.call('LPUSH', wake, 1)
+if woken or head ~= redis.call('ZRANGE', sched, 0, 0)[1] then
+  wake_one()
 end
+save_totals()
 return reply

@@ -1,4 +1,4 @@
--- needs: ended
+-- needs: queue
 -- One step of a worker: applies its reports, promotes what is due, takes back expired leases, claims.
 -- Every id that is accepted and has not ended leaves this script in exactly one of ready, parked, sched, lease, or is
 -- held by its parent.
@@ -13,18 +13,15 @@
 -- Reply: 1 ms until the next task is due, or -1; 2 ids whose report was refused: another worker holds the lease, or
 --        the report had been applied before; 3 ids to abort; 4 sizes of ready (high, normal, low), sched, lease, dead;
 --        5 leases taken back; 6 id and name of each of their tasks that is dead now; 7 ids and names that expired;
---        8 version of the schedules; 9 claims, each: id, token, name, payload, attempt, options or '', ms waited
-local ready = {high = KEYS[1], normal = KEYS[2], low = KEYS[3]}
-local sched, lease, dead, wake, aborts, stat = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local workers, limited = KEYS[10], KEYS[11]
-local prefix, worker = ARGV[1], ARGV[2]
+--        8 version of the schedules; 9 keys of a wrong type that were moved aside, without the prefix; 10 claims, each:
+--        id, token, name, payload, attempt, options or '', ms waited
+local worker = ARGV[2]
 local lease_ms, limit, batch, poison = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local fair_every, poll_ms, keep_ms, seen = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+typed(prefix .. 'wake:' .. worker, 'list')
 local aborting = redis.call('SCARD', aborts) > 0
--- What a record says of a task that leaves its lease.
-local FIELDS = {'token', 'unique', 'children', 'limited', 'priority', 'name'}
+-- What a record says of a task that leaves its lease. Only while it is running its token counts.
+local FIELDS = {'token', 'unique', 'children', 'limited', 'priority', 'name', 'attempts', 'state'}
 
 local function place(id, record, priority, due)
   if due > now then
@@ -32,21 +29,20 @@ local function place(id, record, priority, due)
     redis.call('ZADD', sched, due, id)
   else
     redis.call('HSET', record, 'state', 'queued', 'due', now)
-    redis.call('LPUSH', ready[priority], id)
+    redis.call('LPUSH', list_of(priority), id)
   end
 end
 
 -- The parent is done: its children wait for a worker, no longer for it.
 local function release(children, result)
   for child in string.gmatch(children, '%S+') do
-    local record = prefix .. 't:' .. child
-    local held = redis.call('HMGET', record, 'state', 'priority', 'delay', 'at', 'takes')
+    local held, record = read(child, 'state', 'priority', 'delay', 'at', 'takes')
     if held[1] == 'held' then
       redis.call('HDEL', record, 'delay', 'at', 'takes')
       if held[5] then
         redis.call('HSET', record, 'payload', result)
       end
-      place(child, record, held[2], math.max(now + held[3], tonumber(held[4])))
+      place(child, record, held[2], math.max(now + number(held[3]), number(held[4])))
     end
   end
 end
@@ -56,7 +52,9 @@ local function finish(id, record, held, state, field, text, ms)
   if held[2] then
     redis.call('DEL', prefix .. 'u:' .. held[2])
   end
-  redis.call('HDEL', record, 'token', 'worker', 'limited')
+  if held[4] or state == 'done' and held[7] ~= '1' then
+    redis.call('HDEL', record, 'limited', unpack(state == 'done' and {'error', 'trace'} or {}))
+  end
   redis.call('HSET', record, 'state', state, 'finished', now, field, text)
   if state == 'failed' then
     redis.call('ZADD', dead, now, id)
@@ -66,7 +64,7 @@ local function finish(id, record, held, state, field, text, ms)
       if state == 'done' then
         release(held[3], text)
       else
-        drop(prefix, held[3], 'its parent was aborted', now, keep_ms)
+        drop(held[3], 'its parent was aborted', keep_ms)
       end
     end
     if ms >= 0 then
@@ -90,27 +88,36 @@ local function again(id, record, held, due)
     place(id, record, held[5], due)
   else
     redis.call('HSET', record, 'state', 'queued', 'due', now)
-    redis.call('RPUSH', ready[held[5]], id)
+    redis.call('RPUSH', list_of(held[5]), id)
   end
 end
 
--- The lease ends; the task no longer counts in the limit under which it was claimed.
+-- The leases that end in this step; end_leases() removes them at once.
+local ending = {}
+
+local function end_leases()
+  for i = 1, #ending, 1000 do
+    redis.call('ZREM', lease, unpack(ending, i, math.min(i + 999, #ending)))
+  end
+  ending = {}
+end
+
+-- The task no longer counts in the limit under which it was claimed.
 local function leave(id, held)
-  redis.call('ZREM', lease, id)
+  ending[#ending + 1] = id
   if held[4] then
-    redis.call('SREM', prefix .. 'run:' .. held[6], id)
+    redis.call('SREM', typed(prefix .. 'run:' .. (held[6] or ''), 'set'), id)
   end
 end
 
 -- Back to the front, and the attempt is not spent.
 local function give_back(id, record, held)
-  redis.call('HINCRBY', record, 'attempts', -1)
+  redis.call('HSET', record, 'attempts', number(held[7]) - 1)
   again(id, record, held, now)
 end
 
 local function apply(id, record, held, kind, ms, text, trace)
   if kind == 'done' then
-    redis.call('HDEL', record, 'error', 'trace')
     finish(id, record, held, 'done', 'result', text, ms)
     return
   end
@@ -130,14 +137,13 @@ local function apply(id, record, held, kind, ms, text, trace)
   end
 end
 
--- Only a leased task has a token: a late or repeated report finds another token or none.
+-- A late or repeated report finds another token, or a task that does not run.
 local refused = {}
 local first_report = 13 + 4 * ARGV[12]
 for i = first_report, #ARGV, 6 do
   local id, token, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local record = prefix .. 't:' .. id
-  local held = redis.call('HMGET', record, unpack(FIELDS))
-  if held[1] ~= token then
+  local held, record = read(id, unpack(FIELDS))
+  if held[1] ~= token or held[8] ~= 'running' then
     refused[#refused + 1] = id
   elseif kind == 'progress' then
     redis.call('HSET', record, 'progress', ARGV[i + 4])
@@ -146,6 +152,7 @@ for i = first_report, #ARGV, 6 do
     apply(id, record, held, kind, tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5])
   end
 end
+end_leases()
 if #refused > 0 then
   totals.refused = #refused
 end
@@ -153,38 +160,37 @@ end
 -- The worker missed the reply to its last step: the tasks that it claimed run nowhere.
 if seen then
   for _, id in ipairs(redis.call('ZRANGE', lease, 0, -1)) do
-    local record = prefix .. 't:' .. id
-    local held = redis.call('HMGET', record, unpack(FIELDS))
-    if redis.call('HGET', record, 'worker') == worker and tonumber(held[1]) > seen then
+    local held, record = read(id, unpack(FIELDS))
+    if redis.call('HGET', record, 'worker') == worker and number(held[1]) > seen then
       leave(id, held)
       give_back(id, record, held)
     end
   end
+  end_leases()
 end
 
 local due = redis.call('ZRANGEBYSCORE', sched, '-inf', now, 'LIMIT', 0, batch)
 for _, id in ipairs(due) do
-  redis.call('ZREM', sched, id)
-  local record = prefix .. 't:' .. id
-  local priority = redis.call('HGET', record, 'priority')
-  if priority then
+  local held, record = read(id, 'state', 'priority')
+  if held[1] == 'scheduled' then
     redis.call('HSET', record, 'state', 'queued')
-    redis.call('LPUSH', ready[priority], id)
+    redis.call('LPUSH', list_of(held[2]), id)
   end
+  redis.call('ZREM', sched, id)
 end
 
 local expired = redis.call('ZRANGEBYSCORE', lease, '-inf', now, 'LIMIT', 0, batch)
 local poisoned = {}
 for _, id in ipairs(expired) do
-  local record = prefix .. 't:' .. id
-  local held = redis.call('HMGET', record, unpack(FIELDS))
+  local held, record = read(id, unpack(FIELDS))
   leave(id, held)
-  if held[5] then
-    local deaths = redis.call('HINCRBY', record, 'deaths', 1)
+  if held[8] == 'running' then
+    local deaths = number(redis.call('HGET', record, 'deaths')) + 1
+    redis.call('HSET', record, 'deaths', deaths)
     if deaths >= poison then
       poisoned[#poisoned + 1] = id
-      poisoned[#poisoned + 1] = held[6]
-      redis.call('HINCRBY', record, 'attempts', -1)
+      poisoned[#poisoned + 1] = held[6] or ''
+      redis.call('HSET', record, 'attempts', number(held[7]) - 1)
       finish(id, record, held, 'failed', 'error', 'the worker died while running it, ' .. deaths .. ' times')
     else
       give_back(id, record, held)
@@ -192,47 +198,69 @@ for _, id in ipairs(expired) do
     add('lost')
   end
 end
+end_leases()
 
 -- Limits by task name: how many may start now, and in how many ms the next may where a rate is used up.
 local limits = {}
 for i = 13, first_report - 1, 4 do
   local name, most, starts, window = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-  local parked, begun = prefix .. 'parked:' .. name, prefix .. 'rate:' .. name
-  local left = most > 0 and most - redis.call('SCARD', prefix .. 'run:' .. name) or limit
+  local parked, begun = typed(prefix .. 'parked:' .. name, 'list'), typed(prefix .. 'rate:' .. name, 'list')
+  local left = most - redis.call('SCARD', typed(prefix .. 'run:' .. name, 'set'))
+  if most == 0 then
+    left = limit
+  end
   local next_start
   if starts > 0 then
     local oldest = redis.call('LINDEX', begun, -1)
-    while oldest and oldest + window <= now do
+    while oldest and number(oldest) + window <= now do
       redis.call('RPOP', begun)
       oldest = redis.call('LINDEX', begun, -1)
     end
     local starts_left = starts - redis.call('LLEN', begun)
-    next_start = starts_left <= 0 and math.max(1, oldest + window - now) or nil
+    next_start = starts_left <= 0 and math.max(1, number(oldest) + window - now) or nil
     left = math.min(left, starts_left)
   end
   limits[name] = {left = left, window = starts > 0 and window, next_start = next_start}
   for _ = 1, math.min(left, limit, redis.call('LLEN', parked)) do
-    local id = redis.call('RPOP', parked)
-    local record = prefix .. 't:' .. id
+    local id = redis.call('LINDEX', parked, -1)
+    local held, record = read(id, 'priority')
     redis.call('HDEL', record, 'parked')
-    redis.call('RPUSH', ready[redis.call('HGET', record, 'priority')], id)
+    redis.call('RPUSH', list_of(held[1]), id)
+    redis.call('RPOP', parked)
   end
 end
 
 local sizes = {redis.call('LLEN', KEYS[1]), redis.call('LLEN', KEYS[2]), redis.call('LLEN', KEYS[3])}
 -- Tokens only grow. After a loss of all data they start at the clock, so that none is used twice.
 local kept = redis.call('HMGET', stat, 'token', 'schedules')
-local token = tonumber(kept[1] or now * 1000)
+local token = math.floor(number(kept[1]))
+if token <= 0 then
+  token = now * 1000
+end
 
-local function pop()
+-- The ready lists are read first, and what was taken is removed at the end: an error in between loses no task.
+local taken, read_ahead, ahead_at = {0, 0, 0}, {{}, {}, {}}, {0, 0, 0}
+
+local function next_of(i)
+  if ahead_at[i] == 0 then
+    read_ahead[i] = redis.call('LRANGE', KEYS[i], -taken[i] - limit, -taken[i] - 1)
+    ahead_at[i] = #read_ahead[i]
+  end
+  local id = read_ahead[i][ahead_at[i]]
+  ahead_at[i] = ahead_at[i] - 1
+  taken[i] = taken[i] + 1
+  sizes[i] = sizes[i] - 1
+  return id
+end
+
+local function take()
   local first, last, by = 1, 3, 1
   if fair_every > 0 and token % fair_every == 0 then
     first, last, by = 3, 1, -1
   end
   for i = first, last, by do
     if sizes[i] > 0 then
-      sizes[i] = sizes[i] - 1
-      return redis.call('RPOP', KEYS[i])
+      return next_of(i)
     end
   end
 end
@@ -243,8 +271,8 @@ local function within_limit(id, record, name)
   if not bound then
     return true
   elseif bound.left <= 0 then
-    redis.call('LPUSH', prefix .. 'parked:' .. name, id)
     redis.call('HSET', record, 'parked', 1)
+    redis.call('LPUSH', prefix .. 'parked:' .. name, id)
     redis.call('SADD', limited, name)
     return false
   end
@@ -258,38 +286,49 @@ local function within_limit(id, record, name)
   return true
 end
 
-local claims, claimed, passed, overdue = {}, 0, 0, {}
+local claims, claimed, passed, overdue, leases = {}, 0, 0, {}, {}
 while claimed < limit and passed < batch do
-  local id = pop()
+  local id = take()
   if not id then
     break
   end
-  local record = prefix .. 't:' .. id
-  local held = redis.call('HMGET', record, 'name', 'payload', 'attempts', 'options', 'expires', 'due', 'created')
-  if held[5] and now >= tonumber(held[5]) then
+  local held, record = read(id, 'state', 'name', 'payload', 'attempts', 'options', 'expires', 'due', 'created')
+  local name = held[2] or ''
+  if held[1] ~= 'queued' then
+    passed = passed + 1
+  elseif held[6] and now >= number(held[6]) then
     overdue[#overdue + 1] = id
-    overdue[#overdue + 1] = held[1]
+    overdue[#overdue + 1] = name
     finish(id, record, redis.call('HMGET', record, unpack(FIELDS)), 'aborted', 'error',
       'expired before it could start', keep_ms)
     passed = passed + 1
-  elseif not held[1] or not within_limit(id, record, held[1]) then
+  elseif not within_limit(id, record, name) then
     passed = passed + 1
   else
-    claimed = claimed + 1
+    local attempt = number(held[4]) + 1
+    local waited_ms = math.max(0, now - number(held[7] or held[8]))
     token = token + 1
-    local attempt = (held[3] or 0) + 1
     redis.call('HSET', record, 'state', 'running', 'token', token, 'worker', worker, 'attempts', attempt, 'started', now)
-    redis.call('ZADD', lease, now + lease_ms, id)
-    for _, value in ipairs({id, token, held[1], held[2], attempt, held[4] or '', now - (held[6] or held[7])}) do
-      claims[#claims + 1] = value
-    end
+    leases[2 * claimed + 1], leases[2 * claimed + 2] = now + lease_ms, id
+    local at = 7 * claimed
+    claims[at + 1], claims[at + 2], claims[at + 3], claims[at + 4] = id, token, name, held[3] or ''
+    claims[at + 5], claims[at + 6], claims[at + 7] = attempt, held[5] or '', waited_ms
+    claimed = claimed + 1
+  end
+end
+for i = 1, #leases, 1000 do
+  redis.call('ZADD', lease, unpack(leases, i, math.min(i + 999, #leases)))
+end
+for i = 1, 3 do
+  if taken[i] > 0 then
+    redis.call('LTRIM', KEYS[i], 0, -taken[i] - 1)
   end
 end
 if claimed > 0 then
   -- No TTL: the token must outlive every lease, and the totals count since the queue began.
   redis.call('HSET', stat, 'token', token)
 end
-save_totals(stat)
+save_totals()
 
 if ARGV[11] == 'gone' then
   redis.call('HDEL', workers, worker)
@@ -299,7 +338,7 @@ elseif ARGV[11] ~= '' then
   redis.call('PEXPIRE', workers, 60000)
   local all = redis.call('HGETALL', workers)
   for i = 1, #all, 2 do
-    if tonumber(string.match(all[i + 1], '^%d+')) < now - 60000 then
+    if number(string.match(all[i + 1], '^%d+')) < now - 60000 then
       redis.call('HDEL', workers, all[i])
     end
   end
@@ -321,12 +360,10 @@ end
 -- too busy for what is due soon. No TTL: the next step with nothing left deletes it.
 local left = sizes[1] + sizes[2] + sizes[3]
 if left > 0 or (claimed == limit and next_ms >= 0 and next_ms < poll_ms) then
-  if redis.call('LLEN', wake) == 0 then
-    redis.call('LPUSH', wake, 1)
-  end
+  wake_one()
 else
   redis.call('DEL', wake)
 end
 sizes[4], sizes[5], sizes[6] = redis.call('ZCARD', sched), redis.call('ZCARD', lease), redis.call('ZCARD', dead)
 return {next_ms, refused, aborting and redis.call('SMEMBERS', aborts) or {}, sizes, #expired, poisoned, overdue,
-  tonumber(kept[2] or 0), claims}
+  number(kept[2]), moved, claims}
