@@ -17,6 +17,8 @@ def main(rounds: int) -> None:
         database_url = f"sqlite+aiosqlite:///{Path(folder) / 'app.db'}"
         upgrade(database_url)
         environ = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "CONSUMER": "0", "LOG_LEVEL": "warning"}
+        # All streams come from one machine.
+        environ["MAX_CONNECTIONS_PER_ADDRESS"] = "1000000"
         peers = "bench.sides.peer_events"
         sides = (
             Side("quartet", "bench.sides.events", environ),

@@ -1,41 +1,48 @@
-"""The application under Hypercorn in the loop of the test, which may stop it and start it again on its port."""
+"""The application under our server in the loop of the test, which may stop it and start it again on its port."""
 
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
-from hypercorn.asyncio import serve
+from hypercorn.config import Config
 from quart import Quart
 
 from app.resources import Resources
-from app.server import BoundedConfig
+from app.serving.engine import CONFIG_FILE
+from app.serving.handlers import Application
+from app.serving.limits import Limits
+from app.serving.sockets import listening
+from app.serving.worker import Serving, serve
 from app.web.context import EXTENSION
 from tests.application import create_test_app
 from tests.services import free_port
-from tests.waiting import eventually
 
 
 @asynccontextmanager
-async def served(app: Quart, *, port: int = 0) -> AsyncIterator[int]:
-    """The app with its lifespan, and the sockets of `quartet serve`; the port, a free one where none is given."""
-    config = BoundedConfig()
-    port = port or free_port()
-    config.bind = [f"127.0.0.1:{port}"]
+async def served(app: Quart, *, port: int = 0, limits: Limits | None = None) -> AsyncIterator[int]:
+    """The app with its lifespan, as `quartet serve` serves it; the port, a free one where none is given."""
+    config = Config.from_toml(CONFIG_FILE)
     config.graceful_timeout = 1
     config.accesslog = config.errorlog = None
-    # As in hypercorn.toml.
-    config.keep_alive_max_requests = 1_000_000_000
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))
+    socket = listening(f"127.0.0.1:{port or free_port()}")
+    stop, ready = asyncio.Event(), asyncio.Event()
+    serving = Serving(
+        app=cast(Application, app), config=config, limits=limits or Limits(), plain=[socket], ready=ready.set
+    )
+    task = asyncio.create_task(serve(serving, stop))
     try:
-        await eventually(lambda: _listens(port))
-        yield port
+        await asyncio.wait({task, waiting := asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            task.result()
+        yield socket.getsockname()[1]
     finally:
         stop.set()
-        await serving
+        await task
 
 
 class Served:
@@ -82,11 +89,3 @@ async def server(served_settings: dict[str, str], sqlite_template: Path, tmp_pat
     await server.start()
     yield server
     await server.stop()
-
-
-async def _listens(port: int) -> bool:
-    with suppress(OSError):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-        return True
-    return False

@@ -58,6 +58,12 @@ async def side_by_side(*runs: Coroutine[Any, Any, T]) -> AsyncIterator[list[asyn
         await end_tasks(tasks)
 
 
+async def until_first(*runs: Coroutine[Any, Any, Any]) -> None:
+    """Run coroutines at once until the first has ended; the others are cancelled."""
+    async with side_by_side(*runs) as tasks:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
 async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks repeatedly until all have ended, whatever they raise, even while the caller is cancelled."""
     interrupted = False

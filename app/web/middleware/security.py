@@ -48,7 +48,7 @@ _RANGE = re.compile(rb"bytes=[0-9]{1,18}-[0-9]{0,18}")
 _DATED = (b"if-modified-since", b"if-unmodified-since")
 
 
-def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool) -> None:
+def register(app: Quart, *, allowed_hosts: tuple[str, ...], hsts_seconds: int) -> None:
     """Refuse other values of Host with 400 and cross-site requests with 403; add the headers to every response.
 
     Wraps the whole application, WebSockets included.
@@ -75,8 +75,8 @@ def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool)
         headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         headers.setdefault("X-Content-Type-Options", "nosniff")
         headers.setdefault("Referrer-Policy", "same-origin")
-        if is_production:
-            headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+        if hsts_seconds:
+            headers.setdefault("Strict-Transport-Security", f"max-age={hsts_seconds}; includeSubDomains")
         return response
 
     app.asgi_app = well_formed  # type: ignore[method-assign]
