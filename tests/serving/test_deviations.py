@@ -153,7 +153,7 @@ async def speaks_http2(app: Application, port: int) -> bool:
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(preface)
-    first = await reader.read(9)
+    first = await reader.readexactly(12)
     writer.close()
     return not first.startswith(b"HTTP/1.1 400")
 
