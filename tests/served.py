@@ -23,15 +23,26 @@ from tests.services import free_port
 
 
 @asynccontextmanager
-async def served(app: Quart, *, port: int = 0, limits: Limits | None = None) -> AsyncIterator[int]:
+async def served(
+    app: Quart, *, port: int = 0, limits: Limits | None = None, drain_seconds: float = 0
+) -> AsyncIterator[int]:
     """The app with its lifespan, as `quartet serve` serves it; the port, a free one where none is given."""
+
+    async def drain() -> None:
+        await app.extensions[EXTENSION].hub.drain(drain_seconds)
+
     config = Config.from_toml(CONFIG_FILE)
     config.graceful_timeout = 1
     config.accesslog = config.errorlog = None
     socket = listening(f"127.0.0.1:{port or free_port()}")
     stop, ready = asyncio.Event(), asyncio.Event()
     serving = Serving(
-        app=cast(Application, app), config=config, limits=limits or Limits(), plain=[socket], ready=ready.set
+        app=cast(Application, app),
+        config=config,
+        limits=limits or Limits(),
+        plain=[socket],
+        ready=ready.set,
+        drain=drain,
     )
     task = asyncio.create_task(serve(serving, stop))
     try:
@@ -55,11 +66,10 @@ class Served:
         self.app = create_test_app(environ)
 
     async def start(self) -> None:
-        await self._stack.enter_async_context(served(self.app, port=self.port))
+        await self._stack.enter_async_context(served(self.app, port=self.port, drain_seconds=0.1))
 
     async def stop(self) -> None:
         """End the streams as `quartet serve` does, and the server. start() serves a new application."""
-        await self.resources.hub.drain(0.1)
         await self._stack.aclose()
         self.app = create_test_app(self._environ)
 

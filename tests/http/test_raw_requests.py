@@ -235,3 +235,36 @@ async def test_a_body_that_is_too_long_is_413_and_the_answer_arrives(port: int, 
     assert answer.statuses in ([413], [401])
     assert answer.responses[0][1][b"connection"] == b"close"
     assert answer.closed
+
+
+async def test_a_redirect_leads_to_the_public_url_and_not_to_the_host(port: int) -> None:
+    sent = get(b"Connection: close", target=b"//api//v1//articles?x=1", host=b"Host: localhost:1\r\n")
+    answer = await converse(port, sent)
+    [(status, headers, body)] = answer.responses
+    assert (status, headers[b"location"], body) == (308, b"http://127.0.0.1:8000/api/v1/articles?x=1", b"")
+    assert b"content-type" not in headers
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "part"),
+    [
+        (b"bytes=0-3", 206, b"bytes 0-3/"),
+        (b"bytes=9999999-", 416, b"bytes */"),
+        (b"lines=0-3", 200, None),
+        (b"bytes=5-2", 200, None),
+        (b"bytes=x", 200, None),
+    ],
+)
+async def test_ranges(port: int, given: bytes, status: int, part: bytes | None) -> None:
+    """RFC 9110, 14.2 and 15.5.17: an unknown unit and an invalid range are ignored, an unsatisfiable one is 416."""
+    answer = await converse(port, get(b"Range: " + given, b"Connection: close", target=b"/static/account.css"))
+    [(found, headers, _)] = answer.responses
+    assert found == status
+    assert headers.get(b"content-range", b"").startswith(part or b"")
+    assert (b"content-range" in headers) == (part is not None)
+
+
+async def test_what_has_no_content_has_no_type(port: int) -> None:
+    [(_, headers, _)] = (await converse(port, get(b"Connection: close", method=b"OPTIONS"))).responses
+    assert headers[b"allow"]
+    assert b"content-type" not in headers

@@ -13,82 +13,11 @@ from typing import Any, cast
 import hypercorn
 import pytest
 from hypercorn.asyncio import serve as hypercorn_serve
-from hypercorn.config import Config
 
-from app.serving.limits import Limits
-from app.serving.sockets import listening
-from app.serving.worker import Serving, serve
 from tests.http.wire import converse
 from tests.services import free_port
+from tests.serving.application import HEAD, Application, configured, ours
 from tests.waiting import eventually
-
-Server = Callable[..., Any]
-HEAD = b" HTTP/1.1\r\nHost: x\r\n"
-
-
-class Application:
-    """Answers /slow when told so, /stream without an end, and all else at once; counts what is under way."""
-
-    def __init__(self) -> None:
-        self.streams = 0
-        self.release = asyncio.Event()
-        self.chunk = b"data\n"
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            while True:
-                kind = (await receive())["type"]
-                await send({"type": f"{kind}.complete"})
-                if kind == "lifespan.shutdown":
-                    return
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
-        elif scope["path"] == "/stream":
-            await self._stream(receive, send)
-        else:
-            if scope["path"] == "/slow":
-                await self.release.wait()
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-            await send({"type": "http.response.body", "body": b"ok"})
-
-    async def _stream(self, receive: Any, send: Any) -> None:
-        self.streams += 1
-        left = asyncio.ensure_future(self._until_left(receive))
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            while not left.done():
-                await send({"type": "http.response.body", "body": self.chunk, "more_body": True})
-                await asyncio.sleep(0.005)
-        finally:
-            left.cancel()
-            self.streams -= 1
-
-    async def _until_left(self, receive: Any) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-
-def configured() -> Config:
-    config = Config()
-    config.accesslog = config.errorlog = None
-    config.graceful_timeout, config.keep_alive_timeout = 0.3, 75
-    return config
-
-
-@asynccontextmanager
-async def ours(app: Application, **options: Any) -> AsyncIterator[int]:
-    stop, ready = asyncio.Event(), asyncio.Event()
-    made = listening(f"127.0.0.1:{free_port()}")
-    limits = options.pop("limits", Limits())
-    serving = Serving(cast(Any, app), configured(), limits, [made], ready=ready.set, **options)
-    task = asyncio.create_task(serve(serving, stop))
-    await ready.wait()
-    try:
-        yield made.getsockname()[1]
-    finally:
-        app.release.set()
-        stop.set()
-        await task
 
 
 @asynccontextmanager

@@ -44,7 +44,7 @@ _DATE = re.compile(
     rf"|(?:{_DAYS}) (?:{_MONTHS}) [ 0-9][0-9] {_TIME} [0-9]{{4}}".encode()
 )
 _ETAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')  # RFC 9110, 8.8.3
-_RANGE = re.compile(rb"bytes=[0-9]{1,18}-[0-9]{0,18}")
+_RANGE = re.compile(rb"bytes=([0-9]{1,18})-([0-9]{0,18})")
 _DATED = (b"if-modified-since", b"if-unmodified-since")
 
 
@@ -71,6 +71,11 @@ def register(app: Quart, *, allowed_hosts: tuple[str, ...], hsts_seconds: int) -
 
     async def add_headers(response: Response) -> Response:
         headers = response.headers
+        if response.status_code == 204 or headers.get("Content-Length") == "0":
+            # Nothing has no type; and 204 no length (RFC 9110, 8.6).
+            headers.pop("Content-Type", None)
+        if response.status_code == 204:
+            headers.pop("Content-Length", None)
         headers.setdefault("Cache-Control", "no-store")
         headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -152,7 +157,13 @@ def _is_ignored(name: bytes, value: bytes) -> bool:
     if name == b"content-type":
         return len(value) > MOST_MEDIA_TYPE_BYTES
     # Ranges of one part from the front. Quart answers those from the end, and those of several parts, wrongly.
-    return name == b"range" and not _RANGE.fullmatch(value)
+    return name == b"range" and not _is_range(value)
+
+
+def _is_range(value: bytes) -> bool:
+    found = _RANGE.fullmatch(value)
+    # RFC 9110, 14.1.1: one that ends before it begins is not valid.
+    return found is not None and (not found[2] or int(found[1]) <= int(found[2]))
 
 
 def _without(headers: RawHeaders, *names: bytes) -> RawHeaders:
