@@ -1,25 +1,35 @@
-"""The application under our server in the loop of the test, which may stop it and start it again on its port."""
+"""The application under a server in the loop of the test, which may stop it and start it again on its port."""
 
 import asyncio
+import os
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 from quart import Quart
 
 from app.resources import Resources
 from app.serving.engine import CONFIG_FILE
+from app.serving.granian_server import serve_granian
 from app.serving.handlers import Application
 from app.serving.limits import Limits
 from app.serving.sockets import listening
 from app.serving.worker import Serving, serve
+from app.settings import load_settings
 from app.web.context import EXTENSION
 from tests.application import create_test_app
 from tests.services import free_port
+from tests.waiting import eventually
+
+# What serves: `ours` (Hypercorn's protocols in app/serving), `plain` (Hypercorn itself) or `granian`.
+SERVER = os.environ.get("TEST_SERVER", "ours")
 
 
 @asynccontextmanager
@@ -27,33 +37,45 @@ async def served(
     app: Quart, *, port: int = 0, limits: Limits | None = None, drain_seconds: float = 0
 ) -> AsyncIterator[int]:
     """The app with its lifespan, as `quartet serve` serves it; the port, a free one where none is given."""
+    config = Config.from_toml(CONFIG_FILE)
+    config.graceful_timeout = 1
+    config.accesslog = config.errorlog = None
+    port = port or free_port()
+    config.bind = [f"127.0.0.1:{port}"]
+    stop = asyncio.Event()
 
     async def drain() -> None:
         await app.extensions[EXTENSION].hub.drain(drain_seconds)
 
-    config = Config.from_toml(CONFIG_FILE)
-    config.graceful_timeout = 1
-    config.accesslog = config.errorlog = None
-    socket = listening(f"127.0.0.1:{port or free_port()}")
-    stop, ready = asyncio.Event(), asyncio.Event()
-    serving = Serving(
-        app=cast(Application, app),
-        config=config,
-        limits=limits or Limits(),
-        plain=[socket],
-        ready=ready.set,
-        drain=drain,
-    )
-    task = asyncio.create_task(serve(serving, stop))
+    serving = Serving(cast(Application, app), config, limits or Limits(), drain=drain)
+    task = asyncio.create_task(_serve(serving, port, stop))
     try:
-        await asyncio.wait({task, waiting := asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        await eventually(lambda: task.done() or _listens(port))
         if task.done():
             task.result()
-        yield socket.getsockname()[1]
+        yield port
     finally:
         stop.set()
         await task
+
+
+async def _serve(serving: Serving, port: int, stop: asyncio.Event) -> None:
+    if SERVER == "granian":
+        await serve_granian(serving, load_settings({"BIND": f"127.0.0.1:{port}"}), stop)
+    elif SERVER == "plain":
+
+        async def drained() -> None:
+            await stop.wait()
+            await serving.drain()
+
+        await hypercorn_serve(cast(Any, serving.app), serving.config, shutdown_trigger=drained)
+    else:
+        await serve(replace(serving, plain=[listening(f"127.0.0.1:{port}")]), stop)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Served:

@@ -13,9 +13,11 @@ from app.factory import create_app, handlers_of
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources, relaying, subscribing
 from app.serving.engine import (
+    ServerMissing,
     Supervised,
     certificate_of,
     described,
+    granian,
     inherited_sockets,
     open_sockets,
     patience_seconds,
@@ -40,16 +42,19 @@ def run(settings: Settings) -> None:
 
 
 @click.command()
+@click.option("--server", type=click.Choice(["hypercorn", "granian"]), help="[default: SERVER]")
 @click.option("--sockets", "descriptors", hidden=True, help="Sockets of the supervisor, as KIND:DESCRIPTOR,...")
 @click.option("--report-to", type=int, hidden=True, help="The supervisor's pipe.")
 @click.option("--slot", default="", hidden=True, help="The name under which this worker counts.")
 @click.pass_obj
-def serve(settings: Settings, *, descriptors: str | None, report_to: int | None, slot: str) -> None:
+def serve(settings: Settings, *, server: str | None, descriptors: str | None, report_to: int | None, slot: str) -> None:
     """Serve HTTP until Ctrl-C.
 
     SIGTERM and Ctrl-C let what is under way end (docs/serving.md); a second one ends the process at once. SIGHUP reads
     the certificate again, and with WORKERS above 1 replaces the workers one by one. Exit code 0: all has drained.
     """
+    if server is not None:
+        settings = settings.model_copy(update={"server": server})
     if descriptors is None or report_to is None:
         _serve(settings, _prepared(settings))
         return
@@ -71,11 +76,18 @@ def _prepared(settings: Settings) -> Sockets:
     """The sockets. What cannot serve fails before anything else begins."""
     try:
         certificate_of(settings)
+        if settings.server == "granian" and (problems := granian().refusals(settings)):
+            raise click.ClickException("\n  ".join(["SERVER=granian:", *problems]))
         sockets = open_sockets(settings)
         for url in (settings.database_url, settings.database_replica_url):
             make_folder(url)
-    except (CannotListen, TLSError, AppError) as error:
+    except (CannotListen, TLSError, ServerMissing, AppError) as error:
         raise click.ClickException(str(error)) from error
+    if settings.server == "granian":
+        # It was possible; Granian opens its own.
+        for each in sockets.all():
+            each.close()
+        return Sockets()
     return sockets
 
 

@@ -8,8 +8,9 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 from hypercorn.config import Config
@@ -34,6 +35,10 @@ LAST_SECONDS = 10.0
 # Objects made before the youngest generation is collected, and collections of one before the next older's. The
 # defaults (700, 10, 10) suit scripts: with 10,000 streams open, each full collection stops the loop for long.
 GC_THRESHOLDS = (10_000, 20, 50)
+
+
+class ServerMissing(Exception):
+    """The server that is asked for is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,14 @@ def certificate_of(settings: Settings) -> Certificate | None:
     return Certificate(settings.tls_certificate, settings.tls_key, http2=settings.http2)
 
 
+def granian() -> Any:
+    """The module, whose dependency is an extra. ServerMissing where that is not installed."""
+    try:
+        return import_module("app.serving.granian_server")
+    except ModuleNotFoundError as error:
+        raise ServerMissing("SERVER=granian: it is not installed (pip install 'quartet[granian]')") from error
+
+
 def patience_seconds(settings: Settings) -> float:
     """What a stop takes at most."""
     config = configuration(settings)
@@ -122,8 +135,9 @@ def serve_one(
 
     CannotListen and TLSError before it serves.
     """
-    sockets = sockets or open_sockets(settings)
-    certificate = certificate_of(settings)
+    is_granian = settings.server == "granian"
+    sockets = sockets or (Sockets() if is_granian else open_sockets(settings))
+    certificate = None if is_granian else certificate_of(settings)
     serving = _serving(app, settings, sockets, certificate, supervised)
     # What is loaded now stays: the collector skips it, and visits the rest less often.
     gc.collect()
@@ -181,6 +195,9 @@ async def _run(
     if supervised is not None:
         # The supervisor holds the other end: a worker never outlives one that was killed.
         loop.add_reader(sys.stdin.fileno(), leave.set)
+    if settings.server == "granian":
+        await granian().serve_granian(serving, settings, stop)
+        return
     services = [serve(serving, stop, leave)]
     if sockets.redirect:
         redirect = Redirect(settings.public_url)

@@ -90,7 +90,7 @@ async def serve(serving: Serving, stop: asyncio.Event, leave: asyncio.Event | No
     finally:
         await end_tasks([watching])
         listener.report()
-        with _timed("stopped the application"):
+        with timed("stopped the application"):
             await lifespan.wait_for_shutdown()
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -120,17 +120,17 @@ async def _stop(serving: Serving, listener: Listener, servers: Sequence[asyncio.
     """Within the readiness delay, the drain and the graceful timeout, whatever clients do."""
     serving.unready()
     if serving.readiness_delay_seconds and stop.is_set():
-        with _timed("waited, so that balancers see that this node is not ready"):
+        with timed("waited, so that balancers see that this node is not ready"):
             await asyncio.sleep(serving.readiness_delay_seconds)
     for server in servers:
         # Not wait_closed(): it waits for the connections.
         server.close()
     # From here each response says that its connection closes.
     await listener.context.terminated.set()
-    with _timed("stopped accepting, and drained"):
+    with timed("stopped accepting, and drained"):
         await serving.drain()
     listener.close_idle()
-    with _timed("finished requests"):
+    with timed("finished requests"):
         left = await listener.all_gone(serving.config.graceful_timeout)
     if left:
         logger.info("%d connections are cut: their clients do not end", left)
@@ -146,7 +146,7 @@ async def _call_after(wait: Awaitable[object], call: Callable[[], None]) -> None
 
 
 @contextmanager
-def _timed(step: str) -> Iterator[None]:
+def timed(step: str) -> Iterator[None]:
     """Log how long a step of the stop took."""
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -44,9 +44,11 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 
 def serial(authority: trustme.CA, port: int) -> str:
     """Of the certificate that a new connection is shown."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
-        with trusting(authority).wrap_socket(plain, server_hostname="localhost") as secure:
-            found = secure.getpeercert()
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        trusting(authority).wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        found = secure.getpeercert()
     assert found
     return str(found["serialNumber"])
 
@@ -156,6 +158,7 @@ def test_a_port_below_1024_without_rights_is_one_line(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         script = (
             "import os; from app.serving.sockets import *\n"
+            "listening('127.0.0.1:0').close()\n"
             "os.setgid(65534); os.setuid(65534)\n"
             "try: listening('127.0.0.1:81')\n"
             "except CannotListen as error: print(error)"
