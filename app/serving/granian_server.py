@@ -77,7 +77,7 @@ class Cuttable:
 async def serve_granian(serving: Serving, settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. CannotListen where the address cannot be had."""
     logger.warning(
-        "Granian has no such limits, or its own: %s; a WebSocket is refused without a body, and closed without its code",
+        "Granian has no such limits, or its own: %s; a WebSocket is refused without a body, closed without its code",
         ", ".join(WITHOUT_EFFECT),
     )
     # Granian would share a port that is served already.
