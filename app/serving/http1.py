@@ -7,7 +7,7 @@ import h11
 from hypercorn.protocol.events import Event, Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from app.serving.limits import Limits
@@ -32,6 +32,12 @@ class SocketStream(WSStream):
             await super().handle(event)
         except (LocalProtocolError, RemoteProtocolError):
             # Frames after a close, or none at all. Hypercorn: a traceback.
+            await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def app_send(self, message: Any) -> None:
+        await super().app_send(message)
+        if self.state is ASGIWebsocketState.HTTPCLOSED and not self.closed:
+            # Quart 0.23 waits for the disconnect before it ends.
             await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _send_error_response(self, status_code: int) -> None:
