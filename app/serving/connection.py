@@ -10,11 +10,11 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-import h11
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.typing import ConnectionState
 
 from app.serving.http1 import Http1
+from app.serving.http2 import Http2
 
 if TYPE_CHECKING:
     from app.serving.listener import Listener
@@ -25,17 +25,15 @@ READ_HIGH_BYTES = 64 * 1024
 WRITE_HIGH_BYTES = 64 * 1024
 
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class Connection(asyncio.Protocol):
     """Reads into the protocol, and writes what it says. The listener's clock ends it by `expire`."""
 
-    protocol: Http1
+    protocol: Http1 | Http2
 
-    def __init__(self, listener: "Listener", *, is_secure: bool) -> None:
+    def __init__(self, listener: "Listener") -> None:
         self._listener = listener
-        self._is_secure = is_secure
         self._chunks: deque[bytes] = deque()
         self._chunk_bytes = 0
         self._reading_paused = False
@@ -60,14 +58,16 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
-        self.protocol = Http1(
+        secured = transport.get_extra_info("ssl_object")
+        speaks_http2 = secured is not None and secured.selected_alpn_protocol() == "h2"
+        self.protocol = (Http2 if speaks_http2 else Http1)(
             limits=self._listener.limits,
             app=cast(Any, None),
             config=self._listener.config,
             context=cast(Any, self._listener.context),
             task_group=cast(Any, self._listener.handlers),
             connection_state=ConnectionState(self._listener.state),
-            ssl=self._is_secure,
+            ssl=secured is not None,
             client=client,
             server=_address(transport.get_extra_info("sockname")),
             send=self.send,
@@ -130,21 +130,12 @@ class Connection(asyncio.Protocol):
     @property
     def awaits(self) -> str:
         """What the client is to send: a `request`, the rest of its `head`, of its `body`, or `nothing`."""
-        if self.is_ending:
-            return "nothing"
-        requests = self.protocol.connection
-        if isinstance(requests, h11.Connection):
-            if requests.their_state is h11.IDLE:
-                return "head" if requests.awaits_head() else "request"
-            if requests.their_state is h11.SEND_BODY:
-                return "body"
-        return "nothing"
+        return "nothing" if self.is_ending else self.protocol.awaits
 
     def expire(self) -> None:
         """Close because the client takes too long; 408 where a request has begun and is not answered yet."""
-        requests = self.protocol.connection
-        if self.awaits in ("head", "body") and requests.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.write(TIMED_OUT)
+        if answer := self.protocol.timeout():
+            self.transport.write(answer)
         self.close()
 
     def close(self) -> None:
@@ -153,7 +144,7 @@ class Connection(asyncio.Protocol):
         Where something of the client's may be unread, the kernel would send a reset, which may destroy the response
         at the client (RFC 9112, 9.6): then this side ends its half, and waits for the client's a little.
         """
-        if self.is_admitted and self._has_read_all():
+        if self.is_admitted and not self._chunks and self.protocol.has_read_all:
             self._end()
             self.transport.close()
         elif not self.transport.is_closing():
@@ -167,12 +158,6 @@ class Connection(asyncio.Protocol):
         self._end()
         self.transport.abort()
 
-    def _has_read_all(self) -> bool:
-        requests = self.protocol.connection
-        if self._chunks or not isinstance(requests, h11.Connection):
-            return False
-        return requests.their_state in (h11.IDLE, h11.DONE, h11.CLOSED) and not requests.trailing_data[0]
-
     def _end(self) -> None:
         """Tell the handler, and stop reading. The task is not cancelled within itself: it may be what closes."""
         if self.is_ending:
@@ -184,6 +169,7 @@ class Connection(asyncio.Protocol):
 
     async def _read(self) -> None:
         try:
+            await self.protocol.initiate()
             while not self.is_ending:
                 if not self._chunks:
                     self._arrived.clear()

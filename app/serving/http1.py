@@ -14,6 +14,7 @@ from app.serving.limits import Limits
 from app.serving.requests import Requests
 
 CLOSE = (b"connection", b"close")
+TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class RequestStream(HTTPStream):
@@ -51,6 +52,28 @@ class Http1(H11Protocol):
     def __init__(self, *, limits: Limits, **options: Any) -> None:
         super().__init__(**options)
         self.connection: Requests | H11WSConnection = Requests(limits)
+
+    @property
+    def awaits(self) -> str:
+        """What the client is to send: a `request`, the rest of its `head`, of its `body`, or `nothing`."""
+        if isinstance(self.connection, h11.Connection):
+            if self.connection.their_state is h11.IDLE:
+                return "head" if self.connection.trailing_data[0] else "request"
+            if self.connection.their_state is h11.SEND_BODY:
+                return "body"
+        return "nothing"
+
+    @property
+    def has_read_all(self) -> bool:
+        """Whether nothing of what has come is left unread."""
+        if not isinstance(self.connection, h11.Connection):
+            return False
+        return self.connection.their_state is not h11.ERROR and self.awaits in ("request", "nothing")
+
+    def timeout(self) -> bytes:
+        """What a client is told that takes too long; nothing where no request has begun, or it has its answer."""
+        begun = self.awaits in ("head", "body") and self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+        return TIMED_OUT if begun else b""
 
     async def stream_send(self, event: Event) -> None:
         if isinstance(event, Response) and event.status_code >= 200 and self._ends():

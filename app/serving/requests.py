@@ -47,10 +47,6 @@ class Requests(h11.Connection):
             return self._checked(event)
         return event
 
-    def awaits_head(self) -> bool:
-        """Whether a part of a request's head has come, and not its end."""
-        return self.their_state is h11.IDLE and bool(self.trailing_data[0])
-
     def _checked(self, request: h11.Request) -> h11.Request:
         if request.http_version not in _VERSIONS:
             # Also the preface of HTTP/2 (RFC 9113, 3.4).

@@ -100,12 +100,11 @@ async def serve(serving: Serving, stop: asyncio.Event, leave: asyncio.Event | No
 async def _listen(listener: Listener, serving: Serving) -> list[asyncio.Server]:
     loop, backlog = listener.loop, serving.config.backlog
     servers = [
-        await loop.create_server(partial(Connection, listener, is_secure=False), sock=sock, backlog=backlog)
-        for sock in serving.plain
+        await loop.create_server(partial(Connection, listener), sock=sock, backlog=backlog) for sock in serving.plain
     ]
     servers += [
         await loop.create_server(
-            partial(Connection, listener, is_secure=True),
+            partial(Connection, listener),
             sock=sock,
             backlog=backlog,
             ssl=serving.tls,

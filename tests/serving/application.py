@@ -20,7 +20,7 @@ class Application:
     once; counts what is under way, and notes the end of its lifespan."""
 
     def __init__(self) -> None:
-        self.streams = self.waiting = self.answered = 0
+        self.streams = self.waiting = self.answered = self.written = 0
         self.release = asyncio.Event()
         self.chunk = b"data\n"
         self.note: Callable[[str], object] = str
@@ -63,6 +63,7 @@ class Application:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             while not left.done():
                 await send({"type": "http.response.body", "body": self.chunk, "more_body": True})
+                self.written += 1
                 await asyncio.sleep(0.005)
         finally:
             left.cancel()
@@ -85,7 +86,8 @@ async def ours(app: Application, **options: Any) -> AsyncIterator[int]:
     stop, ready = asyncio.Event(), asyncio.Event()
     made = listening(f"127.0.0.1:{free_port()}")
     limits = options.pop("limits", Limits())
-    serving = Serving(cast(Any, app), configured(), limits, [made], ready=ready.set, **options)
+    where: Any = {"secure" if "tls" in options else "plain": [made]}
+    serving = Serving(cast(Any, app), configured(), limits, ready=ready.set, **where, **options)
     task = asyncio.create_task(serve(serving, stop))
     await ready.wait()
     try:
