@@ -7,7 +7,10 @@ end for a client that does not read (#308). Here the end of a connection is an e
 
 import asyncio
 import logging
+import struct
 from collections import deque
+from contextlib import suppress
+from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, cast
 
 from hypercorn.events import Closed, Event, RawData
@@ -24,6 +27,7 @@ logger = logging.getLogger(__name__)
 READ_HIGH_BYTES = 64 * 1024
 WRITE_HIGH_BYTES = 64 * 1024
 
+NO_LINGER = struct.pack("ii", 1, 0)
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -155,7 +159,12 @@ class Connection(asyncio.Protocol):
                 self.transport.write_eof()
 
     def abort(self) -> None:
+        """Close at once. The client gets a reset, and the kernel keeps nothing for it."""
         self._end()
+        if socket := self.transport.get_extra_info("socket"):
+            # As a struct of two integers: on, and 0 seconds.
+            with suppress(OSError):
+                socket.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
         self.transport.abort()
 
     def _end(self) -> None:
