@@ -15,7 +15,7 @@ from granian.server.embed import Server
 from hypercorn.asyncio.lifespan import Lifespan
 from hypercorn.utils import wrap_app
 
-from app.kit.aio import until_first
+from app.kit.aio import first_of
 from app.serving.sockets import listening
 from app.serving.worker import CANCEL_SECONDS, Serving, timed
 from app.settings import Settings
@@ -93,7 +93,7 @@ async def serve_granian(serving: Serving, settings: Settings, stop: asyncio.Even
     served = loop.create_task(server.serve())
     serving.ready()
     try:
-        await until_first(stop.wait(), asyncio.wait({served}))
+        await first_of(stop.wait(), asyncio.wait({served}))
         await _stop(app, server, served, serving)
     finally:
         with timed("stopped the application"):

@@ -26,11 +26,17 @@ class RequestStream(HTTPStream):
 
 
 class SocketStream(WSStream):
-    """One WebSocket. A refused handshake closes its connection, which Hypercorn leaves open, waiting for frames."""
+    """One WebSocket. A refused handshake closes its connection, which Hypercorn leaves open, waiting for frames.
+
+    No compression (RFC 7692): Hypercorn inflates a message before it checks its size, and 1 MB would take 1 GB.
+    """
 
     async def handle(self, event: Event) -> None:
         try:
             await super().handle(event)
+            if isinstance(event, Request):
+                # Its handler has not run yet, which would accept what is offered.
+                self.handshake.extensions = None
         except (LocalProtocolError, RemoteProtocolError):
             # Frames after a close, or none at all. Hypercorn: a traceback.
             await self.send(StreamClosed(stream_id=self.stream_id))

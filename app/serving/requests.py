@@ -15,6 +15,7 @@ from app.serving.limits import Limits
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
 _VERSIONS = (b"1.1", b"1.0")
 _LENGTH, _ENCODING, _HOST = b"content-length", b"transfer-encoding", b"host"
+_TOKENS = (b"connection", b"upgrade")
 # What a header costs beside its name and value: ": " and CRLF.
 _LINE_BYTES = 4
 
@@ -57,6 +58,9 @@ class Requests(h11.Connection):
         for name, value in request.headers:
             names.append(name)
             size += len(name) + len(value) + _LINE_BYTES
+            if not value.isascii() and (name in _TOKENS or name.startswith(b"sec-websocket-")):
+                # Hypercorn would fail where it decodes them.
+                raise _refusal(400)
         if size > self._limits.header_bytes or len(names) > self._limits.header_count:
             raise _refusal(431)
         if _ENCODING in names and (_LENGTH in names or request.http_version == b"1.0"):

@@ -11,7 +11,7 @@ import signal
 import tempfile
 from collections.abc import Sequence
 
-from app.kit.aio import Backoff, until_first
+from app.kit.aio import Backoff, first_of
 
 logger = logging.getLogger(__name__)
 
@@ -115,12 +115,12 @@ class Supervisor:
                     deaths += 1
                     if deaths == MOST_DEATHS_AT_START:
                         self._give_up()
-                    await until_first(self._stopping.wait(), backoff.wait())
+                    await first_of(self._stopping.wait(), backoff.wait())
                     continue
                 deaths = 0
             replace, successor = self._replace[slot], worker.wants_successor
             began = asyncio.get_running_loop().time()
-            await until_first(worker.ended(), replace.wait(), successor.wait(), self._stopping.wait())
+            await first_of(worker.ended(), replace.wait(), successor.wait(), self._stopping.wait())
             if self._stopping.is_set():
                 break
             if worker.exited.done():
@@ -129,7 +129,7 @@ class Supervisor:
                 worker = None
                 if asyncio.get_running_loop().time() - began > RESTART_LONGEST_SECONDS:
                     backoff.reset()
-                await until_first(self._stopping.wait(), backoff.wait())
+                await first_of(self._stopping.wait(), backoff.wait())
                 continue
             async with self._one_by_one:
                 replace.clear()
@@ -170,7 +170,7 @@ class Supervisor:
         worker = Worker(process)
         self._workers.add(worker)
         self._listen_to(worker, reading)
-        await until_first(worker.ended(), worker.ready.wait(), self._stopping.wait(), asyncio.sleep(START_SECONDS))
+        await first_of(worker.ended(), worker.ready.wait(), self._stopping.wait(), asyncio.sleep(START_SECONDS))
         if worker.ready.is_set() or self._stopping.is_set():
             return worker
         worker.kill()

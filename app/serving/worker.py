@@ -20,7 +20,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.utils import wrap_app
 
-from app.kit.aio import end_tasks, until_first
+from app.kit.aio import end_tasks, first_of
 from app.kit.telemetry import NoTelemetry, Telemetry
 from app.serving.connection import Connection
 from app.serving.handlers import Application, Handlers
@@ -83,7 +83,7 @@ async def serve(serving: Serving, stop: asyncio.Event, leave: asyncio.Event | No
     try:
         successor = loop.create_task(_call_after(context.terminate.wait(), serving.wants_successor))
         try:
-            await until_first(stop.wait(), leave.wait())
+            await first_of(stop.wait(), leave.wait())
         finally:
             await end_tasks([successor])
         await _stop(serving, listener, servers, stop)

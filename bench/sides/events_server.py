@@ -12,7 +12,8 @@ from app.serving.engine import GC_THRESHOLDS, configuration, limits_of, open_soc
 from app.serving.worker import Serving, serve
 from app.settings import load_settings
 from app.web.context import EXTENSION
-from bench.event_streams import TEXT, obey, raise_file_limit
+from bench.event_server import obey
+from bench.event_streams import TEXT, raise_file_limit
 
 
 async def main() -> None:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -30,6 +29,18 @@ LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 ASK = LIVE + b"Connection: close\r\n\r\n"
 # Of open files, as many systems have it.
 FEW_FILES = "ulimit -n 1024; exec {python} -m app.cli serve"
+# A client in a process of its own: the loop of the test is busy with the slow ones.
+ASKING = """
+import socket, sys, time
+took = []
+for _ in range(100):
+    began = time.perf_counter()
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as client:
+        client.sendall(sys.argv[2].encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    took.append(time.perf_counter() - began)
+print(sorted(took)[98])
+"""
 JSON = b"Content-Type: application/json\r\n\r\n"
 STOP_SECONDS = 30
 LIMIT_SECONDS = 15
@@ -117,13 +128,12 @@ async def _is_as_fast(port: int, seconds: float) -> bool:
 
 
 async def _slowest_of_most(port: int) -> float:
-    """The time in which 99 of 100 requests were answered, in seconds."""
-    took = []
-    for _ in range(100):
-        began = time.perf_counter()
-        assert (await converse(port, ASK, seconds=60)).statuses == [200]
-        took.append(time.perf_counter() - began)
-    return sorted(took)[98]
+    """The time in which 99 of 100 requests were answered, in seconds, to a process that does nothing else."""
+    asking = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ASKING, str(port), ASK.decode(), stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await asking.communicate()
+    return float(printed)
 
 
 async def _trickle(port: int, head: bytes, ended: list[bytes], room: asyncio.Semaphore) -> None:
