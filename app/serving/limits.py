@@ -2,7 +2,6 @@
 
 import ipaddress
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,13 +72,13 @@ class Admission:
         return any((mapped or found) in network for network in self._networks)
 
 
-def affordable_connections(wanted: int, others: Sequence[int] = (RESERVED_DESCRIPTORS,)) -> int:
+def affordable_connections(wanted: int) -> int:
     """`wanted`, or fewer where the process may not open so many descriptors. Raises the soft limit as far as it may."""
     if resource is None:
         return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + sum(others)
+    needed = wanted + RESERVED_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft == resource.RLIM_INFINITY else min(wanted, max(soft - sum(others), 1))
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, max(soft - RESERVED_DESCRIPTORS, 1))
