@@ -110,13 +110,14 @@ class Listener:
             if connection.is_idle:
                 connection.close()
 
-    async def all_gone(self, seconds: float) -> int:
+    async def all_gone(self, seconds: float, *, close_idle: bool = True) -> int:
         """Wait until all connections have ended, for at most `seconds`; the number of those that have not."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._open:
+                    if close_idle:
+                        self.close_idle()
                     await asyncio.sleep(0.02)
-                    self.close_idle()
         return len(self._open)
 
     def cut(self) -> None:

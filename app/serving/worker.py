@@ -30,6 +30,8 @@ from app.serving.listener import Listener
 logger = logging.getLogger(__name__)
 # What a handler may take to end when it is cancelled.
 CANCEL_SECONDS = 1.0
+# How long the idle connections of a worker that has a successor may stay.
+REPLACED_SECONDS = 5.0
 
 
 async def _nothing() -> None:
@@ -86,7 +88,7 @@ async def serve(serving: Serving, stop: asyncio.Event, leave: asyncio.Event | No
             await first_of(stop.wait(), leave.wait())
         finally:
             await end_tasks([successor])
-        await _stop(serving, listener, servers, stop)
+        await _stop(serving, listener, servers, is_replaced=not stop.is_set())
     finally:
         await end_tasks([watching])
         listener.report()
@@ -115,10 +117,10 @@ async def _listen(listener: Listener, serving: Serving) -> list[asyncio.Server]:
     return servers
 
 
-async def _stop(serving: Serving, listener: Listener, servers: Sequence[asyncio.Server], stop: asyncio.Event) -> None:
+async def _stop(serving: Serving, listener: Listener, servers: Sequence[asyncio.Server], *, is_replaced: bool) -> None:
     """Within the readiness delay, the drain and the graceful timeout, whatever clients do."""
     serving.unready()
-    if serving.readiness_delay_seconds and stop.is_set():
+    if serving.readiness_delay_seconds and not is_replaced:
         with timed("waited, so that balancers see that this node is not ready"):
             await asyncio.sleep(serving.readiness_delay_seconds)
     for server in servers:
@@ -128,7 +130,9 @@ async def _stop(serving: Serving, listener: Listener, servers: Sequence[asyncio.
     await listener.context.terminated.set()
     with timed("stopped accepting, and drained"):
         await serving.drain()
-    listener.close_idle()
+    if is_replaced:
+        # There is no hurry: an idle connection learns with its next response that it closes.
+        await listener.all_gone(REPLACED_SECONDS, close_idle=False)
     with timed("finished requests"):
         left = await listener.all_gone(serving.config.graceful_timeout)
     if left:
