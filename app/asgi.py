@@ -1,7 +1,7 @@
 """The application that Hypercorn loads: `hypercorn -c hypercorn.toml app.asgi:app`."""
 
 from app.factory import create_app
-from app.server import harden
+from app.serving.plain import harden
 from app.settings import load_settings
 from app.web.middleware.request_log import configure_logging
 

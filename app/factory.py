@@ -113,7 +113,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTelemetry) -> None:
     """In the order in which they see a request; they see its response in reverse order."""
     request_log.register(app, telemetry)
-    security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
+    hsts_seconds = settings.hsts_seconds if settings.is_production else 0
+    security.register(app, allowed_hosts=settings.hosts, hsts_seconds=hsts_seconds)
     problems.register(app, telemetry)
     enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)

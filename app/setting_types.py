@@ -35,11 +35,11 @@ def _scheme_in(schemes: tuple[str, ...]) -> AfterValidator:
 
 
 def _address(value: str) -> str:
-    if value.startswith("unix:"):
+    if value.startswith("unix:") or re.fullmatch(r"fd://\d{1,6}", value):
         return value
     found = re.fullmatch(rf"{_HOST}:(\d{{1,5}})", value)
     if found is None or not 0 < int(found[1]) < 65536:
-        raise ValueError("must be host:port with a port from 1 to 65535, or unix:/a/path")
+        raise ValueError("must be host:port with a port from 1 to 65535, unix:/a/path, or fd://number")
     return value
 
 
@@ -113,6 +113,7 @@ Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDec
 QueueNames = Annotated[tuple[Annotated[str, AfterValidator(_queue)], ...], NoDecode, BeforeValidator(_split)]
 AnyCase = BeforeValidator(_lower)
 Address = Annotated[str, AfterValidator(_address)]
+OptionalAddress = Annotated[str, AfterValidator(lambda value: _address(value) if value else value)]
 Host = Annotated[str, AfterValidator(_host)]
 OptionalHost = Annotated[str, AfterValidator(lambda value: _host(value) if value else value)]
 Hosts = Annotated[str, AfterValidator(_hosts)]

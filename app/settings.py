@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 
 from app.setting_types import (
-    Address,
     AnyCase,
     CommaList,
     DatabaseURL,
@@ -22,13 +21,13 @@ from app.setting_types import (
     SmtpURL,
 )
 from app.settings_redis import RedisParts, choose_parts
+from app.settings_server import DEFAULT_BIND, ServerSettings
 from app.variables import BadFile, FromVariables, read_variables, strangers
 
 DEVELOPMENT_SECRET_KEY = "development-only-and-refused-in-production"  # noqa: S105  public, and refused in production
 SECRET_KEY_LENGTH = 32
 METRICS_TOKEN_LENGTH = 16
 DEFAULT_QUEUE = "default"
-DEFAULT_BIND = "127.0.0.1:8000"
 
 SettingsT = TypeVar("SettingsT", bound=FromVariables)
 
@@ -41,13 +40,11 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-class Settings(FromVariables):
+class Settings(ServerSettings):
     """Every setting. docs/settings.md describes each."""
 
     environment: Literal["development", "testing", "production"] = "development"
     secret_key: str = Field(default=DEVELOPMENT_SECRET_KEY, repr=False)
-    bind: Address = DEFAULT_BIND
-    workers: int = Field(default=1, ge=1, le=64)
     public_url: Origin = f"http://{DEFAULT_BIND}"
     allowed_hosts: Annotated[CommaList, AnyCase] = ()
     trusted_proxies: Networks = ()
@@ -89,7 +86,6 @@ class Settings(FromVariables):
     task_lease_seconds: float = Field(default=30, ge=1, le=3600)
     task_grace_seconds: float = Field(default=10, ge=0, le=50)
     subscriber: bool = True
-    drain_seconds: float = Field(default=1, ge=0, le=3600)
     max_streams: int = Field(default=10_000, ge=1)
     max_streams_per_user: int = Field(default=100, ge=1)
     max_streams_per_network: int = Field(default=1000, ge=1)
@@ -103,7 +99,7 @@ class Settings(FromVariables):
     @property
     def ports(self) -> frozenset[int]:
         """The ports that are served, as far as they are stated."""
-        urls = [self.public_url] if self.bind.startswith("unix:") else [self.public_url, f"http://{self.bind}"]
+        urls = [self.public_url, f"http://{self.bind}"] if self.listens_on_network else [self.public_url]
         return frozenset(port for url in urls if (port := urlsplit(url).port))
 
     @property
@@ -157,9 +153,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
     problems += [*problems_too, *_cross_checks(settings, failed)]
     if problems:
         raise SettingsError(problems)
-    if "BIND" in values and "PUBLIC_URL" not in values and not settings.bind.startswith("unix:"):
+    if "BIND" in values and "PUBLIC_URL" not in values and settings.listens_on_network:
         # Where nothing says otherwise, links lead to the address that is served.
-        settings = settings.model_copy(update={"public_url": f"http://{settings.bind}"})
+        settings = settings.model_copy(update={"public_url": f"{settings.scheme}://{settings.bind}"})
         sources["PUBLIC_URL"] = "BIND"
     known = {name.upper() for cls in (Settings, RedisParts) for name in cls.model_fields}
     return Reading(settings, sources, (*strangers(known, found), *choice.warnings))
@@ -189,6 +185,7 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
         problems.append("ARGON2_MEMORY_KIB: must be at least 8 times ARGON2_PARALLELISM (RFC 9106, 3.1)")
     if settings.smtp_url and "mail_from" not in settings.model_fields_set and "MAIL_FROM" not in failed:
         problems.append("MAIL_FROM: must be set where SMTP_URL is: servers refuse mail from nowhere")
+    problems += settings.server_problems()
     domain, host = settings.session_cookie_domain.lstrip("."), settings.hosts[0]
     if domain and host != domain and not host.endswith(f".{domain}") and "PUBLIC_URL" not in failed:
         problems.append("SESSION_COOKIE_DOMAIN: must be the host of PUBLIC_URL, or a domain above it")

@@ -25,6 +25,8 @@ def _measure(name: str, *, streams: int, rounds: int) -> None:
         database_url = f"sqlite+aiosqlite:///{Path(folder) / 'app.db'}"
         upgrade(database_url)
         environ = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "CONSUMER": "0", "LOG_LEVEL": "warning"}
+        # All streams come from one machine.
+        environ["MAX_CONNECTIONS_PER_ADDRESS"] = "1000000"
         peers, load = "bench.sides.peer_events", {"STREAMS": str(streams)}
         sides = (
             Side("quartet", "bench.sides.events", {**environ, **load}),

@@ -17,8 +17,8 @@ from sqlalchemy import make_url
 
 from app import __version__
 from app.cli.database import _seed
-from app.cli.serving import _hint
 from app.lifespan import BACKGROUND_SECONDS
+from app.serving.sockets import _hint
 from app.settings import Settings, load_settings
 from tests.commands import quartet
 from tests.services import binary, free_port
@@ -108,7 +108,7 @@ def test_several_workers_refuse_a_port_that_another_server_shares(tmp_path: Path
 def test_a_unix_address_that_cannot_be_had_has_no_hint_of_a_port(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = quartet(tmp_path, "serve", BIND=f"unix:{tmp_path}/file")
-    assert done.stderr == f"Error: cannot listen on unix:{tmp_path}/file: Address already in use\n"
+    assert done.stderr == f"Error: cannot listen on unix:{tmp_path}/file: a file that is no socket is there\n"
 
 
 def test_a_port_that_needs_rights_is_told_of() -> None:

@@ -10,6 +10,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 
 from tests.commands import ROOT, serving
+from tests.http.wire import converse
 from tests.waiting import eventually
 
 SOCKET = (
@@ -77,24 +78,38 @@ async def test_a_websocket_inflates_nothing(migrated: dict[str, str], tmp_path: 
         assert peak_kib(process.pid) < before + 100 * 1024
 
 
-@pytest.mark.parametrize("start", STARTS)
-async def test_a_malformed_connection_is_one_line_in_the_log(
-    migrated: dict[str, str], tmp_path: Path, start: str, capfd: pytest.CaptureFixture[str]
+MALFORMED = [
+    SOCKET + b"Sec-WebSocket-Protocol: \xff\r\n\r\n",
+    SOCKET + b"Sec-WebSocket-Extensions: \xff\r\n\r\n",
+    SOCKET.replace(b": Upgrade", b": Upgrade, \xff") + b"\r\n",
+    http2_request(b"/\xff"),
+]
+
+
+async def test_a_malformed_connection_is_400_and_leaves_nothing_in_the_log(
+    migrated: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    malformed = [
-        SOCKET + b"Sec-WebSocket-Protocol: \xff\r\n\r\n",
-        SOCKET + b"Sec-WebSocket-Extensions: \xff\r\n\r\n",
-        http2_request(b"/\xff"),
-    ]
+    with serving(migrated, tmp_path, *STARTS["quartet"]) as (_, port):
+        for data in MALFORMED:
+            assert (await converse(port, data)).statuses == [400]
+        await send(port, b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    log = capfd.readouterr().err
+    assert "Traceback" not in log
+    assert "ERROR" not in log
+
+
+async def test_a_malformed_connection_is_one_line_in_the_log_of_plain_hypercorn(
+    migrated: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     log = ""
 
     async def are_told() -> bool:
         nonlocal log
         log += capfd.readouterr().err
-        return log.count("a connection has failed: UnicodeDecodeError") == len(malformed)
+        return log.count("a connection has failed: UnicodeDecodeError") == len(MALFORMED)
 
-    with serving(migrated, tmp_path, *STARTS[start]) as (_, port):
-        for data in malformed:
+    with serving(migrated, tmp_path, *STARTS["hypercorn"]) as (_, port):
+        for data in MALFORMED:
             await send(port, data)
         await eventually(are_told)
         await send(port, b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")

@@ -1,6 +1,5 @@
 """quartet run, quartet serve and quartet subscribe."""
 
-import errno
 import socket
 import sys
 
@@ -14,8 +13,22 @@ from app.factory import create_app, handlers_of
 from app.kit.aio import stop_signal
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources, relaying, subscribing
-from app.server import BoundedConfig, configuration, serve_many, serve_one
+from app.serving.engine import (
+    ServerMissing,
+    Supervised,
+    certificate_of,
+    described,
+    granian,
+    inherited_sockets,
+    open_sockets,
+    patience_seconds,
+    serve_one,
+)
+from app.serving.sockets import CannotListen, Sockets
+from app.serving.supervisor import Supervisor
+from app.serving.tls import TLSError
 from app.settings import Settings
+from app.web.telemetry import count_as
 
 
 @click.command()
@@ -23,17 +36,31 @@ from app.settings import Settings
 def run(settings: Settings) -> None:
     """Upgrade the database, add the demo data, and serve until Ctrl-C: all in one process. Not in production."""
     refuse_production(settings)
-    config = _bound(settings)
+    sockets = _prepared(settings)
     upgrade_schema(settings)
     add_demo_data(settings)
-    _serve(settings, config)
+    _serve(settings, sockets)
 
 
 @click.command()
+@click.option("--server", type=click.Choice(["hypercorn", "granian"]), help="[default: SERVER]")
+@click.option("--sockets", "descriptors", hidden=True, help="Sockets of the supervisor, as KIND:DESCRIPTOR,...")
+@click.option("--report-to", type=int, hidden=True, help="The supervisor's pipe.")
+@click.option("--slot", default="", hidden=True, help="The name under which this worker counts.")
 @click.pass_obj
-def serve(settings: Settings) -> None:
-    """Serve HTTP until Ctrl-C."""
-    _serve(settings, _bound(settings))
+def serve(settings: Settings, *, server: str | None, descriptors: str | None, report_to: int | None, slot: str) -> None:
+    """Serve HTTP until Ctrl-C.
+
+    SIGTERM and Ctrl-C let what is under way end (docs/serving.md); a second one ends the process at once. SIGHUP reads
+    the certificate again, and with WORKERS above 1 replaces the workers one by one. Exit code 0: all has drained.
+    """
+    if server is not None:
+        settings = settings.model_copy(update={"server": server})
+    if descriptors is None or report_to is None:
+        _serve(settings, _prepared(settings))
+        return
+    count_as(slot)
+    serve_one(create_app(settings), settings, inherited_sockets(descriptors), supervised=Supervised(report_to))
 
 
 @click.command()
@@ -46,40 +73,39 @@ def subscribe(settings: Settings) -> None:
     run_to_end(_subscribe(settings))
 
 
-def _bound(settings: Settings) -> BoundedConfig:
-    """The server's configuration, its address bound: what cannot serve fails before anything else begins."""
-    config = configuration(settings)
+def _prepared(settings: Settings) -> Sockets:
+    """The sockets. What cannot serve fails before anything else begins."""
     try:
-        config.bind_now()
-    except OSError as error:
-        reason = f"{error.strerror or error}{_hint(error, settings.bind)}"
-        raise click.ClickException(f"cannot listen on {settings.bind}: {reason}") from error
-    for url in (settings.database_url, settings.database_replica_url):
-        try:
+        certificate_of(settings)
+        if settings.server == "granian" and (problems := granian().refusals(settings)):
+            raise click.ClickException("\n  ".join(["SERVER=granian:", *problems]))
+        sockets = open_sockets(settings)
+        for url in (settings.database_url, settings.database_replica_url):
             make_folder(url)
-        except AppError as error:
-            raise click.ClickException(str(error)) from error
-    return config
+    except (CannotListen, TLSError, ServerMissing, AppError) as error:
+        raise click.ClickException(str(error)) from error
+    if settings.server == "granian":
+        # It was possible; Granian opens its own.
+        for each in sockets.all():
+            each.close()
+        return Sockets()
+    return sockets
 
 
-def _hint(error: OSError, bind: str) -> str:
-    """What may help, or nothing."""
-    if bind.startswith("unix:"):
-        return ""
-    if error.errno == errno.EADDRINUSE:
-        return "; BIND=127.0.0.1:9000 serves elsewhere"
-    if error.errno == errno.EACCES:
-        return "; a port below 1024 may need rights that this user lacks, and BIND=127.0.0.1:8000 needs none"
-    return ""
-
-
-def _serve(settings: Settings, config: BoundedConfig) -> None:
-    click.echo(f"Quartet listens on {_address(settings.bind)} (Ctrl-C ends it)")
+def _serve(settings: Settings, sockets: Sockets) -> None:
+    click.echo(f"Quartet listens on {_address(settings)} (Ctrl-C ends it)")
     if settings.uses_embedded_redis:
         click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
-    if settings.workers > 1:
-        sys.exit(serve_many(config))
-    serve_one(create_app(settings), settings, config)
+    if settings.workers == 1 and not settings.worker_max_requests:
+        serve_one(create_app(settings), settings, sockets)
+        return
+    supervisor = Supervisor(
+        [sys.executable, "-m", "app.cli", "serve", f"--sockets={described(sockets)}"],
+        settings.workers,
+        descriptors=[each.fileno() for each in sockets.all()],
+        patience_seconds=patience_seconds(settings),
+    )
+    sys.exit(run_to_end(supervisor.run()))
 
 
 async def _subscribe(settings: Settings) -> None:
@@ -93,5 +119,5 @@ async def _subscribe(settings: Settings) -> None:
         await stop.wait()
 
 
-def _address(bind: str) -> str:
-    return bind if bind.startswith("unix:") else f"http://{bind}"
+def _address(settings: Settings) -> str:
+    return f"{settings.scheme}://{settings.bind}" if settings.listens_on_network else settings.bind

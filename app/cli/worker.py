@@ -15,7 +15,7 @@ from app.factory import jobs_of
 from app.kit.aio import Backoff, first_of, stop_signal
 from app.kit.telemetry import NoTelemetry, Telemetry
 from app.lifespan import consuming, open_resources, relaying
-from app.server import LAST_SECONDS
+from app.serving.engine import LAST_SECONDS
 from app.settings import Settings
 from app.web.telemetry import PrometheusTelemetry
 

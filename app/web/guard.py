@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from typing import Any, cast
+from urllib.parse import urlsplit
 
-from quart import Quart, Request, Websocket, request, websocket
+from quart import Quart, Request, Response, Websocket, current_app, request, websocket
 from quart.typing import ResponseReturnValue, ResponseTypes
 from quart.wrappers.base import BaseRequestWebsocket
+from werkzeug.routing import RequestRedirect
 
 from app.kit.client.deadline import start_budget
 from app.web import declarations, problems
@@ -13,6 +15,8 @@ from app.web.caching import cached_view
 from app.web.handshake import Handshake, after_hooks
 from app.web.identity import auth
 from app.web.limits.enforce import enforce
+from app.web.links import PUBLIC_URL
+from app.web.ranges import RangedResponse
 from app.web.route_policy import Route, RoutePolicy, compile_route, compile_routes, refuse_hidden
 
 
@@ -24,6 +28,7 @@ class GuardedQuart(Quart):
     """
 
     websocket_class = Handshake
+    response_class = RangedResponse
     # How long one request may wait for a Redis that does not answer; None: without an end.
     redis_budget_seconds: float | None = None
     _routes: Mapping[str, Route] = {}
@@ -59,6 +64,8 @@ class GuardedQuart(Quart):
     async def dispatch_request(self, *context: Any, **named: Any) -> ResponseReturnValue:
         asked = request
         rule = asked.url_rule
+        if isinstance(asked.routing_exception, RequestRedirect):
+            return _redirect(asked.routing_exception)
         if rule is None or (asked.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False)):
             return await super().dispatch_request(*context, **named)
         route = self._route(rule.endpoint)
@@ -68,6 +75,8 @@ class GuardedQuart(Quart):
 
     async def dispatch_websocket(self, *context: Any, **named: Any) -> ResponseReturnValue | None:
         rule = websocket.url_rule
+        if isinstance(websocket.routing_exception, RequestRedirect):
+            return _redirect(websocket.routing_exception)
         if rule is not None:
             route = self._route(rule.endpoint)
             await self._admit(route.by_method.get("GET", route.policy))
@@ -121,3 +130,12 @@ class GuardedQuart(Quart):
             route = compile_route(self, endpoint)
             self._routes = {**self._routes, endpoint: route}
         return route
+
+
+def _redirect(found: RequestRedirect) -> ResponseReturnValue:
+    """To the path that Werkzeug has found (two slashes are one, say), under PUBLIC_URL: its own leads to the Host."""
+    target = urlsplit(found.new_url)
+    query = f"?{target.query}" if target.query else ""
+    return Response(
+        b"", status=found.code, headers={"Location": f"{current_app.config[PUBLIC_URL]}{target.path}{query}"}
+    )

@@ -115,7 +115,7 @@ async def _from_http_exception(error: HTTPException) -> Response:
         # A redirect is no problem.
         return Response(b"", status=status, headers=dict(answer.headers))
     response = problem(status, error.name, error.description or "")
-    for name in ("Allow", "Retry-After", "WWW-Authenticate"):
+    for name in ("Allow", "Content-Range", "Retry-After", "WWW-Authenticate"):
         if name in answer.headers:
             response.headers[name] = answer.headers[name]
     return response

@@ -1,17 +1,22 @@
 """Telemetry collected by prometheus_client."""
 
 import gc
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest, values
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 PREFIX = "quartet_"
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+
+# Where the workers of one supervisor keep what they count: prometheus_client's own variable.
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
@@ -47,10 +52,14 @@ class PrometheusTelemetry:
         self._collection_began = 0.0
         self._collecting_seconds = 0.0
         self._counters = MetricFamily(lambda name, labels: Counter(name, name, labels, registry=self.registry))
-        self._gauges = MetricFamily(lambda name, labels: Gauge(name, name, labels, registry=self.registry))
+        self._gauges = MetricFamily(self._make_gauge)
         self._histograms = MetricFamily(
             lambda name, labels: Histogram(name, name, labels, registry=self.registry, buckets=SECONDS_BUCKETS)
         )
+        if FOLDER in os.environ:
+            # Those of one process would come from another at each scrape, and Info has no form for several.
+            self.gauge("app_info", 1.0, version=version)
+            return
         for collector in (GCCollector, PlatformCollector, ProcessCollector):
             collector(registry=self.registry)
         Info(f"{PREFIX}app", "The application.", registry=self.registry).info({"version": version})
@@ -87,6 +96,24 @@ class PrometheusTelemetry:
             self._collecting_seconds += time.perf_counter() - self._collection_began
 
     def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """All metrics in Prometheus' text format; those of all workers, where several share a folder."""
         self.gauge("gc_pause_seconds", self._collecting_seconds)
-        return generate_latest(self.registry)
+        if FOLDER not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
+
+    def _make_gauge(self, name: str, labels: list[str]) -> Gauge:
+        # What is stored in Redis is the same whichever worker has read it; the rest is each worker's own (`pid`).
+        is_common = name.startswith((f"{PREFIX}task_queue", f"{PREFIX}app_info"))
+        mode: Literal["mostrecent", "all"] = "mostrecent" if is_common else "all"
+        return Gauge(name, name, labels, registry=self.registry, multiprocess_mode=mode)
+
+
+def count_as(name: str) -> None:
+    """Count under `name` in the folder, instead of the process id: a successor goes on where `name` stopped.
+
+    Before the first metric is made.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: name)  # type: ignore[no-untyped-call]

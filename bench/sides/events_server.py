@@ -3,12 +3,13 @@
 import asyncio
 import gc
 import os
+from typing import Any, cast
 
 import uvloop
-from hypercorn.asyncio import serve
 
 from app.factory import create_app
-from app.server import GC_THRESHOLDS, configuration
+from app.serving.engine import GC_THRESHOLDS, configuration, limits_of, open_sockets
+from app.serving.worker import Serving, serve
 from app.settings import load_settings
 from app.web.context import EXTENSION
 from bench.event_server import obey
@@ -22,7 +23,10 @@ async def main() -> None:
     async def publish() -> None:
         await app.extensions[EXTENSION].publisher.publish("broadcast", "tick", TEXT)
 
-    serving = asyncio.create_task(serve(app, configuration(settings), shutdown_trigger=asyncio.Event().wait))
+    config = configuration(settings)
+    limits = limits_of(settings, config)
+    plain = open_sockets(settings).plain
+    serving = asyncio.create_task(serve(Serving(cast(Any, app), config, limits, plain), asyncio.Event()))
     await obey(publish)
     serving.cancel()
 

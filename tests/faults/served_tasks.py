@@ -9,7 +9,7 @@ from app.domain.slices import SLICES
 from app.factory import create_app
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.task import task
-from app.server import configuration, serve_one
+from app.serving.engine import serve_one
 from app.settings import load_settings
 
 SHORT_SECONDS = 0.5
@@ -30,4 +30,4 @@ settings = load_settings()
 app = create_app(settings, slices=(*SLICES, Slice(blueprint=Blueprint("served", __name__), tasks=(short, endless))))
 
 if __name__ == "__main__":
-    serve_one(app, settings, configuration(settings))
+    serve_one(app, settings)

@@ -76,7 +76,7 @@ def service(redis: Redis, keys: Keys) -> Service:
         sessions=store, cache=Cache(redis, keys), limiter=RateLimiter(redis, keys), telemetry=NoTelemetry()
     )
     request_log.register(app, NoTelemetry())
-    security.register(app, allowed_hosts=(), is_production=False)
+    security.register(app, allowed_hosts=(), hsts_seconds=0)
     enforce.register(app)
     return Service(app)
 

@@ -44,11 +44,11 @@ _DATE = re.compile(
     rf"|(?:{_DAYS}) (?:{_MONTHS}) [ 0-9][0-9] {_TIME} [0-9]{{4}}".encode()
 )
 _ETAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')  # RFC 9110, 8.8.3
-_RANGE = re.compile(rb"bytes=[0-9]{1,18}-[0-9]{0,18}")
+_RANGE = re.compile(rb"bytes=([0-9]{1,18})-([0-9]{0,18})")
 _DATED = (b"if-modified-since", b"if-unmodified-since")
 
 
-def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool) -> None:
+def register(app: Quart, *, allowed_hosts: tuple[str, ...], hsts_seconds: int) -> None:
     """Refuse other values of Host with 400 and cross-site requests with 403; add the headers to every response.
 
     Wraps the whole application, WebSockets included.
@@ -77,12 +77,13 @@ def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool)
 
     async def add_headers(response: Response) -> Response:
         headers = response.headers
+        _strip_empty(response)
         headers.setdefault("Cache-Control", "no-store")
         headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         headers.setdefault("X-Content-Type-Options", "nosniff")
         headers.setdefault("Referrer-Policy", "same-origin")
-        if is_production:
-            headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+        if hsts_seconds:
+            headers.setdefault("Strict-Transport-Security", f"max-age={hsts_seconds}; includeSubDomains")
         return response
 
     app.asgi_app = well_formed  # type: ignore[method-assign]
@@ -90,6 +91,15 @@ def register(app: Quart, *, allowed_hosts: tuple[str, ...], is_production: bool)
     before_view(app, check_host)
     before_view(app, check_same_origin)
     after_answer(app, add_headers)
+
+
+def _strip_empty(response: Response) -> None:
+    """Nothing has no type, and 204 no length (RFC 9110, 8.6)."""
+    if response.status_code == 204:
+        response.headers.pop("Content-Length", None)
+    elif response.headers.get("Content-Length") != "0":
+        return
+    response.headers.pop("Content-Type", None)
 
 
 async def check_same_origin() -> None:
@@ -180,7 +190,13 @@ def _is_ignored(name: bytes, value: bytes) -> bool:
     if name == b"content-type":
         return len(value) > MOST_MEDIA_TYPE_BYTES
     # Ranges of one part from the front. Quart answers those from the end, and those of several parts, wrongly.
-    return name == b"range" and not _RANGE.fullmatch(value)
+    return name == b"range" and not _is_range(value)
+
+
+def _is_range(value: bytes) -> bool:
+    found = _RANGE.fullmatch(value)
+    # RFC 9110, 14.1.1: one that ends before it begins is not valid.
+    return found is not None and (not found[2] or int(found[1]) <= int(found[2]))
 
 
 def _without(headers: RawHeaders, *names: bytes) -> RawHeaders:

@@ -20,6 +20,8 @@ from app.web.limits.declare import exempt
 logger = logging.getLogger(__name__)
 blueprint = Blueprint("health", __name__)
 SCHEMA = "quartet_schema"
+# Set in the application's extensions when this process is told to stop.
+STOPPING = "quartet_stopping"
 CHECK_SECONDS = 2.0
 REASON = "probes must get an answer when clients are limited"
 
@@ -135,7 +137,8 @@ async def _tasks(found: Resources) -> Check:
 
 
 async def _streams(found: Resources) -> Check:
-    return {"status": "unhealthy" if found.hub.draining else "healthy", "open": found.hub.streams}
+    stops = found.hub.draining or current_app.extensions.get(STOPPING, False)
+    return {"status": "unhealthy" if stops else "healthy", "open": found.hub.streams}
 
 
 async def _loop(found: Resources) -> Check:

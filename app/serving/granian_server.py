@@ -1,0 +1,143 @@
+"""The same application under Granian (2.8), embedded in our loop, with the same order of a stop.
+
+What it cannot do is refused (`refusals`), or said at the start.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+from hypercorn.asyncio.lifespan import Lifespan
+from hypercorn.utils import wrap_app
+
+from app.kit.aio import first_of
+from app.serving.sockets import listening
+from app.serving.worker import CANCEL_SECONDS, Serving, timed
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+# Settings that have no effect, beside limits that Granian does not have at all.
+WITHOUT_EFFECT = (
+    "MAX_CONNECTIONS",
+    "MAX_CONNECTIONS_PER_ADDRESS",
+    "MAX_REQUEST_LINE_BYTES",
+    "MAX_HEADER_COUNT",
+    "MIN_BODY_BYTES_PER_SECOND",
+    "SEND_TIMEOUT_SECONDS",
+)
+
+
+def refusals(settings: Settings) -> list[str]:
+    """What is asked of it and it cannot do: it is not started."""
+    wanted = {
+        "BIND=fd://: Granian opens its sockets itself": settings.bind.startswith("fd://"),
+        "REDIRECT_BIND: Granian listens on one address": bool(settings.redirect_bind),
+        "WORKERS: with Granian, each node has one; `quartet serve` replaces none": settings.workers > 1,
+        "WORKER_MAX_REQUESTS: with Granian, a process is not replaced": bool(settings.worker_max_requests),
+    }
+    return [problem for problem, is_wanted in wanted.items() if is_wanted]
+
+
+class Cuttable:
+    """The application, whose requests can be counted and cancelled: Granian waits for them without an end."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        self._tasks.add(task)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._tasks.discard(task)
+
+    async def end(self, *, within_seconds: float) -> int:
+        """Wait for the requests, and cancel those that take longer; the number of these."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_seconds)
+        left = list(self._tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=CANCEL_SECONDS)
+        return len(left)
+
+
+async def serve_granian(serving: Serving, settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set. CannotListen where the address cannot be had."""
+    logger.warning(
+        "Granian has no such limits, or its own: %s; a WebSocket is refused without a body, closed without its code",
+        ", ".join(WITHOUT_EFFECT),
+    )
+    # Granian would share a port that is served already.
+    listening(settings.bind).close()
+    loop = asyncio.get_running_loop()
+    lifespan = Lifespan(wrap_app(serving.app, 0, "asgi"), serving.config, loop, {})  # type: ignore[arg-type]
+    running = loop.create_task(lifespan.handle_lifespan())
+    await lifespan.wait_for_startup()
+    if running.done():
+        running.result()
+    app = Cuttable(serving.app)
+    server = _server(app, serving, settings)
+    served = loop.create_task(server.serve())
+    serving.ready()
+    try:
+        await first_of(stop.wait(), asyncio.wait({served}))
+        await _stop(app, server, served, serving)
+    finally:
+        with timed("stopped the application"):
+            await lifespan.wait_for_shutdown()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+def _server(app: Any, serving: Serving, settings: Settings) -> Server:
+    host, _, port = settings.bind.rpartition(":")
+    where: dict[str, Any] = {"address": host.strip("[]"), "port": int(port)} if settings.listens_on_network else {}
+    if not where:
+        where = {"uds": Path(settings.bind.removeprefix("unix:"))}
+    if settings.has_tls:
+        where |= {"ssl_cert": Path(settings.tls_certificate), "ssl_key": Path(settings.tls_key)}
+    return Server(
+        app,
+        **where,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.auto if settings.http2 else HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=int(settings.header_timeout_seconds * 1000),
+            # hyper takes no less than 8 KiB.
+            max_buffer_size=max(8192, settings.max_header_bytes),
+        ),
+        backlog=serving.config.backlog,
+        ssl_protocol_min=SSLProtocols.tls12,
+        log_enabled=False,
+    )
+
+
+async def _stop(app: Cuttable, server: Server, served: "asyncio.Task[None]", serving: Serving) -> None:
+    serving.unready()
+    if serving.readiness_delay_seconds:
+        with timed("waited, so that balancers see that this node is not ready"):
+            await asyncio.sleep(serving.readiness_delay_seconds)
+    server.stop()  # type: ignore[no-untyped-call]
+    with timed("stopped accepting, and drained"):
+        await serving.drain()
+    with timed("finished requests"):
+        left = await app.end(within_seconds=serving.config.graceful_timeout)
+    if left:
+        logger.info("%d requests are cut: their clients do not end", left)
+    await asyncio.wait({served}, timeout=CANCEL_SECONDS)
+    served.cancel()
+    await asyncio.wait({served}, timeout=CANCEL_SECONDS)

@@ -1,0 +1,276 @@
+"""What many clients do to a serving process: its descriptors, its memory, the others' requests, and its stop."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from app.kit.keys import Keys
+from app.kit.tasks.queue import Queue
+from tests.commands import serving
+from tests.faults.served_tasks import endless, short
+from tests.http.wire import converse
+from tests.kit.tasks.task_worker import in_state, info_of
+from tests.services import RedisServer
+from tests.waiting import eventually
+
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+ASK = LIVE + b"Connection: close\r\n\r\n"
+# Of open files, as many systems have it.
+FEW_FILES = "ulimit -n 1024; exec {python} -m app.cli serve"
+# A client in a process of its own: the loop of the test is busy with the slow ones.
+ASKING = """
+import socket, sys, time
+took = []
+for _ in range(100):
+    began = time.perf_counter()
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as client:
+        client.sendall(sys.argv[2].encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    took.append(time.perf_counter() - began)
+print(sorted(took)[98])
+"""
+JSON = b"Content-Type: application/json\r\n\r\n"
+STOP_SECONDS = 30
+SLACK_SECONDS = 0.05
+# Their answers are more than what the kernel and the server hold for one connection.
+PIPELINED = 400
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("amount", [1000, pytest.param(10_000, marks=pytest.mark.long)])
+async def test_connections_that_come_and_go_leave_nothing_at_few_open_files(
+    embedded: dict[str, str], tmp_path: Path, amount: int
+) -> None:
+    """Faster than a minute would be: each is refused by nobody, and its descriptor comes back."""
+    command = ("-c", f"import os; os.execvp('sh', ['sh', '-c', {FEW_FILES.format(python=sys.executable)!r}])")
+    with serving(embedded | {"LOG_LEVEL": "error"}, tmp_path, *command) as (process, port):
+        await converse(port, ASK)
+        before = descriptors(process.pid)
+        room = asyncio.Semaphore(50)
+
+        async def visit(number: int) -> int:
+            async with room:
+                if number % 3:
+                    return (await converse(port, ASK, seconds=60)).statuses[0]
+                # Without a request, or with one whose answer is not waited for.
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(LIVE + b"\r\n" if number % 2 else b"")
+                writer.close()
+                await writer.wait_closed()
+                return 200
+
+        statuses = [await each for each in asyncio.as_completed([visit(number) for number in range(amount)])]
+        assert set(statuses) == {200}
+        await eventually(lambda: descriptors(process.pid) <= before + 2)
+
+
+@pytest.mark.parametrize(
+    ("heads", "bodies", "streams", "seconds"),
+    [(200, 20, 50, 15), pytest.param(2000, 200, 500, 45, marks=pytest.mark.long)],
+)
+async def test_clients_that_are_slow_take_nothing_from_the_others_and_are_gone_after_their_limits(
+    embedded: dict[str, str], sqlite_template: Path, tmp_path: Path, heads: int, bodies: int, streams: int, seconds: int
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "walk.db")
+    settings = embedded | {
+        "HEADER_TIMEOUT_SECONDS": str(seconds),
+        "SEND_TIMEOUT_SECONDS": str(seconds),
+        "MAX_CONNECTIONS_PER_ADDRESS": "10000",
+        "LOG_LEVEL": "warning",
+    }
+    with serving(settings, tmp_path, "-m", "app.cli", "serve") as (process, port):
+        idle = await _slowest_of_most(port)
+        # What the first requests load stays.
+        before, open_before = resident_bytes(process.pid), descriptors(process.pid)
+        ended: list[bytes] = []
+        room = asyncio.Semaphore(100)
+        slow = [b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "] * heads
+        slow += [b"POST /api/v1/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n" + JSON] * bodies
+        clients = [asyncio.create_task(_trickle(port, head, ended, room)) for head in slow]
+        gone = asyncio.Event()
+        clients += [asyncio.create_task(_unread(port, room, gone)) for _ in range(streams)]
+        # Some bodies are answered at once: guesses at passwords are limited.
+        await eventually(lambda: descriptors(process.pid) > open_before + heads, seconds=60)
+        # Their requests have been served as far as they read. Then twice, and what this machine's scheduler adds.
+        await eventually(lambda: _is_as_fast(port, 2 * idle + SLACK_SECONDS), seconds=seconds)
+        # Of the streams that are not read some are cut by the kernel before.
+        assert descriptors(process.pid) > open_before + heads
+        peak = resident_bytes(process.pid)
+        await eventually(lambda: descriptors(process.pid) <= open_before + 5, seconds=90)
+        gone.set()
+        await asyncio.gather(*clients)
+        assert peak - before < 50_000_000 + 200_000 * (heads + bodies + streams)
+    answers = Counter(answer[:12] for answer in ended)
+    assert set(answers) <= {b"HTTP/1.1 408", b"HTTP/1.1 429"}
+    assert answers[b"HTTP/1.1 408"] > heads
+
+
+async def _is_as_fast(port: int, seconds: float) -> bool:
+    return await _slowest_of_most(port) <= seconds
+
+
+async def _slowest_of_most(port: int) -> float:
+    """The time in which 99 of 100 requests were answered, in seconds, to a process that does nothing else."""
+    asking = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ASKING, str(port), ASK.decode(), stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await asking.communicate()
+    return float(printed)
+
+
+async def _trickle(port: int, head: bytes, ended: list[bytes], room: asyncio.Semaphore) -> None:
+    """A byte a second, until the server has enough."""
+    async with room:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head)
+    answer = asyncio.ensure_future(reader.read())
+    with suppress(OSError):
+        while not answer.done():
+            writer.write(b"a")
+            await asyncio.wait({answer}, timeout=1)
+        ended.append(await answer)
+    writer.close()
+
+
+async def _unread(port: int, room: asyncio.Semaphore, gone: asyncio.Event) -> None:
+    """Pipelines requests and reads no answer, also when the server has gone."""
+    client = socket.socket()
+    client.setblocking(False)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    loop = asyncio.get_running_loop()
+    with client:
+        async with room:
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            await loop.sock_sendall(client, b"GET /static/docs.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * PIPELINED)
+        await gone.wait()
+
+
+@dataclass
+class Callers:
+    """Clients of one server that ask without a pause; each answer is whole, and to its own request."""
+
+    port: int
+    answered: int = 0
+    broken: list[str] = field(default_factory=list)
+    stopping: bool = False
+
+    async def call(self, name: int) -> None:
+        number = 0
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                if self.stopping:
+                    return
+                self.broken.append("refused before the stop")
+                return
+            try:
+                while await self._ask(reader, writer, f"{name:04}-{(number := number + 1):06}"):
+                    pass
+            finally:
+                writer.close()
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request_id: str) -> bool:
+        """Whether the connection goes on."""
+        head = b""
+        try:
+            writer.write(LIVE + b"X-Request-ID: " + request_id.encode() + b"\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = await reader.readexactly(21)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            partial = head or getattr(error, "partial", b"")
+            if partial:
+                self.broken.append(f"cut: {partial!r}")
+            elif not self.stopping:
+                self.broken.append(f"closed before the stop: {error!r}")
+            return False
+        if (
+            not head.startswith(b"HTTP/1.1 200 ")
+            or request_id.encode() not in head
+            or body != b'{"status":"healthy"}\n'
+        ):
+            self.broken.append(f"not its answer: {head!r}")
+        self.answered += 1
+        if b"connection: close" in head.lower():
+            if rest := await reader.read():
+                self.broken.append(f"two answers: {rest!r}")
+            return False
+        return True
+
+
+@asynccontextmanager
+async def streams(port: int, amount: int) -> AsyncIterator[list["asyncio.Task[bytes]"]]:
+    """Open event streams, as tasks that end when they end."""
+    connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(amount)]
+    for _, writer in connections:
+        writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    for reader, _ in connections:
+        await reader.readuntil(b"\r\n\r\n")
+    yield [asyncio.ensure_future(reader.read()) for reader, _ in connections]
+    for _, writer in connections:
+        writer.close()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("times", "open_streams"), [(3, 50), pytest.param(50, 500, marks=pytest.mark.long)])
+async def test_a_stop_at_any_moment_under_load_loses_nothing(
+    redis_server: RedisServer,
+    real_redis: Redis,
+    keys: Keys,
+    sqlite_template: Path,
+    tmp_path: Path,
+    times: int,
+    open_streams: int,
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "app.db")
+    settings = {
+        "REDIS_URL": redis_server.url,
+        "NAMESPACE": keys.namespace,
+        "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}",
+        "TASK_GRACE_SECONDS": "2",
+        "DRAIN_SECONDS": "0.5",
+        "LOG_LEVEL": "warning",
+    }
+    chance = random.Random(16)
+    queue = Queue(real_redis, keys)
+    [stays] = await queue.submit([endless.call(None)])
+    for _ in range(times):
+        with serving(settings, tmp_path, "-m", "tests.faults.served_tasks") as (process, port):
+            await in_state(queue, stays.id, "running")
+            callers = Callers(port)
+            async with streams(port, open_streams) as opened:
+                calling = [asyncio.create_task(callers.call(number)) for number in range(8)]
+                receipts = await queue.submit([short.call(None) for _ in range(8)])
+                await asyncio.sleep(chance.uniform(0, 1))
+                callers.stopping = True
+                process.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(process.wait, STOP_SECONDS) == 0
+                await asyncio.gather(*calling)
+                assert all(b"id: " in body for body in await asyncio.gather(*opened))
+        assert callers.broken == []
+        assert callers.answered
+        for receipt in receipts:
+            info = await info_of(queue, receipt.id)
+            # Not begun, or given back at the stop: the attempt is not spent.
+            assert (info.state, info.attempts) in [("done", 1), ("queued", 0)]
+        info = await info_of(queue, stays.id)
+        assert (info.state, info.attempts, info.deaths) == ("queued", 0, 0)
