@@ -10,6 +10,8 @@ from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSc
 
 from app import __version__
 from app.db.schema import Schema
+from app.db.url import BadURL as BadDatabaseURL
+from app.db.url import check_database_url
 from app.domain.slice import AT_LOGIN, Slice
 from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
@@ -53,9 +55,9 @@ STATIC_FOLDER = Path(__file__).parent / "pages" / "static"
 def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart:
     """The ASGI application of these slices. It opens nothing before it serves.
 
-    SettingsError: a bad Redis URL. DeclarationError: what a route declares would not hold.
+    SettingsError: a bad URL of a backend. DeclarationError: what a route declares would not hold.
     """
-    check_redis_url(settings)
+    check_urls(settings)
     app = GuardedQuart("app", static_folder=str(STATIC_FOLDER))
     app.redis_budget_seconds = settings.redis_budget_ms / 1000
     app.config.update(_configuration(settings))
@@ -153,13 +155,20 @@ def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTele
             yield
 
 
-def check_redis_url(settings: Settings) -> None:
-    """SettingsError, which names the part that is wrong."""
+def check_urls(settings: Settings) -> None:
+    """SettingsError, which names the part of a URL that is wrong."""
     problems = []
     for name, url in (("REDIS_URL", settings.redis_url), ("CACHE_REDIS_URL", settings.cache_redis_url)):
         try:
             parse_url(url or "memory://")
         except BadURL as error:
+            problems.append(f"{name}: {error}")
+    databases = (("DATABASE_URL", settings.database_url), ("DATABASE_REPLICA_URL", settings.database_replica_url))
+    for name, url in databases:
+        try:
+            if url:
+                check_database_url(url)
+        except BadDatabaseURL as error:
             problems.append(f"{name}: {error}")
     if problems:
         raise SettingsError(problems)

@@ -67,6 +67,11 @@ class Settings(FromVariables):
     database_replica_url: DatabaseURL = Field(default="", repr=False)
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     database_max_overflow: int = Field(default=20, ge=0, le=1000)
+    database_pool_timeout_seconds: float = Field(default=5, gt=0, le=300)
+    database_connect_timeout_seconds: float = Field(default=5, gt=0, le=300)
+    database_statement_timeout_seconds: float = Field(default=10, gt=0, le=3600)
+    database_pre_ping: bool = True
+    database_read_own_writes_seconds: float = Field(default=5, ge=0, le=3600)
 
     session_idle_seconds: int = Field(default=86_400, ge=60)
     session_absolute_seconds: int = Field(default=30 * 86_400, ge=60)

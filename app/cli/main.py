@@ -13,7 +13,7 @@ from app.cli.serving import run, serve, subscribe
 from app.cli.tasks import tasks
 from app.cli.users import users
 from app.cli.worker import worker
-from app.factory import check_redis_url
+from app.factory import check_urls
 from app.settings import Reading, SettingsError, read_settings
 from app.settings_report import report, table
 from app.web.middleware.request_log import configure_logging
@@ -39,7 +39,7 @@ def main(context: click.Context) -> None:
     try:
         reading = read_settings()
         context.obj = reading.settings
-        check_redis_url(context.obj)
+        check_urls(context.obj)
     except SettingsError as error:
         raise BadSettings("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
     configure_logging(context.obj.log_level)

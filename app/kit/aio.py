@@ -1,9 +1,10 @@
-"""What asyncio lacks: tasks that end for certain, several run side by side, and backoff with jitter."""
+"""What asyncio lacks: tasks that end for certain, several run side by side, work that no cancellation interrupts, and
+backoff with jitter."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Collection, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -72,6 +73,23 @@ async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     if interrupted:
         raise asyncio.CancelledError
+
+
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` to its end, also while the caller is cancelled; then the cancellation is raised.
+
+    For work that leaves something inconsistent where it is interrupted. It must end by itself in a bounded time.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        # Retrieves what it raised, of which asyncio would complain otherwise.
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def raise_if_cancelled() -> None:
