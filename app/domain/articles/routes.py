@@ -10,7 +10,6 @@ from app.domain.articles.tags import LIST_TAGS
 from app.domain.fields import Page
 from app.domain.users.tags import user_tag
 from app.web.caching.cached_view import cached_view
-from app.web.caching.stored_response import is_unchanged, not_modified
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.links import link_to
@@ -56,8 +55,6 @@ async def get_article(article_id: int) -> Response:
     found = await service.read_article(resources(), article_id)
     response = _answer(found)
     response.headers.update(PUBLIC)
-    if is_unchanged(request, response.headers):
-        return not_modified(response.headers)
     return response
 
 
