@@ -31,6 +31,7 @@ from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
 from app.web.middleware import request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
+from app.web.openapi import Document
 from app.web.routes import event_socket, events, health, limits, metrics, operations, presence, tasks
 from app.web.telemetry import PrometheusTelemetry
 
@@ -128,6 +129,7 @@ def _register_schema(app: Quart) -> None:
     QuartSchema(
         app,
         openapi_path=None,
+        openapi_provider_class=Document,
         info=Info(title="Quartet", version=__version__),
         security_schemes={
             "session": APIKeySecurityScheme(in_="header", name="X-Session-ID"),

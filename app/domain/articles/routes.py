@@ -9,6 +9,7 @@ from app.domain.articles.schemas import ArticleList, ArticlePage, ArticleShown, 
 from app.domain.articles.tags import LIST_TAGS
 from app.domain.fields import Page
 from app.domain.users.tags import user_tag
+from app.web.answers import answers
 from app.web.caching.cached_view import cached_view
 from app.web.context import resources
 from app.web.identity import auth
@@ -48,6 +49,7 @@ async def list_by_author(user_id: int) -> Response:
 
 
 @blueprint.get("/articles/<int:article_id>")
+@answers(304, 412, 503)
 @tag(["articles"])
 @document_response(ArticleShown)
 async def get_article(article_id: int) -> Response:
@@ -72,6 +74,7 @@ async def create_article(data: Draft) -> ResponseReturnValue:
 
 
 @blueprint.put("/articles/<int:article_id>")
+@answers(412)
 @auth.require_auth()
 @tag(["articles"])
 @validate_request(Draft)
@@ -90,6 +93,7 @@ async def change_article(article_id: int, data: Draft) -> Response:
 
 
 @blueprint.delete("/articles/<int:article_id>")
+@answers(412)
 @auth.require_auth()
 @tag(["articles"])
 async def delete_article(article_id: int) -> ResponseReturnValue:

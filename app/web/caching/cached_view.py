@@ -78,12 +78,11 @@ def cached_view(
     """Cache a route's responses by host, path, the parameters in `query` and the request headers in `vary`.
 
     The view must read no other parameter or header. Parameters that the route validates count as they are parsed, and
-    only stated hosts have cached responses. Responses with a status in `status` are stored, raised errors too. Unless
-    `public`, requests with a credential bypass the cache. A response that depends on the browser's session is not
-    stored. `tags` may be a function of the view's arguments and the parameters in `query`, by name, or of `result`, the
-    StoredResponse. For `grace_seconds` after `ttl_seconds` a response is served while the view runs again, unless a tag
-    was invalidated. Clients may reuse a response for `max_age_seconds` and that grace; `honours_no_cache` lets them
-    have the view run again.
+    only stated hosts have cached responses. `status` names what is stored, raised errors too. Unless `public`, requests
+    with a credential bypass the cache. A response that depends on the browser's session is not stored. `tags` may be a
+    function of the view's arguments and the parameters in `query`, by name, or of `result`, the StoredResponse. For
+    `grace_seconds` after `ttl_seconds` a response is served while the view runs again, unless a tag was invalidated.
+    Clients may reuse it for `max_age_seconds` and that grace; `honours_no_cache` lets them have the view run again.
     """
     if isinstance(query, str) or isinstance(vary, str):
         raise TypeError("query and vary are collections of names")

@@ -13,6 +13,7 @@ from app.kit.client.connect import client_stats
 from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE
 from app.resources import Resources
+from app.web.answers import answers
 from app.web.context import resources
 from app.web.limits.declare import exempt
 
@@ -26,12 +27,16 @@ Probe = Callable[[Resources], Awaitable[Check]]
 
 
 @blueprint.get("/health/live")
+@answers(200, content_type="application/json", description="The loop runs.")
 @exempt(REASON)
 async def live() -> Response:
+    """Whether the process answers."""
     return jsonify({"status": "healthy"})
 
 
 @blueprint.get("/health/ready")
+@answers(200, content_type="application/json", description="The node may receive traffic.")
+@answers(503)
 @exempt(REASON)
 async def ready() -> tuple[Response, int]:
     """503 while the database is down or not migrated, or while the node drains.
@@ -49,8 +54,11 @@ async def ready() -> tuple[Response, int]:
 
 
 @blueprint.get("/health")
+@answers(200, content_type="application/json", description="Each backend answers, or is not needed.")
+@answers(503)
 @exempt(REASON)
 async def health() -> tuple[Response, int]:
+    """How each backend does; 503 while one that is needed is down."""
     probes: dict[str, Probe] = {
         "redis": _redis,
         "redis_memory": _redis_memory,
