@@ -30,6 +30,11 @@ class ReadSession:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
+    @property
+    def dialect(self) -> str:
+        """The kind of database: `sqlite` or `postgresql`."""
+        return self._session.get_bind().dialect.name
+
     async def get(self, model: type[ModelT], key: int) -> ModelT | None:
         """The row with this id; None for an id out of range too."""
         return await finished(self._session.get(model, key)) if 0 < key <= LARGEST_ID else None
