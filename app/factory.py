@@ -29,7 +29,7 @@ from app.web.host import stated_hosts
 from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
-from app.web.middleware import request_log, security
+from app.web.middleware import cors, request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
 from app.web.openapi import Document
 from app.web.routes import event_socket, events, health, limits, metrics, operations, presence, tasks
@@ -115,6 +115,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTelemetry) -> None:
     """In the order in which they see a request; they see its response in reverse order."""
     request_log.register(app, telemetry)
+    cross_origin = cors.CrossOrigin(settings.cors_origins, settings.cors_headers, settings.cors_credentials)
+    cors.register(app, cross_origin)
     security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
     problems.register(app)
     enforce.register(app)

@@ -11,8 +11,10 @@ from app.setting_types import (
     Address,
     AnyCase,
     CommaList,
+    CorsOrigins,
     DatabaseURL,
     EmailAddress,
+    HeaderNames,
     Namespace,
     Networks,
     OptionalHost,
@@ -53,6 +55,9 @@ class Settings(FromVariables):
     trusted_proxies: Networks = ()
     trusted_hops: int = Field(default=0, ge=0, le=16)
     trusted_header: Annotated[Literal["x-forwarded-for", "forwarded"], AnyCase] = "x-forwarded-for"
+    cors_origins: Annotated[CorsOrigins, AnyCase] = ()
+    cors_headers: HeaderNames = ()
+    cors_credentials: bool = False
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
     metrics_token: str = Field(default="", repr=False)
 
@@ -193,6 +198,8 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
         problems.append("ARGON2_MEMORY_KIB: must be at least 8 times ARGON2_PARALLELISM (RFC 9106, 3.1)")
     if settings.smtp_url and "mail_from" not in settings.model_fields_set and "MAIL_FROM" not in failed:
         problems.append("MAIL_FROM: must be set where SMTP_URL is: servers refuse mail from nowhere")
+    if settings.cors_credentials and "*" in settings.cors_origins:
+        problems.append("CORS_CREDENTIALS: needs CORS_ORIGINS by name: browsers refuse * with credentials")
     domain, host = settings.session_cookie_domain.lstrip("."), settings.hosts[0]
     if domain and host != domain and not host.endswith(f".{domain}") and "PUBLIC_URL" not in failed:
         problems.append("SESSION_COOKIE_DOMAIN: must be the host of PUBLIC_URL, or a domain above it")
