@@ -10,6 +10,7 @@ from app import __version__
 from app.cli.database import db, seed
 from app.cli.events import events
 from app.cli.serving import run, serve, subscribe
+from app.cli.shell import shell
 from app.cli.tasks import tasks
 from app.cli.users import users
 from app.cli.worker import worker
@@ -61,5 +62,5 @@ def show_settings(context: click.Context, as_json: bool) -> None:
     click.echo(json.dumps(report(reading), indent=2) if as_json else table(reading))
 
 
-for command in (run, serve, worker, subscribe, db, seed, users, tasks, events):
+for command in (run, serve, worker, subscribe, db, seed, shell, users, tasks, events):
     main.add_command(command)
