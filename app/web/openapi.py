@@ -37,6 +37,12 @@ HEADERS = {
     "WWW-Authenticate": ("How credentials are sent.", "string"),
     "Link": ("The first, the previous and the next page (RFC 8288).", "string"),
 }
+IDEMPOTENCY_KEY: JSONSchema = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A repeat with the same text within a day gets the first answer, and is not carried out.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
 PROBLEM: JSONSchema = {
     "title": "Problem",
     "description": "Problem details (RFC 9457).",
@@ -118,6 +124,8 @@ def _complete(operation: JSONSchema, rule: Rule, view: Callable[..., Any], polic
         if policy.access
         else []
     )
+    if policy.is_idempotent and method == "post":
+        operation["parameters"] = [*operation["parameters"], IDEMPOTENCY_KEY]
     responses: JSONSchema = {}
     for status, response in operation["responses"].items():
         responses[str(int(status))] = dict(response)
@@ -153,6 +161,8 @@ def _errors(rule: Rule, view: Callable[..., Any], policy: RoutePolicy, method: s
         found |= {412, 503}
     if policy.wants_json:
         found |= {413, 415, 422, 503}
+    if policy.is_idempotent and method == "post":
+        found |= {409, 422, 503}
     if hasattr(view, QUART_SCHEMA_QUERYSTRING_ATTRIBUTE):
         found.add(422)
     if isinstance(policy.limits, RouteLimits):

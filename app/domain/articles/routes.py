@@ -21,6 +21,7 @@ from app.domain.users.tags import user_tag
 from app.web.answers import answers
 from app.web.caching.cached_view import cached_view
 from app.web.context import resources
+from app.web.idempotency import idempotent
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
 from app.web.limits.subjects import by_principal
@@ -104,6 +105,7 @@ async def get_article(article_id: int) -> Response:
 
 
 @blueprint.post("/articles")
+@idempotent
 @auth.require_auth("api_key", "session", "cookie")
 @tag(["articles"])
 @validate_request(Draft)
