@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "logins": logins.main,
     "tasks": tasks.main,
     "events": events.main,
+    "events_10000": events.main_of_10_000,
 }
 
 

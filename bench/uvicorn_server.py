@@ -8,7 +8,8 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from bench.event_streams import obey, raise_file_limit
+from bench.event_server import obey
+from bench.event_streams import raise_file_limit
 
 
 def run(app: Any, publish: Callable[[], Awaitable[object]]) -> None:

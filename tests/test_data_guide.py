@@ -10,11 +10,8 @@ from redis.asyncio import Redis
 
 from app.db.database import Database
 from app.errors import Conflict
-from app.kit.cache.cache import Cache
-from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
-from app.kit.tasks.queue import Queue
-from app.outbox import Outbox
+from tests.test_outbox import outbox_on
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "data.md"
 
@@ -30,8 +27,7 @@ def names() -> dict[str, Any]:
 async def test_a_write_and_what_it_tells_are_one(
     names: dict[str, Any], database: Database, redis: Redis, keys: Keys
 ) -> None:
-    cache = Cache(redis, keys)
-    outbox = Outbox(database, Publisher(redis, keys), Queue(redis, keys), cache)
+    outbox = outbox_on(redis, keys, database)
     resources = SimpleNamespace(database=database, outbox=outbox)
     await names["register"](resources, "ada@example.org")
     assert await names["how_many"](resources) == 1

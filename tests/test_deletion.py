@@ -1,4 +1,4 @@
-"""The example is deleted from a copy of the repository, by README's own commands, and everything else still holds."""
+"""The examples are deleted from a copy of the repository by README's own commands, and everything else still holds."""
 
 import re
 import shutil
@@ -12,7 +12,8 @@ from app.domain.slices import SLICES
 from tests.commands import environment
 from tests.readme import ROOT, deletion
 
-EXAMPLE = "articles"
+# The names after "for slice in".
+EXAMPLES = deletion().partition("for slice in ")[2].partition(";")[0].split()
 PROGRAM = """
 from app.domain.slices import SLICES
 from app.factory import create_app
@@ -20,7 +21,7 @@ from app.settings import load_settings
 
 rules = {rule.rule for rule in create_app(load_settings({})).url_map.iter_rules()}
 assert "/api/v1/users" in rules, rules
-print(len(SLICES), *(rule for rule in rules if "articles" in rule))
+print(*(each.blueprint.name for each in SLICES))
 """
 
 
@@ -36,7 +37,7 @@ def run(folder: Path, *command: str, **settings: str) -> str:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A clone of the repository as it is here, without the example."""
+    """A clone of the repository as it is here, without the examples."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
     )
@@ -53,13 +54,15 @@ def copy(tmp_path: Path) -> Path:
     return folder
 
 
-def test_nothing_but_its_own_files_and_two_lists_knows_the_example(copy: Path) -> None:
-    assert not (copy / "app" / "domain" / EXAMPLE).exists()
+def test_nothing_but_their_own_files_and_two_lists_knows_the_examples(copy: Path) -> None:
+    assert EXAMPLES
     modules = [path for folder in ("app", "tests") for path in (copy / folder).rglob("*.py")]
-    imports = re.compile(rf"^\s*(?:from|import) [\w.]*\bdomain\.{EXAMPLE}|/api/v1/{EXAMPLE}", re.MULTILINE)
+    names = "|".join(EXAMPLES)
+    imports = re.compile(rf"^\s*(?:from|import) [\w.]*\bdomain\.(?:{names})\b|/api/v1/(?:{names})\b", re.MULTILINE)
     assert len(modules) > 200
     assert [str(path) for path in modules if imports.search(path.read_text())] == []
-    assert run(copy, sys.executable, "-c", PROGRAM).split() == [str(len(SLICES) - 1)]
+    kept = {each.blueprint.name for each in SLICES} - set(EXAMPLES)
+    assert set(run(copy, sys.executable, "-c", PROGRAM).split()) == kept
     database = {"DATABASE_URL": f"sqlite+aiosqlite:///{copy / 'test.db'}"}
     for command in ("db upgrade", "seed"):
         run(copy, sys.executable, "-m", "app.cli", *command.split(), **database)

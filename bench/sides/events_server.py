@@ -11,7 +11,8 @@ from app.factory import create_app
 from app.server import GC_THRESHOLDS, configuration
 from app.settings import load_settings
 from app.web.context import EXTENSION
-from bench.event_streams import TEXT, obey, raise_file_limit
+from bench.event_server import obey
+from bench.event_streams import TEXT, raise_file_limit
 
 
 async def main() -> None:

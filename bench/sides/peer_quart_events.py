@@ -9,7 +9,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from quart import Quart, Response
 
-from bench.event_streams import TEXT, obey, raise_file_limit
+from bench.event_server import obey
+from bench.event_streams import TEXT, raise_file_limit
 
 app = Quart(__name__)
 queues: set[asyncio.Queue[bytes]] = set()

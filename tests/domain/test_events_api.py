@@ -57,6 +57,13 @@ async def test_types_of_the_service_and_of_event_source_are_reserved(
     assert refused.status_code == 422
 
 
+@pytest.mark.parametrize("type", ["order_paid", "Order.Paid", "x" * 64])
+async def test_every_other_type_of_the_kit_may_be_published(client: Client, resources: Resources, type: str) -> None:
+    root = await admin(client, resources)
+    published = await root.post("/events", {"channel": "broadcast", "type": type})
+    assert published.status_code == 202
+
+
 async def test_presence_lists_who_has_a_stream(client: Client) -> None:
     assert (await client.get("/presence")).status_code == 401
     ada, bob = await client.registered("ada"), await client.registered("bob")

@@ -66,7 +66,7 @@ async def test_a_route_for_some_credentials_names_these(document: dict[str, Any]
     schemes = {name: {next(iter(each)) for each in operation["security"]} for name, operation in found.items()}
     assert schemes["GET /api/v1/profile"] == {"session", "bearer", "api_key", "cookie"}
     assert schemes["POST /api/v1/api-keys"] == {"session", "bearer", "cookie"}
-    assert schemes["GET /api/v1/articles"] == set()
+    assert schemes["GET /api/v1/notices"] == set()
     assert set().union(*schemes.values()) <= set(document["components"]["securitySchemes"])
 
 

@@ -7,7 +7,7 @@ from app.kit.events.event import Cursor, is_pattern
 from app.kit.events.fanout import Fanout
 from app.kit.events.history import History, Page
 from app.kit.events.sse import encode_message, encode_position, encode_resync
-from app.kit.events.stream import Stream
+from app.kit.events.stream import WRITE_BYTES, Stream
 from app.kit.events.subscription import Subscription
 from app.kit.telemetry import Telemetry
 
@@ -51,7 +51,8 @@ class CatchUp:
         if generation != self._generation:
             # The confirmations of the lost connection are void: a new view begins, after what is replayed already.
             self._generation, self._end = generation, None
-        page = await self._history.read(self._rest, end=self._end)
+        # A page is in memory for as long as its client takes to read it.
+        page = await self._history.read(self._rest, end=self._end, page_bytes=WRITE_BYTES)
         self._rest, self._end = page.rest, page.end
         data = self._encode(page)
         if not self._rest and not self._stream.ended:

@@ -10,23 +10,26 @@ from app.kit.events.event import Malformed, Message, is_pattern, parse_message
 from app.kit.events.history import History, Page
 from app.kit.events.sse import encode_message
 from app.kit.events.subscription import Subscription
+from app.kit.events.waker import Waker
 from app.kit.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
 # How long events are offered to streams before other tasks of the loop run.
 FANOUT_TURN_SECONDS = 0.008
-# How many bytes of missed events are offered before the streams are written.
+# How many bytes of events are offered before the streams are written: else their queues would overflow in a burst.
 FANOUT_TURN_BYTES = 64 * 1024
 
 
 class Delivery:
     """Encodes each event once and offers it to all streams of a subscription."""
 
-    def __init__(self, history: History, *, telemetry: Telemetry) -> None:
+    def __init__(self, history: History, waker: Waker, *, telemetry: Telemetry) -> None:
         self._history = history
+        self._waker = waker
         self._telemetry = telemetry
         self._turn_ends = 0.0
+        self._turn_bytes = 0
 
     async def deliver(self, received: Received, subscription: Subscription) -> None:
         """Offer a live event. Raises SequenceGap when events before it are missing."""
@@ -64,7 +67,8 @@ class Delivery:
         while True:
             for stream in {stream for topic in lost for stream in subscriptions[topic].streams}:
                 stream.resync(page.end, reason="history")
-            await self._offer_page(page, subscriptions)
+            for message in page.messages:
+                await self._offer(message, subscriptions[message.channel])
             for topic in cursors:
                 subscriptions[topic].advance(page.rest.get(topic, page.end))
             yield page
@@ -72,16 +76,6 @@ class Delivery:
                 return
             page = await self._history.read(page.rest, end=page.end)
             lost = page.unreachable
-
-    async def _offer_page(self, page: Page, subscriptions: Mapping[str, Subscription]) -> None:
-        offered = 0
-        for message in page.messages:
-            await self._offer(message, subscriptions[message.channel])
-            offered += len(message.payload)
-            if offered > FANOUT_TURN_BYTES:
-                # Lets the streams be written, or one page alone would overflow their queues.
-                offered = 0
-                await asyncio.sleep(0)
 
     async def _offer(self, message: Message, subscription: Subscription) -> None:
         frame = encode_message(message)
@@ -92,3 +86,7 @@ class Delivery:
             if time.perf_counter() > self._turn_ends:
                 await asyncio.sleep(0)
                 self._turn_ends = time.perf_counter() + FANOUT_TURN_SECONDS
+        self._turn_bytes += len(frame.data)
+        if self._turn_bytes > FANOUT_TURN_BYTES:
+            self._turn_bytes = 0
+            await self._waker.all_woken()

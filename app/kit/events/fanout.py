@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.kit.aio import side_by_side
+from app.kit.aio import first_of
 from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.client.pubsub import PubSubConnection, Received, reconnect_backoff
 from app.kit.events.delivery import Delivery
 from app.kit.events.history import History
 from app.kit.events.stream import Stream
 from app.kit.events.subscription import SequenceGap, Subscription
+from app.kit.events.waker import Waker
 from app.kit.keys import Keys
 from app.kit.telemetry import Telemetry
 
@@ -31,11 +32,18 @@ class Fanout:
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, history: History, *, telemetry: Telemetry, linger_seconds: float
+        self,
+        redis: Redis,
+        keys: Keys,
+        history: History,
+        waker: Waker,
+        *,
+        telemetry: Telemetry,
+        linger_seconds: float,
     ) -> None:
         self._redis = redis
         self._keys = keys
-        self._delivery = Delivery(history, telemetry=telemetry)
+        self._delivery = Delivery(history, waker, telemetry=telemetry)
         self._telemetry = telemetry
         self._linger_seconds = linger_seconds
         self._subscriptions: dict[str, Subscription] = {}
@@ -90,7 +98,7 @@ class Fanout:
                     self._log_once(error)
             except Exception:
                 logger.exception("the fan-out of events failed, and starts over")
-            self._telemetry.count("events_feed_lost")
+            self._telemetry.count("events_connection_lost")
             await self._backoff.wait()
 
     def _log_once(self, error: Exception) -> None:
@@ -109,9 +117,7 @@ class Fanout:
         self._changed.set()
         try:
             await pubsub.open()
-            async with side_by_side(self._read(pubsub, inbox), self._subscribe(pubsub), self._deliver(inbox)) as tasks:
-                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                await ended.pop()
+            await first_of(self._read(pubsub, inbox), self._subscribe(pubsub), self._deliver(inbox))
         finally:
             await pubsub.close()
             self.generation += 1

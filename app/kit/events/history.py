@@ -14,7 +14,9 @@ from app.kit.events.event import HISTORY_SECONDS, LOG_LENGTH, Cursor, Message, p
 from app.kit.keys import Keys
 from app.kit.scripts import run_script
 
+# Of one channel.
 PAGE_ENTRIES = 100
+PAGE_BYTES = 1024 * 1024
 CHANNELS_A_READ = 200
 # A read after so long without an event advances the clock, so that the cursor of a new stream is never older.
 CLOCK_TICK_SECONDS = 60
@@ -54,17 +56,20 @@ class History:
         self._turns = asyncio.Semaphore(CONCURRENT_READS)
         self._next_present: asyncio.Task[Cursor] | None = None
 
-    async def read(self, after: Mapping[str, Cursor], *, end: Cursor | None = None) -> Page:
+    async def read(
+        self, after: Mapping[str, Cursor], *, end: Cursor | None = None, page_bytes: int = PAGE_BYTES
+    ) -> Page:
         """Read the events of each channel after its cursor; without channels, the present cursor. Raises UNAVAILABLE.
 
-        To read on, pass the page's `rest` and `end`: then all pages together are one view.
+        To read on, pass the page's `rest` and `end`: then all pages together are one view. A page has about
+        `page_bytes`, or one event of each channel.
         """
         if not after and end is None:
             return Page(await self._present())
         channels = list(after)
-        page = await self._read_some(channels[:CHANNELS_A_READ], after, end)
+        page = await self._read_some(channels[:CHANNELS_A_READ], after, end, page_bytes)
         for start in range(CHANNELS_A_READ, len(channels), CHANNELS_A_READ):
-            more = await self._read_some(channels[start : start + CHANNELS_A_READ], after, page.end)
+            more = await self._read_some(channels[start : start + CHANNELS_A_READ], after, page.end, page_bytes)
             page.messages += more.messages
             page.unreachable |= more.unreachable
             page.rest |= more.rest
@@ -81,11 +86,13 @@ class History:
             channel: max(cursor, bound) for channel, cursor in after.items() if channel not in page.unreachable
         }
 
-    async def _read_some(self, channels: list[str], after: Mapping[str, Cursor], end: Cursor | None) -> Page:
-        epoch, clock, now_seconds, *parts = await self._run(channels, after)
+    async def _read_some(
+        self, channels: list[str], after: Mapping[str, Cursor], end: Cursor | None, page_bytes: int
+    ) -> Page:
+        epoch, clock, now_seconds, *parts = await self._run(channels, after, page_bytes)
         now = Cursor(epoch.decode(), parse_position(clock))
         page = Page(end or now)
-        for channel, (last, entries) in zip(channels, parts, strict=True):
+        for channel, (last, entries, has_more) in zip(channels, parts, strict=True):
             messages = _parse(channel, now.epoch, entries)
             # When the event before the first one here is newer than the cursor, events between them are lost.
             previous = messages[0].previous if messages else parse_position(last)
@@ -94,8 +101,9 @@ class History:
                 page.unreachable.add(channel)
                 continue
             page.messages += [message for message in messages if message.cursor <= page.end]
-            if messages and len(entries) == self._page_entries and messages[-1].cursor < page.end:
-                page.rest[channel] = messages[-1].cursor
+            read = Cursor(now.epoch, parse_position(entries[-1][0])) if has_more else page.end
+            if read < page.end:
+                page.rest[channel] = read
         return page
 
     async def _present(self) -> Cursor:
@@ -110,7 +118,7 @@ class History:
         await asyncio.sleep(0)
         # A call that comes after this must not get a cursor of before it.
         self._next_present = None
-        return (await self._read_some([], {}, None)).end
+        return (await self._read_some([], {}, None, 0)).end
 
     def _reaches(self, cursor: Cursor, now: Cursor, *, now_ms: int) -> bool:
         """False for a cursor of another epoch, of the future (a failover lost events), or older than any history."""
@@ -118,7 +126,7 @@ class History:
             return False
         return cursor.position[0] >= now_ms - self._history_ms
 
-    async def _run(self, channels: list[str], after: Mapping[str, Cursor]) -> list[Any]:
+    async def _run(self, channels: list[str], after: Mapping[str, Cursor], page_bytes: int) -> list[Any]:
         keys = self._keys
         async with self._turns:
             # Not the request's budget: a replay may take longer than a response.
@@ -135,6 +143,7 @@ class History:
                         secrets.token_hex(6),
                         CLOCK_TICK_SECONDS,
                         self._page_entries,
+                        page_bytes,
                         LOG_LENGTH,
                         *(after[name].stream_id for name in channels),
                     ],

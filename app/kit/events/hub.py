@@ -20,6 +20,7 @@ from app.kit.events.open_streams import OpenStreams
 from app.kit.events.presence import Presence
 from app.kit.events.sse import HEARTBEAT, encode_retry
 from app.kit.events.stream import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, Stream
+from app.kit.events.waker import Waker
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry, Telemetry
 
@@ -66,7 +67,10 @@ class Hub:
     ) -> None:
         self._telemetry = telemetry or NoTelemetry()
         self._history = History(redis, keys, history_seconds=history_seconds)
-        self._fanout = Fanout(redis, keys, self._history, telemetry=self._telemetry, linger_seconds=linger_seconds)
+        self._waker = Waker()
+        self._fanout = Fanout(
+            redis, keys, self._history, self._waker, telemetry=self._telemetry, linger_seconds=linger_seconds
+        )
         self._wheel = HeartbeatWheel(turn_seconds=heartbeat_seconds, telemetry=self._telemetry)
         self._open = OpenStreams(
             wheel=self._wheel,
@@ -170,6 +174,7 @@ class Hub:
         stream = Stream(
             telemetry=self._telemetry,
             totals=self._open.totals,
+            waker=self._waker,
             grant=grant or Grant(),
             until=frozenset(until),
             max_frames=self._max_frames,
@@ -202,6 +207,7 @@ class Hub:
                 raise_if_cancelled()
                 if data and not stream.revoked:
                     yield data
+                    stream.note_progress()
             while data := await stream.take():
                 yield data
         finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.kit.events.event import Cursor
 from app.kit.events.grant import Grant
 from app.kit.events.sse import HEARTBEAT, Frame, encode_resync, encode_retry
+from app.kit.events.waker import Waker
 from app.kit.telemetry import Telemetry
 
 MAX_QUEUED_FRAMES = 1000
@@ -44,6 +45,7 @@ class Stream:
         "writer",
         "_telemetry",
         "_totals",
+        "_waker",
         "_max_frames",
         "_max_bytes",
         "_held",
@@ -59,6 +61,7 @@ class Stream:
         *,
         telemetry: Telemetry,
         totals: WriteTotals,
+        waker: Waker,
         grant: Grant,
         until: Collection[str] = (),
         max_frames: int = MAX_QUEUED_FRAMES,
@@ -75,6 +78,7 @@ class Stream:
         self.writer: asyncio.Task[object] | None = None
         self._telemetry = telemetry
         self._totals = totals
+        self._waker = waker
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._held: list[Frame] = []
@@ -148,6 +152,10 @@ class Stream:
         stalled, self._stalled = self._stalled, bool(self._queue)
         return stalled and self._stalled
 
+    def note_progress(self) -> None:
+        """What did not come from the queue has been written: the client reads."""
+        self._stalled = False
+
     async def take(self) -> bytes:
         """Wait until something is queued, and take of it what one write joins; b"" when the stream has ended."""
         queue = self._queue
@@ -169,10 +177,11 @@ class Stream:
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def _append(self, data: bytes) -> None:
+        if not self._queue:
+            self._waker.wake(self._wake)
         self._queue.append(data)
         self._bytes += len(data)
         self._totals.queued_bytes += len(data)
-        self._wake.set()
 
     def _clear(self) -> None:
         self._queue.clear()

@@ -30,7 +30,7 @@ def has_header_credential(headers: Headers) -> bool:
 class BrowserSession(SessionMixin):
     """What a handler has as `quart.session`: a dict. `used`: the answer depends on it.
 
-    down        Redis did not answer: every access raises Unavailable, so that a user never passes for a visitor.
+    down        Redis did not answer: every access raises Unavailable, so that a user is never treated as a visitor.
     detached    the request is authenticated without its cookie: the session is empty and refuses writes.
 
     A WebSocket has no response that could carry a cookie (`can_send_cookie`): it changes a session that there is, but
@@ -117,6 +117,11 @@ class BrowserSession(SessionMixin):
     @modified.setter
     def modified(self, value: bool) -> None:
         """Ignored: Flask's way of announcing a nested change, which is detected here."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether save() makes a visitor's session where there was none."""
+        return self.record is None and bool(self._data) and self._can_send_cookie and self._ended_id is None
 
     async def regenerate(self) -> bool:
         """Give the session a new id, in Redis and in the browser; its data stays. False: it has ended meanwhile.

@@ -37,7 +37,7 @@ class NewEvent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     channel: Annotated[str, Field(pattern=r"^[a-z0-9:_-]{1,64}$")]
-    type: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
+    type: Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]{1,64}$")]
     data: Any = None
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis, RedisCluster
 
+from app.kit.aio import end_tasks
 from app.kit.events.event import MAX_PAYLOAD_BYTES, Cursor
 from app.kit.events.grant import Grant
 from app.kit.events.hub import Hub
 from app.kit.events.publisher import Publisher
+from app.kit.events.stream import WRITE_BYTES
 from app.kit.keys import Keys
 from tests.kit.events.event_streams import Parser, Reader, live_reader
 from tests.waiting import eventually
@@ -345,6 +347,39 @@ async def test_a_gap_in_the_live_stream_is_filled_from_the_history(
     ids = [await publisher.publish("broadcast", "tick", number) for number in range(3)]
     assert await received(reader, 4) == [str(first), *ids]
     assert reader.resyncs == []
+
+
+async def test_a_replay_of_large_events_comes_in_writes_of_a_bounded_size(hub: Hub, publisher: Publisher) -> None:
+    first = await publisher.publish("user:1", "tick", 0)
+    ids = [await publisher.publish(f"user:{number % 2}", "tick", "x" * 60_000) for number in range(20)]
+    reader = Parser()
+    sizes = []
+    async for chunk in hub.subscribe(["user:0", "user:1"], last_event_id=first):
+        sizes.append(len(chunk))
+        reader.feed(chunk)
+        if len(reader.events) == len(ids):
+            break
+    assert [event.id for event in reader.events] == ids
+    # Or one event of each channel beyond it.
+    assert max(sizes) < 2 * WRITE_BYTES + 1000
+
+
+async def test_a_client_that_reads_a_long_replay_slowly_gets_it_whole(make_hub: MakeHub, publisher: Publisher) -> None:
+    hub = await make_hub(heartbeat_seconds=0.4)
+    first = await publisher.publish("user:1", "tick", 0)
+    ids = [await publisher.publish("user:1", "tick", "x" * 60_000) for number in range(30)]
+    reader = Parser()
+
+    async def read_slowly() -> None:
+        async for chunk in hub.subscribe(["user:1"], last_event_id=first):
+            reader.feed(chunk)
+            # Longer than it may take nothing, in all; less than the time between two looks at it, each time.
+            await asyncio.sleep(0.05)
+
+    reading = asyncio.create_task(read_slowly())
+    await eventually(lambda: len(reader.events) == len(ids) or reading.done())
+    assert [event.id for event in reader.events] == ids
+    await end_tasks([reading])
 
 
 # Slow clients, cap and drain

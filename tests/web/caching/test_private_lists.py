@@ -10,11 +10,9 @@ from redis.asyncio import Redis
 
 from app.db.database import Database
 from app.kit.cache.cache import Cache
-from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
-from app.kit.tasks.queue import Queue
-from app.outbox import Outbox
 from app.principal import Principal
+from tests.test_outbox import outbox_on
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "cache.md"
 
@@ -33,7 +31,7 @@ async def test_principals_share_nothing_and_a_write_is_seen_at_once(
     real_redis: Redis, keys: Keys, database: Database
 ) -> None:
     cache = Cache(real_redis, keys)
-    outbox = Outbox(database, Publisher(real_redis, keys), Queue(real_redis, keys), cache)
+    outbox = outbox_on(real_redis, keys, database)
     resources = SimpleNamespace(cache=cache, database=database, outbox=outbox)
     names = recipe()
     list_drafts, write_draft = names["list_drafts"], names["write_draft"]

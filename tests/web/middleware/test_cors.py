@@ -34,7 +34,7 @@ def granted(response: Response) -> set[str]:
 async def test_it_is_off_by_default(sqlite_template: Path, tmp_path: Path) -> None:
     async with client_with(sqlite_template, tmp_path) as client:
         assert not granted(await client.options("/api/v1/profile", headers=ASKED))
-        assert not granted(await client.get("/api/v1/articles", headers={"Origin": ORIGIN}))
+        assert not granted(await client.get("/api/v1/notices", headers={"Origin": ORIGIN}))
         refused = await client.post("/api/v1/users", json=ACCOUNT, headers={"Origin": ORIGIN})
         assert refused.status_code == 403
 
@@ -56,7 +56,7 @@ async def test_a_preflight_is_answered_before_limits(sqlite_template: Path, tmp_
 
 async def test_answers_and_errors_can_be_read(sqlite_template: Path, tmp_path: Path) -> None:
     async with client_with(sqlite_template, tmp_path, CORS_ORIGINS=ORIGIN) as client:
-        for path, status in (("/api/v1/articles", 200), ("/api/v1/profile", 401), ("/nowhere", 404)):
+        for path, status in (("/api/v1/notices", 200), ("/api/v1/profile", 401), ("/nowhere", 404)):
             for origin in (ORIGIN, "https://evil.example"):
                 answer = await client.get(path, headers={"Origin": origin})
                 assert answer.status_code == status
@@ -70,7 +70,7 @@ async def test_answers_and_errors_can_be_read(sqlite_template: Path, tmp_path: P
 
 async def test_any_origin_is_without_a_session(sqlite_template: Path, tmp_path: Path) -> None:
     async with client_with(sqlite_template, tmp_path, CORS_ORIGINS="*") as client:
-        answer = await client.get("/api/v1/articles", headers={"Origin": "https://anyone.example"})
+        answer = await client.get("/api/v1/notices", headers={"Origin": "https://anyone.example"})
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
         assert "Access-Control-Allow-Credentials" not in answer.headers
         cookie = {"Origin": "https://anyone.example", "Cookie": "quartet=x"}

@@ -1,0 +1,87 @@
+"""Writers are woken in turns, so that an event for all streams does not stop the loop."""
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from app.kit.aio import end_tasks
+from app.kit.events.hub import Hub
+from app.kit.events.publisher import Publisher
+from app.kit.events.waker import WAKES_A_TURN, Waker
+from app.kit.keys import Keys
+from tests.kit.events.event_streams import Reader
+from tests.waiting import eventually
+
+
+async def test_writers_are_woken_in_order_and_in_turns() -> None:
+    waker, woken = Waker(), list[int]()
+    turns: list[int] = []
+
+    async def write(number: int, event: asyncio.Event) -> None:
+        await event.wait()
+        woken.append(number)
+
+    events = [asyncio.Event() for _ in range(3 * WAKES_A_TURN - 1)]
+    writers = [asyncio.create_task(write(number, event)) for number, event in enumerate(events)]
+    await asyncio.sleep(0)
+    for event in events:
+        waker.wake(event)
+    while len(woken) < len(events):
+        await asyncio.sleep(0)
+        turns.append(len(woken))
+    assert max(after - before for before, after in zip([0, *turns], turns, strict=False)) == WAKES_A_TURN
+    assert woken == sorted(woken)
+    await end_tasks(writers)
+
+
+async def test_all_woken_waits_until_they_have_written() -> None:
+    waker, written = Waker(), list[int]()
+    await waker.all_woken()
+
+    async def write(event: asyncio.Event) -> None:
+        while True:
+            await event.wait()
+            event.clear()
+            written.append(1)
+
+    events = [asyncio.Event() for _ in range(2 * WAKES_A_TURN + 1)]
+    writers = [asyncio.create_task(write(event)) for event in events]
+    for _ in range(2):
+        written.clear()
+        for event in events:
+            waker.wake(event)
+        await waker.all_woken()
+        assert len(written) == len(events)
+    await end_tasks(writers)
+
+
+async def test_an_event_for_all_lets_the_loop_run_between_its_writes(redis: Redis, keys: Keys) -> None:
+    hub, publisher = Hub(redis, keys), Publisher(redis, keys)
+    await hub.start()
+    readers = [Reader(hub.subscribe(["broadcast"])) for _ in range(5 * WAKES_A_TURN)]
+    await eventually(lambda: all(reader.is_live for reader in readers))
+    publishing = asyncio.create_task(publisher.publish("broadcast", "tick", 1))
+    before, steps = 0, set[int]()
+    while before < len(readers):
+        await asyncio.sleep(0)
+        after = sum(1 for reader in readers if reader.events)
+        steps.add(after - before)
+        before = after
+    await publishing
+    assert max(steps) == WAKES_A_TURN
+    for reader in readers:
+        await reader.close()
+    await hub.close()
+
+
+async def test_a_burst_beyond_a_queue_overflows_none_whose_client_reads(redis: Redis, keys: Keys) -> None:
+    hub, publisher = Hub(redis, keys, max_bytes=200_000), Publisher(redis, keys)
+    await hub.start()
+    readers = [Reader(hub.subscribe(["broadcast"])) for _ in range(2 * WAKES_A_TURN)]
+    await eventually(lambda: all(reader.is_live for reader in readers))
+    ids = await asyncio.gather(*(publisher.publish("broadcast", "tick", "x" * 30_000) for _ in range(40)))
+    await eventually(lambda: all(len(reader.events) == 40 for reader in readers))
+    for reader in readers:
+        assert reader.ids == list(ids)
+        await reader.close()
+    await hub.close()
