@@ -10,6 +10,8 @@ from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSc
 
 from app import __version__
 from app.db.schema import Schema
+from app.db.url import BadURL as BadDatabaseURL
+from app.db.url import check_database_url
 from app.domain.slice import AT_LOGIN, Slice
 from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
@@ -28,8 +30,9 @@ from app.web.host import stated_hosts
 from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
-from app.web.middleware import request_log, security
+from app.web.middleware import cors, request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
+from app.web.openapi import Document
 from app.web.routes import event_socket, events, health, limits, metrics, operations, presence, tasks
 from app.web.telemetry import PrometheusTelemetry
 
@@ -54,9 +57,9 @@ STATIC_FOLDER = Path(__file__).parent / "pages" / "static"
 def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart:
     """The ASGI application of these slices. It opens nothing before it serves.
 
-    SettingsError: a bad Redis URL. DeclarationError: what a route declares would not hold.
+    SettingsError: a bad URL of a backend. DeclarationError: what a route declares would not hold.
     """
-    check_redis_url(settings)
+    check_urls(settings)
     app = GuardedQuart("app", static_folder=str(STATIC_FOLDER))
     app.redis_budget_seconds = settings.redis_budget_ms / 1000
     app.config.update(_configuration(settings))
@@ -113,6 +116,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTelemetry) -> None:
     """In the order in which they see a request; they see its response in reverse order."""
     request_log.register(app, telemetry)
+    cross_origin = cors.CrossOrigin(settings.cors_origins, settings.cors_headers, settings.cors_credentials)
+    cors.register(app, cross_origin)
     hsts_seconds = settings.hsts_seconds if settings.is_production else 0
     security.register(app, allowed_hosts=settings.hosts, hsts_seconds=hsts_seconds)
     problems.register(app, telemetry)
@@ -134,6 +139,7 @@ def _register_schema(app: Quart) -> None:
     QuartSchema(
         app,
         openapi_path=None,
+        openapi_provider_class=Document,
         info=Info(title="Quartet", version=__version__),
         security_schemes={
             "session": APIKeySecurityScheme(in_="header", name="X-Session-ID"),
@@ -161,13 +167,20 @@ def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTele
             yield
 
 
-def check_redis_url(settings: Settings) -> None:
-    """SettingsError, which names the part that is wrong."""
+def check_urls(settings: Settings) -> None:
+    """SettingsError, which names the part of a URL that is wrong."""
     problems = []
     for name, url in (("REDIS_URL", settings.redis_url), ("CACHE_REDIS_URL", settings.cache_redis_url)):
         try:
             parse_url(url or "memory://")
         except BadURL as error:
+            problems.append(f"{name}: {error}")
+    databases = (("DATABASE_URL", settings.database_url), ("DATABASE_REPLICA_URL", settings.database_replica_url))
+    for name, url in databases:
+        try:
+            if url:
+                check_database_url(url)
+        except BadDatabaseURL as error:
             problems.append(f"{name}: {error}")
     if problems:
         raise SettingsError(problems)

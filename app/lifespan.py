@@ -29,6 +29,7 @@ from app.kit.tasks.task import Task
 from app.kit.tasks.worker import Worker
 from app.kit.telemetry import Telemetry
 from app.mail import MailFailed
+from app.recent_writers import RecentWriters
 from app.resources import Resources
 from app.settings import Settings
 from app.web.identity.grants import StreamRevocations
@@ -59,14 +60,20 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
             name = _client_name(settings, f"{role}-cache")
             cache_redis = connect(settings.cache_redis_url, name=name, timeout_seconds=BACKGROUND_SECONDS)
             stack.push_async_callback(cache_redis.aclose)
+        keys = Keys(settings.namespace)
+        seconds = settings.database_read_own_writes_seconds
         database = Database(
             settings.database_url,
             settings.database_replica_url or None,
+            writers=RecentWriters(redis, keys, seconds=seconds, telemetry=telemetry),
             pool_size=settings.database_pool_size,
             max_overflow=settings.database_max_overflow,
+            pool_timeout_seconds=settings.database_pool_timeout_seconds,
+            connect_timeout_seconds=settings.database_connect_timeout_seconds,
+            statement_timeout_seconds=settings.database_statement_timeout_seconds,
+            pre_ping=settings.database_pre_ping,
         )
         stack.push_async_callback(database.close)
-        keys = Keys(settings.namespace)
         resources = make_blocks(
             settings, keys, redis=redis, cache_redis=cache_redis, database=database, telemetry=telemetry
         )

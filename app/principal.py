@@ -1,5 +1,6 @@
 """The principal: the identity that every kind of credential resolves to."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,3 +23,7 @@ class Principal:
     def may_write(self, owner_id: int) -> bool:
         """Whether this is the owner or an admin."""
         return self.user_id == owner_id or self.is_admin
+
+
+# The user of the running request, once its credentials are checked; None for visitors and outside requests.
+current_user_id: ContextVar[int | None] = ContextVar("current_user_id", default=None)

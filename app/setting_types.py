@@ -107,10 +107,24 @@ def _queue(value: str) -> str:
     return value
 
 
+def _cross_origin(value: str) -> str:
+    if value != "*" and not re.fullmatch(rf"https?://{_HOST}(:\d{{1,5}})?", value):
+        raise ValueError("must be origins, as https://app.example.com without a path, or *")
+    return value
+
+
+def _header(value: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", value):
+        raise ValueError("must be names of headers")
+    return value
+
+
 # NoDecode: lists are separated by commas, where pydantic-settings would expect JSON.
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
 QueueNames = Annotated[tuple[Annotated[str, AfterValidator(_queue)], ...], NoDecode, BeforeValidator(_split)]
+CorsOrigins = Annotated[tuple[Annotated[str, AfterValidator(_cross_origin)], ...], NoDecode, BeforeValidator(_split)]
+HeaderNames = Annotated[tuple[Annotated[str, AfterValidator(_header)], ...], NoDecode, BeforeValidator(_split)]
 AnyCase = BeforeValidator(_lower)
 Address = Annotated[str, AfterValidator(_address)]
 OptionalAddress = Annotated[str, AfterValidator(lambda value: _address(value) if value else value)]

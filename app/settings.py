@@ -10,8 +10,10 @@ from pydantic import Field, ValidationError
 from app.setting_types import (
     AnyCase,
     CommaList,
+    CorsOrigins,
     DatabaseURL,
     EmailAddress,
+    HeaderNames,
     Namespace,
     Networks,
     OptionalHost,
@@ -50,6 +52,9 @@ class Settings(ServerSettings):
     trusted_proxies: Networks = ()
     trusted_hops: int = Field(default=0, ge=0, le=16)
     trusted_header: Annotated[Literal["x-forwarded-for", "forwarded"], AnyCase] = "x-forwarded-for"
+    cors_origins: Annotated[CorsOrigins, AnyCase] = ()
+    cors_headers: HeaderNames = ()
+    cors_credentials: bool = False
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
     metrics_token: str = Field(default="", repr=False)
 
@@ -64,6 +69,11 @@ class Settings(ServerSettings):
     database_replica_url: DatabaseURL = Field(default="", repr=False)
     database_pool_size: int = Field(default=10, ge=1, le=1000)
     database_max_overflow: int = Field(default=20, ge=0, le=1000)
+    database_pool_timeout_seconds: float = Field(default=5, gt=0, le=300)
+    database_connect_timeout_seconds: float = Field(default=5, gt=0, le=300)
+    database_statement_timeout_seconds: float = Field(default=10, gt=0, le=3600)
+    database_pre_ping: bool = True
+    database_read_own_writes_seconds: float = Field(default=5, ge=0, le=3600)
 
     session_idle_seconds: int = Field(default=86_400, ge=60)
     session_absolute_seconds: int = Field(default=30 * 86_400, ge=60)
@@ -186,6 +196,8 @@ def _cross_checks(settings: Settings, failed: set[str]) -> list[str]:
     if settings.smtp_url and "mail_from" not in settings.model_fields_set and "MAIL_FROM" not in failed:
         problems.append("MAIL_FROM: must be set where SMTP_URL is: servers refuse mail from nowhere")
     problems += settings.server_problems()
+    if settings.cors_credentials and "*" in settings.cors_origins:
+        problems.append("CORS_CREDENTIALS: needs CORS_ORIGINS by name: browsers refuse * with credentials")
     domain, host = settings.session_cookie_domain.lstrip("."), settings.hosts[0]
     if domain and host != domain and not host.endswith(f".{domain}") and "PUBLIC_URL" not in failed:
         problems.append("SESSION_COOKIE_DOMAIN: must be the host of PUBLIC_URL, or a domain above it")

@@ -1,6 +1,7 @@
 """Messages of a transaction are sent after its commit: at least once, with one effect, and never without the commit."""
 
 import asyncio
+import random
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -387,3 +388,36 @@ async def test_redis_down_delays_and_loses_nothing(
     lines = [line.partition(":")[0] for line in caplog.messages if line.startswith("the outbox")]
     assert lines == ["the outbox waits", "the outbox goes on"]
     await redis.aclose()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.long)])
+async def test_redis_killed_between_a_commit_and_its_messages(
+    tmp_path: Path, keys: Keys, database: Database, kills: int
+) -> None:
+    """At random moments; Redis keeps what it has acknowledged."""
+    (tmp_path / "redis").mkdir()
+    server = RedisServer(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always").start()
+    redis = connect(server.url, name="test", timeout_seconds=1)
+    outbox = outbox_on(redis, keys, database, retry_seconds=0.1, poll_seconds=0.05)
+    chance = random.Random(5)
+    names: list[str] = []
+    task_ids: list[str] = []
+
+    async def commit(name: str) -> None:
+        names.append(name)
+        task_ids.extend(await announce(outbox, database, name))
+
+    async with running(outbox):
+        for kill in range(kills):
+            committing = [asyncio.create_task(commit(f"{kill}.{number}")) for number in range(3)]
+            await asyncio.sleep(chance.uniform(0, 0.02))
+            await asyncio.to_thread(server.kill)
+            await asyncio.gather(*committing)
+            await asyncio.to_thread(server.start)
+        await eventually(lambda: _is(rows(database), 0), seconds=60)
+    assert sorted(await published(redis, keys)) == sorted(names)
+    waiting = await Queue(redis, keys).tasks("waiting", limit=1000)
+    assert sorted(each.id for each in waiting) == sorted(task_ids)
+    await redis.aclose()
+    server.stop()

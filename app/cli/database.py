@@ -9,9 +9,10 @@ from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.running import refuse_production, run_to_end
+from app.db.failures import reason_of
 from app.domain.seed import ACCOUNTS
 from app.domain.seed import seed as seed_demo
-from app.errors import AppError, root_cause
+from app.errors import AppError
 from app.kit.client.deadline import budget
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources
@@ -62,9 +63,10 @@ def _database_errors() -> Iterator[None]:
     except AppError as error:
         raise click.ClickException(str(error)) from error
     except (OSError, SQLAlchemyError) as error:
-        # Only the kind of error: its text may hold the URL, and so the password.
-        kind = type(root_cause(error)).__name__
-        raise click.ClickException(f"the database cannot be reached, or refuses: {kind}") from error
+        # Not the error's text, which may hold the URL, and so the password.
+        kind, reason = reason_of(error)
+        told = f"{kind}: {reason}" if reason else kind
+        raise click.ClickException(f"the database cannot be reached, or refuses: {told}") from error
     except CommandError as error:
         # Alembic's text names migrations, and no part of the URL.
         raise click.ClickException(

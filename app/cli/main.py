@@ -10,10 +10,11 @@ from app import __version__
 from app.cli.database import db, seed
 from app.cli.events import events
 from app.cli.serving import run, serve, subscribe
+from app.cli.shell import shell
 from app.cli.tasks import tasks
 from app.cli.users import users
 from app.cli.worker import worker
-from app.factory import check_redis_url
+from app.factory import check_urls
 from app.settings import Reading, SettingsError, read_settings
 from app.settings_report import report, table
 from app.web.middleware.request_log import configure_logging
@@ -39,7 +40,7 @@ def main(context: click.Context) -> None:
     try:
         reading = read_settings()
         context.obj = reading.settings
-        check_redis_url(context.obj)
+        check_urls(context.obj)
     except SettingsError as error:
         raise BadSettings("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
     configure_logging(context.obj.log_level)
@@ -61,5 +62,5 @@ def show_settings(context: click.Context, as_json: bool) -> None:
     click.echo(json.dumps(report(reading), indent=2) if as_json else table(reading))
 
 
-for command in (run, serve, worker, subscribe, db, seed, users, tasks, events):
+for command in (run, serve, worker, subscribe, db, seed, shell, users, tasks, events):
     main.add_command(command)

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from app.cli.running import refuse_embedded, run_to_end
 from app.domain.users.models import ROLES
 from app.domain.users.schemas import Registration
-from app.domain.users.service import account_id, register_user, set_roles
+from app.domain.users.service import account_id, delete_account, list_accounts, register_user, set_roles
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources
+from app.principal import Principal
 from app.resources import Resources
 from app.settings import Settings
 
@@ -48,6 +49,36 @@ def users_create(settings: Settings, email: str, name: str, role: str) -> None:
         click.echo(f"user {user.id}: {user.email}")
 
     _run(settings, create)
+
+
+@users.command("list")
+@click.option("--after", default=0, show_default=True, help="Begin after the account with this id.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.pass_obj
+def users_list(settings: Settings, after: int, limit: int) -> None:
+    """List the accounts by their ids."""
+
+    async def show(resources: Resources) -> None:
+        for user in await list_accounts(resources, after=after, limit=limit):
+            click.echo(f"{user.id}\t{user.email}\t{', '.join(user.roles) or NO_ROLE}\t{user.created_at:%Y-%m-%d}")
+
+    _run(settings, show)
+
+
+@users.command("delete")
+@click.argument("email")
+@click.confirmation_option(prompt="Delete the account and all that belongs to it?")
+@click.pass_obj
+def users_delete(settings: Settings, email: str) -> None:
+    """Delete the account EMAIL. Its sessions and API keys end."""
+    _refuse_embedded(settings)
+
+    async def delete(resources: Resources) -> None:
+        user_id = await account_id(resources, email)
+        await delete_account(resources, Principal(user_id, frozenset(), "session"), user_id)
+        await resources.outbox.drain()
+
+    _run(settings, delete)
 
 
 @users.command("set-role")

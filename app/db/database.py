@@ -2,19 +2,19 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
-from sqlalchemy import CursorResult, Executable, Row, literal, select
+from sqlalchemy import CursorResult, Executable, Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from app.db.base import Base
-from app.db.engine import open_engines
-from app.db.failures import failure_of
-from app.db.outage import Outage
+from app.db.engine import EngineOptions, open_engines
+from app.db.outage import Outage, translated
+from app.db.replica import Replica, Writers
 from app.db.schema import Schema
-from app.errors import Conflict, Unavailable, root_cause
+from app.errors import Unavailable
+from app.kit.aio import finished
 
 LARGEST_ID = 2**63 - 1
 
@@ -30,20 +30,25 @@ class ReadSession:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
+    @property
+    def dialect(self) -> str:
+        """The kind of database: `sqlite` or `postgresql`."""
+        return self._session.get_bind().dialect.name
+
     async def get(self, model: type[ModelT], key: int) -> ModelT | None:
         """The row with this id; None for an id out of range too."""
-        return await self._session.get(model, key) if 0 < key <= LARGEST_ID else None
+        return await finished(self._session.get(model, key)) if 0 < key <= LARGEST_ID else None
 
     async def scalar(self, statement: TypedReturnsRows[T]) -> T | None:
         """The first column of the first row."""
-        return await self._session.scalar(statement)
+        return await finished(self._session.scalar(statement))
 
     async def scalars(self, statement: TypedReturnsRows[T]) -> Sequence[T]:
         """The first column of every row."""
-        return (await self._session.scalars(statement)).all()
+        return (await finished(self._session.scalars(statement))).all()
 
     async def rows(self, statement: TypedReturnsRows[*Columns]) -> Sequence[Row[*Columns]]:
-        return (await self._session.execute(statement)).all()
+        return (await finished(self._session.execute(statement))).all()
 
 
 class WriteSession(ReadSession):
@@ -57,15 +62,15 @@ class WriteSession(ReadSession):
         self._session.add_all(rows)
 
     async def delete(self, row: Base) -> None:
-        await self._session.delete(row)
+        await finished(self._session.delete(row))
 
     async def flush(self) -> None:
         """Send what was added or changed, so that new rows have their ids."""
-        await self._session.flush()
+        await finished(self._session.flush())
 
     async def execute(self, statement: Executable, rows: Sequence[dict[str, Any]] | None = None) -> CursorResult[Any]:
         """Run an INSERT, UPDATE or DELETE, once for each of `rows`."""
-        result = await self._session.execute(statement, rows)
+        result = await finished(self._session.execute(statement, rows))
         assert isinstance(result, CursorResult)  # noqa: S101  for the type checker: only a SELECT by ORM gives another
         return result
 
@@ -78,84 +83,101 @@ class Database:
         url: str,
         replica_url: str | None = None,
         *,
-        pool_size: int = 10,
-        max_overflow: int = 20,
-        connect_timeout_seconds: float = 5,
-        statement_timeout_seconds: float = 10,
+        writers: Writers | None = None,
+        **options: Unpack[EngineOptions],
     ) -> None:
-        connect = partial(
-            open_engines,
-            pool_size=pool_size,
-            max_overflow=max_overflow,
-            connect_timeout_seconds=connect_timeout_seconds,
-            statement_timeout_seconds=statement_timeout_seconds,
-        )
-        primary = connect(url)
-        replica = connect(replica_url) if replica_url else primary
-        self._engines = {*primary, *replica}
+        """`writers` says who reads the primary although there is a replica. `options` hold for each of the two."""
+        primary = open_engines(url, **options)
+        self._engines = set(primary)
         self._writing = async_sessionmaker(primary.writes, expire_on_commit=False)
-        self._reading_primary = async_sessionmaker(primary.reads, expire_on_commit=False)
-        self._reading = async_sessionmaker(replica.reads, expire_on_commit=False)
+        self._reading = async_sessionmaker(primary.reads, expire_on_commit=False)
         self._primary = Outage("the database")
-        self._replica = Outage("the database's replica") if replica_url else self._primary
+        self._writers = writers
+        self._replica: Replica | None = None
+        if replica_url:
+            replica = open_engines(replica_url, **options)
+            self._engines.update(replica)
+            self._replica = Replica(async_sessionmaker(replica.reads, expire_on_commit=False), writers)
 
     @asynccontextmanager
     async def read(self, *, primary: bool = False) -> AsyncIterator[ReadSession]:
         """A session on the replica if there is one. `primary=True` sees every commit: for checks, and to fill caches.
 
-        Unavailable when the replica is down: its load does not go to the primary, on which writes depend.
+        The primary is read too by a principal who has just written, and while the replica does not answer.
         """
-        sessions, outage = (self._reading_primary, self._primary) if primary else (self._reading, self._replica)
-        async with _translated(outage), sessions() as session:
-            yield ReadSession(session)
-            # It began with the first statement. A block that asked nothing has learned nothing.
-            if session.in_transaction():
-                outage.answered()
+        outage = self._primary
+        session = await self._replica.open() if self._replica and not primary else None
+        if session is None:
+            session = self._reading()
+        elif self._replica:
+            outage = self._replica.outage
+        try:
+            async with translated(outage):
+                yield ReadSession(session)
+                # It began with the first statement. A block that asked nothing has learned nothing.
+                if session.in_transaction():
+                    outage.answered()
+        except Unavailable as error:
+            if self._replica and outage is self._replica.outage:
+                self._replica.failed(error)
+            raise
+        finally:
+            await finished(session.close())
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
         """A transaction on the primary: committed at the end, rolled back on an exception.
 
-        The session's `after_commit` callables are awaited after the commit, in order.
+        The session's `after_commit` callables are awaited after the commit, in order. Cancelling the caller ends the
+        transaction between two statements; what has begun to commit is committed, and its `after_commit` run.
         """
-        async with _translated(self._primary), self._writing() as session, session.begin():
-            writing = WriteSession(session)
-            yield writing
+        session = self._writing()
+        writing = WriteSession(session)
+        try:
+            async with translated(self._primary):
+                yield writing
+        except BaseException:
+            await finished(session.close())
+            raise
+        await finished(self._commit(session, writing.after_commit))
+
+    async def _commit(self, session: AsyncSession, after_commit: Sequence[AfterCommit]) -> None:
+        async with translated(self._primary):
+            try:
+                await session.commit()
+            finally:
+                await session.close()
         self._primary.answered()
-        for call in writing.after_commit:
+        if self._replica and self._writers:
+            await self._writers.note()
+        for call in after_commit:
             await call()
 
     async def missing_revisions(self, schema: Schema) -> set[str]:
-        """The newest steps of `schema` that the primary has not taken. Unavailable if it, or the replica, is silent."""
-        async with _translated(self._primary), self._reading_primary() as session:
-            connection = await session.connection()
-            missing = await connection.run_sync(schema.missing)
-            self._primary.answered()
-        if self._replica is not self._primary:
-            async with self.read() as reading:
-                await reading.scalar(select(literal(1)))
-        return missing
+        """The newest steps of `schema` that the primary has not taken. Unavailable if it is silent."""
+        session = self._reading()
+        try:
+            async with translated(self._primary):
+                missing = await finished(_missing(session, schema))
+                self._primary.answered()
+                return missing
+        finally:
+            await finished(session.close())
+
+    async def replica_answers(self) -> bool | None:
+        """Whether reads go to the replica; None where there is none."""
+        if self._replica is None:
+            return None
+        session = await self._replica.connect()
+        if session is not None:
+            await finished(session.close())
+        return session is not None
 
     async def close(self) -> None:
         for engine in self._engines:
             await engine.dispose()
 
 
-@asynccontextmanager
-async def _translated(outage: Outage) -> AsyncIterator[None]:
-    """Fails closed: a database that is down, or not migrated yet, is a 503, never a 500 and never an empty answer."""
-    try:
-        yield
-    except Exception as error:
-        failure = failure_of(error)
-        # Only the class: the text may hold the URL's user and host. The driver's own says what is wrong.
-        kind = type(root_cause(error)).__name__
-        if failure == "down":
-            outage.failed(kind)
-            raise Unavailable("The database does not answer.") from error
-        if failure == "behind":
-            outage.failed(kind, "; its schema is behind this version: `quartet db upgrade` brings it up to date")
-            raise Unavailable("The database is not ready for this version.") from error
-        if failure == "collision":
-            raise Conflict("The change collides with what is stored.") from error
-        raise
+async def _missing(session: AsyncSession, schema: Schema) -> set[str]:
+    connection = await session.connection()
+    return await connection.run_sync(schema.missing)

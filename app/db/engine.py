@@ -1,13 +1,14 @@
 """open_engines(): connections to PostgreSQL or SQLite with bounded waits."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.db.url import postgres_arguments
 from app.errors import Unavailable
 
 
@@ -18,39 +19,65 @@ class Engines(NamedTuple):
     reads: AsyncEngine
 
 
+class EngineOptions(TypedDict, total=False):
+    """Sizes and waits of a process's connections to one database; see docs/settings.md."""
+
+    pool_size: int
+    max_overflow: int
+    pool_timeout_seconds: float
+    connect_timeout_seconds: float
+    statement_timeout_seconds: float
+    pre_ping: bool
+
+
 def open_engines(
-    url: str, *, pool_size: int, max_overflow: int, connect_timeout_seconds: float, statement_timeout_seconds: float
+    url: str,
+    *,
+    pool_size: int = 10,
+    max_overflow: int = 20,
+    pool_timeout_seconds: float = 5,
+    connect_timeout_seconds: float = 5,
+    statement_timeout_seconds: float = 10,
+    pre_ping: bool = True,
 ) -> Engines:
-    """Engines that connect at their first use. Waiting for a free connection counts as connecting.
+    """Engines that connect at their first use.
 
     Unavailable where the folder of a SQLite file cannot be made.
     """
     address = make_url(url)
     options: dict[str, Any] = {
-        "pool_timeout": connect_timeout_seconds,
+        "pool_timeout": pool_timeout_seconds,
         "hide_parameters": True,  # they hold password hashes and personal data, and errors are logged
     }
     sizes = {"pool_size": pool_size, "max_overflow": max_overflow}
     if address.get_backend_name() == "sqlite":
         make_folder(url)
+        # The time for which SQLite waits for a lock.
         options["connect_args"] = {"timeout": statement_timeout_seconds, "isolation_level": None}
         return _sqlite(address, options, sizes)
-    options["connect_args"] = _postgres_arguments(connect_timeout_seconds, statement_timeout_seconds)
-    engine = create_async_engine(address, pool_pre_ping=True, **options, **sizes)
+    address, connect = postgres_arguments(address)
+    options["connect_args"] = _with_bounds(connect, connect_timeout_seconds, statement_timeout_seconds)
+    engine = create_async_engine(address, pool_pre_ping=pre_ping, **options, **sizes)
     # At READ COMMITTED a single statement sees the same without a transaction, which saves two of three round trips
     # (BEGIN and ROLLBACK).
     return Engines(engine, engine.execution_options(isolation_level="AUTOCOMMIT"))
 
 
-def _postgres_arguments(connect_timeout_seconds: float, statement_timeout_seconds: float) -> dict[str, Any]:
+def _with_bounds(
+    arguments: dict[str, Any], connect_timeout_seconds: float, statement_timeout_seconds: float
+) -> dict[str, Any]:
+    """The arguments of the URL go before the settings."""
+    milliseconds = str(int(statement_timeout_seconds * 1000))
     return {
         "timeout": connect_timeout_seconds,
         # The server ends a slow statement; this later deadline is for a server that does not answer.
         "command_timeout": statement_timeout_seconds + 1,
+        **arguments,
         "server_settings": {
             "application_name": "quartet",
-            "statement_timeout": str(int(statement_timeout_seconds * 1000)),
-            "idle_in_transaction_session_timeout": str(int(statement_timeout_seconds * 1000)),
+            "statement_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
+            **arguments.get("server_settings", {}),
         },
     }
 

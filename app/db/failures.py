@@ -6,6 +6,8 @@ from typing import Literal
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.errors import root_cause
+
 Failure = Literal["down", "behind", "collision"]
 
 # PostgreSQL, appendix A: connection exceptions, refused credentials or database, transactions rolled back (deadlocks),
@@ -34,6 +36,16 @@ _SQLITE_COLLISIONS = frozenset(
     {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
 )
 
+_UPGRADE = "its schema is behind this version: `quartet db upgrade` brings it up to date"
+# What PostgreSQL's text would say, without the names in it, which come from the URL.
+_REASONS = {
+    "28000": "the role does not exist, or may not connect (pg_hba.conf)",
+    "28P01": "the password is wrong, or the role does not exist",
+    "3D000": "the database does not exist",
+    "42501": "the role has no right to this",
+    "53300": "the server has no connection left",
+}
+
 
 def failure_of(error: BaseException) -> Failure | None:
     """None for a defect."""
@@ -51,6 +63,18 @@ def failure_of(error: BaseException) -> Failure | None:
         return _of_sqlite(code, str(error.orig))
     # Raised by the driver, not by the server: the connection is closed or was never made.
     return "down" if type(error.orig).__name__ == "InterfaceError" else None
+
+
+def reason_of(error: BaseException) -> tuple[str, str]:
+    """The class of the driver's error, and its reason in words where there are some ("" otherwise).
+
+    Never the error's own text: it may hold the URL's user and host.
+    """
+    cause = root_cause(error)
+    kind, state = type(cause).__name__, str(getattr(cause, "sqlstate", None))
+    if kind == "InvalidAuthorizationSpecificationError" and str(cause).endswith(" does not exist"):
+        return kind, "the role does not exist"
+    return kind, _UPGRADE if failure_of(error) == "behind" else _REASONS.get(state, "")
 
 
 def _of_postgres(state: str) -> Failure | None:

@@ -36,7 +36,7 @@ async def _no_demo_data(_resources: Resources, _users: Sequence[DemoUser]) -> No
 class Slice:
     """One slice of the domain.
 
-    tables      the models that its migrations make
+    tables      the models that its migrations make, and `unmapped`: how the names of others begin
     tasks       what the worker runs, and `schedule`: when the recurring ones are due
     at_login    takes over what a visitor's session holds, after the password was checked and before the session is made
     handlers    what the subscriber calls with events
@@ -45,6 +45,7 @@ class Slice:
 
     blueprint: Blueprint
     tables: tuple[type[Base], ...] = ()
+    unmapped: tuple[str, ...] = ()
     tasks: tuple[Task[Any], ...] = ()
     schedule: tuple[Entry, ...] = ()
     at_login: LoginHook | None = None

@@ -1,10 +1,11 @@
-"""What asyncio lacks: tasks that end for certain, the first of several, backoff with jitter, a stop signal."""
+"""What asyncio lacks: tasks that end for certain, the first of several, work that no cancellation interrupts, backoff
+with jitter, a stop signal."""
 
 import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator, Collection, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -77,6 +78,23 @@ async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     if interrupted:
         raise asyncio.CancelledError
+
+
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` to its end, also while the caller is cancelled; then the cancellation is raised.
+
+    For work that leaves something inconsistent where it is interrupted. It must end by itself in a bounded time.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        # Retrieves what it raised, of which asyncio would complain otherwise.
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def raise_if_cancelled() -> None:

@@ -1,6 +1,7 @@
 """The way into every view: who asks, how often, whether they may, and whether the answer is known already."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from app.kit.client.deadline import start_budget
 from app.web import declarations, problems
 from app.web.caching import cached_view
 from app.web.handshake import Handshake, after_hooks
+from app.web.idempotency import once
 from app.web.identity import auth
 from app.web.limits.enforce import enforce
 from app.web.links import PUBLIC_URL
@@ -71,7 +73,8 @@ class GuardedQuart(Quart):
         route = self._route(rule.endpoint)
         policy = route.by_method.get(asked.method, route.policy)
         await self._admit(policy)
-        return await cached_view.respond(policy.cache, route.run, asked.view_args or {})
+        run = partial(cached_view.respond, policy.cache, route.run, asked.view_args or {})
+        return await (once(run) if policy.is_idempotent and asked.method == "POST" else run())
 
     async def dispatch_websocket(self, *context: Any, **named: Any) -> ResponseReturnValue | None:
         rule = websocket.url_rule

@@ -57,11 +57,22 @@ def problem(
     return Response(msgspec.json.encode(body | (extra or {})), status=status, content_type=MEDIA_TYPE)
 
 
-async def answer_error(error: AppError) -> Response:
+def with_request_id(body: bytes) -> bytes:
+    """The problem details of another request, as those of this one."""
+    return msgspec.json.encode(msgspec.json.decode(body) | {"request_id": g.get("request_id", "")})
+
+
+def status_of(error: AppError | HTTPException) -> int:
+    return error.status if isinstance(error, AppError) else error.code or 500
+
+
+async def answer_error(error: AppError | HTTPException) -> Response:
     """The response to an error: of the application's handler of its status, where there is one, or problem details.
 
-    The handler gets Werkzeug's exception of that status; the error is its cause.
+    The handler gets Werkzeug's exception of that status; an AppError is its cause.
     """
+    if isinstance(error, HTTPException):
+        return await _answer(error, headers={})
     kind = default_exceptions.get(error.status)
     if kind is None:
         return _default(error)

@@ -16,6 +16,7 @@ from werkzeug.routing import Rule as URLRule
 from app.errors import NotFound
 from app.web.caching.cached_view import ViewCache
 from app.web.declarations import Declaration, DeclarationError, View, declarations_on, declarations_within, declared
+from app.web.idempotency import Idempotency
 from app.web.identity.auth import Access
 from app.web.limits.declare import Exemption, RouteLimits, Rule, route_limits
 
@@ -31,6 +32,7 @@ class RoutePolicy:
     cache: ViewCache | None
     wants_json: bool
     is_open: bool
+    is_idempotent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ def _policy(endpoint: str, view: View, method: str, bearers: list[object]) -> Ro
             limits = exemptions[0]
         if limits:
             break
+    if any(declared(bearer, Idempotency) for bearer in near) and not any(declared(b, Access) for b in bearers):
+        raise DeclarationError(f"{endpoint}: @idempotent is for a route that needs a principal")
     caches = [cache for bearer in near for cache in declared(bearer, ViewCache)]
     model = next(filter(None, (getattr(bearer, QUART_SCHEMA_QUERYSTRING_ATTRIBUTE, None) for bearer in near)), None)
     body = (getattr(bearer, QUART_SCHEMA_REQUEST_ATTRIBUTE, (None, None))[1] for bearer in near)
@@ -117,6 +121,7 @@ def _policy(endpoint: str, view: View, method: str, bearers: list[object]) -> Ro
         cache=replace(caches[0], query_model=model) if caches else None,
         wants_json=DataSource.JSON in body,
         is_open=False,
+        is_idempotent=any(declared(bearer, Idempotency) for bearer in near),
     )
 
 

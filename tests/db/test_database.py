@@ -1,12 +1,13 @@
 """Sessions, transactions, and what becomes of errors."""
 
 import asyncio
+import random
 import shutil
 import socket
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -140,6 +141,84 @@ async def test_a_cancelled_writer_leaves_nothing_and_blocks_nobody(database: Dat
     assert await count(database) == 1
 
 
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.long)])
+async def test_cancelled_writers_stop_no_other(database_url: str, rounds: int) -> None:
+    """As by clients that go away in the middle of a request, at any statement."""
+    database = Database(database_url, statement_timeout_seconds=60, pool_timeout_seconds=60)
+    chance = random.Random(7)
+
+    async def write(number: int) -> None:
+        async with database.write() as session:
+            session.add(user(f"{number}@example.org"))
+            await session.flush()
+            await session.scalar(select(func.count()).select_from(User))
+
+    async def write_and_cancel(number: int) -> None:
+        writer = asyncio.create_task(write(number))
+        await asyncio.sleep(chance.uniform(0, 0.02))
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+
+    for round in range(rounds):
+        for start in range(round * 1000, round * 1000 + 200, 10):
+            await asyncio.gather(*(write_and_cancel(start + number) for number in range(10)))
+        # Far less than the time for which a lock is waited for.
+        async with asyncio.timeout(20):
+            await write(round * 1000 + 999)
+    await database.close()
+
+
+async def test_a_cancelled_reader_gives_its_connection_back(database_url: str) -> None:
+    async with opened(database_url) as database:
+        for _ in range(20):
+            reader = asyncio.create_task(count(database))
+            await asyncio.sleep(0)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            # The pool has one connection.
+            assert await count(database) == 0
+
+
+async def test_what_has_begun_to_commit_is_told_although_its_caller_is_cancelled(database: Database) -> None:
+    told, committing = asyncio.Event(), asyncio.Event()
+
+    async def tell() -> None:
+        committing.set()
+        await asyncio.sleep(0)
+        told.set()
+
+    async def write() -> None:
+        async with database.write() as session:
+            session.add(user())
+            session.after_commit.append(tell)
+
+    writer = asyncio.create_task(write())
+    await committing.wait()
+    writer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writer
+    assert told.is_set()
+    assert await count(database) == 1
+
+
+async def test_a_locked_file_is_waited_for_no_longer_than_the_busy_timeout(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    path = shutil.copy(sqlite_template, tmp_path / "locked.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with opened(f"sqlite+aiosqlite:///{path}", statement_timeout_seconds=0.2) as database:
+            for _ in range(3):
+                async with asyncio.timeout(10):
+                    with pytest.raises(Unavailable):
+                        async with database.write() as session:
+                            await session.scalar(select(User.id))
+            other.execute("ROLLBACK")
+            async with database.write() as session:
+                session.add(user())
+            assert await count(database) == 1
+
+
 async def test_a_collision_is_a_conflict(database: Database) -> None:
     async with database.write() as session:
         session.add(user())
@@ -214,6 +293,7 @@ async def opened(url: str, *, statement_timeout_seconds: float = 5) -> AsyncIter
         url,
         pool_size=1,
         max_overflow=0,
+        pool_timeout_seconds=0.3,
         connect_timeout_seconds=0.3,
         statement_timeout_seconds=statement_timeout_seconds,
     )

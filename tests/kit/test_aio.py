@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-from app.kit.aio import Backoff, backoff_seconds, first_of, side_by_side
+from app.kit.aio import Backoff, backoff_seconds, finished, first_of, side_by_side
 
 
 def test_the_delay_doubles_up_to_its_bound_and_is_random() -> None:
@@ -87,3 +87,36 @@ async def test_the_first_to_end_gives_its_result_or_its_error_and_the_others_hav
     else:
         assert await first_of(forever(ended), answer()) == 42
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("failure", [None, ValueError("the work failed")])
+async def test_work_is_finished_before_its_cancelled_caller_ends(failure: Exception | None) -> None:
+    begun, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> int:
+        begun.set()
+        await may_end.wait()
+        ended.set()
+        if failure:
+            raise failure
+        return 7
+
+    caller = asyncio.create_task(finished(work()))
+    await begun.wait()
+    for _ in range(3):
+        caller.cancel()
+        await asyncio.sleep(0)
+        assert not caller.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert ended.is_set()
+
+
+async def test_finished_work_gives_its_result_or_its_error() -> None:
+    async def work(fails: bool) -> int:
+        return 1 // (not fails)
+
+    assert await finished(work(fails=False)) == 1
+    with pytest.raises(ZeroDivisionError):
+        await finished(work(fails=True))

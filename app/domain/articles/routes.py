@@ -5,29 +5,73 @@ from quart.typing import ResponseReturnValue
 from quart_schema import document_response, tag, validate_querystring, validate_request
 
 from app.domain.articles import service
-from app.domain.articles.schemas import ArticleList, ArticlePage, ArticleShown, Draft, Versioned
+from app.domain.articles.schemas import (
+    ArticleList,
+    ArticlePage,
+    ArticleQuery,
+    ArticleShown,
+    Draft,
+    Search,
+    SearchPage,
+    Versioned,
+)
 from app.domain.articles.tags import LIST_TAGS
-from app.domain.fields import Page
+from app.domain.paging import cursor_links, page_links
 from app.domain.users.tags import user_tag
+from app.web.answers import answers
 from app.web.caching.cached_view import cached_view
-from app.web.caching.stored_response import is_unchanged, not_modified
 from app.web.context import resources
+from app.web.idempotency import idempotent
 from app.web.identity import auth
+from app.web.limits.declare import rate_limit
+from app.web.limits.subjects import by_principal
 from app.web.links import link_to
 
 blueprint = Blueprint("articles", __name__, url_prefix="/api/v1")
+LIST = "articles.list_articles"
 # Clients and proxies may store it, and revalidate each time.
 PUBLIC = {"Cache-Control": "public, no-cache"}
 
 
 @blueprint.get("/articles")
-@cached_view(60, tags=LIST_TAGS, query=("page", "per_page"), public=True)
+@cached_view(60, tags=LIST_TAGS, query=("page", "per_page", "cursor"), public=True)
 @tag(["articles"])
-@validate_querystring(Page)
+@validate_querystring(ArticleQuery)
 @document_response(ArticlePage)
-async def list_articles(query_args: Page) -> Response:
-    """A page of articles, the latest first."""
-    return jsonify(await service.list_articles(resources(), query_args))
+async def list_articles(query_args: ArticleQuery) -> Response:
+    """A page of articles, the latest first.
+
+    Pages shift when an article is published. With `cursor`, the `next_cursor` of a response, a reader gets each article
+    once; `total`, `pages` and `current_page` are left out then. The header Link has the addresses of other pages.
+    """
+    size = query_args.per_page
+    if query_args.cursor is None:
+        page = await service.list_articles(resources(), query_args)
+        response = jsonify(page)
+        response.headers.update(page_links(LIST, page=page.current_page, pages=page.pages, per_page=size))
+        return response
+    after = await service.list_articles_after(resources(), query_args.cursor, limit=size)
+    response = jsonify(after)
+    response.headers.update(cursor_links(LIST, cursor=after.next_cursor, per_page=size))
+    # There are more cursors than a cache should hold.
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@blueprint.get("/search")
+@rate_limit("30/minute", key=by_principal)
+@tag(["articles"])
+@validate_querystring(Search)
+@document_response(SearchPage)
+async def search(query_args: Search) -> Response:
+    """The articles that have all words of `q`, the latest first."""
+    found = await service.search_articles(resources(), query_args.q, query_args)
+    response = jsonify(found)
+    links = page_links(
+        "articles.search", page=found.current_page, pages=found.pages, per_page=query_args.per_page, q=query_args.q
+    )
+    response.headers.update(links)
+    return response
 
 
 @blueprint.get("/articles/popular")
@@ -49,6 +93,7 @@ async def list_by_author(user_id: int) -> Response:
 
 
 @blueprint.get("/articles/<int:article_id>")
+@answers(304, 412, 503)
 @tag(["articles"])
 @document_response(ArticleShown)
 async def get_article(article_id: int) -> Response:
@@ -56,12 +101,11 @@ async def get_article(article_id: int) -> Response:
     found = await service.read_article(resources(), article_id)
     response = _answer(found)
     response.headers.update(PUBLIC)
-    if is_unchanged(request, response.headers):
-        return not_modified(response.headers)
     return response
 
 
 @blueprint.post("/articles")
+@idempotent
 @auth.require_auth("api_key", "session", "cookie")
 @tag(["articles"])
 @validate_request(Draft)
@@ -75,6 +119,7 @@ async def create_article(data: Draft) -> ResponseReturnValue:
 
 
 @blueprint.put("/articles/<int:article_id>")
+@answers(412)
 @auth.require_auth()
 @tag(["articles"])
 @validate_request(Draft)
@@ -93,6 +138,7 @@ async def change_article(article_id: int, data: Draft) -> Response:
 
 
 @blueprint.delete("/articles/<int:article_id>")
+@answers(412)
 @auth.require_auth()
 @tag(["articles"])
 async def delete_article(article_id: int) -> ResponseReturnValue:

@@ -4,10 +4,30 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from app.domain.articles.models import Article
-from app.domain.fields import VISIBLE, WITHOUT_NUL, Body
+from app.domain.articles.search import MOST_WORDS_OF_QUERY, words_of
+from app.domain.fields import VISIBLE, WITHOUT_NUL, Body, Page
+from app.domain.paging import LONGEST_CURSOR, Cursor
+
+
+def _searchable(text: str) -> str:
+    if not 0 < len(words_of(text)) <= MOST_WORDS_OF_QUERY:
+        raise ValueError(f"must have 1 to {MOST_WORDS_OF_QUERY} words")
+    return text
+
+
+class ArticleQuery(Page):
+    """`cursor` is a `next_cursor` that was answered; then `page` does not count."""
+
+    cursor: Annotated[Cursor | None, Field(max_length=LONGEST_CURSOR)] = None
+
+
+class Search(Page):
+    """Words, all of which an article must have in its title or text. Case and diacritics do not count."""
+
+    q: Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_searchable)]
 
 
 class Draft(Body):
@@ -55,9 +75,28 @@ class Versioned:
 
 @dataclass(frozen=True, slots=True)
 class ArticlePage:
-    """One page of all articles. `pages` is the number of pages."""
+    """One page of all articles. `pages` is the number of pages; `next_cursor` goes on after the last article here."""
 
     articles: list[ArticleListed]
+    total: int
+    pages: int
+    current_page: int
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArticlesAfter:
+    """The articles after a cursor. `next_cursor` None: these were the last."""
+
+    articles: list[ArticleListed]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """One page of the articles that a search has found. `pages` is the number of pages."""
+
+    results: list[ArticleListed]
     total: int
     pages: int
     current_page: int

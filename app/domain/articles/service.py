@@ -1,16 +1,26 @@
 """Articles: reads through the cache, and writes together with their events, tasks and invalidations."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from app.db.base import now
 from app.domain.articles import store
 from app.domain.articles.models import Article
-from app.domain.articles.schemas import ArticleList, ArticlePage, Versioned, listed, versioned
+from app.domain.articles.schemas import (
+    ArticleList,
+    ArticlePage,
+    ArticlesAfter,
+    SearchPage,
+    Versioned,
+    listed,
+    versioned,
+)
+from app.domain.articles.search import words_of
 from app.domain.articles.tags import article_tags, tags_of
 from app.domain.articles.tasks import Edit, process_article
 from app.domain.articles.views import count_view, forget_views
 from app.domain.fields import Page
+from app.domain.paging import place_of, to_cursor
 from app.domain.users.service import require_account
 from app.errors import Forbidden, NotFound, PreconditionFailed
 from app.kit.cache.memoize import memoize
@@ -24,7 +34,29 @@ MOST_BY_AUTHOR = 100
 async def list_articles(resources: Resources, page: Page) -> ArticlePage:
     async with resources.database.read(primary=True) as session:
         found, total = await store.list_articles(session, offset=page.offset, limit=page.per_page)
-    return ArticlePage([listed(each) for each in found], total, -(-total // page.per_page), page.page)
+    pages = -(-total // page.per_page)
+    cursor = _cursor_after(found) if page.page < pages else None
+    return ArticlePage([listed(each) for each in found], total, pages, page.page, cursor)
+
+
+async def list_articles_after(resources: Resources, cursor: str, *, limit: int) -> ArticlesAfter:
+    """Each article once, however many are published while a reader goes through them."""
+    async with resources.database.read() as session:
+        # One more than is shown tells whether there are more.
+        found = await store.list_articles_before(session, store.Place(*place_of(cursor)), limit=limit + 1)
+    shown = found[:limit]
+    return ArticlesAfter([listed(each) for each in shown], _cursor_after(shown) if len(found) > limit else None)
+
+
+async def search_articles(resources: Resources, query: str, page: Page) -> SearchPage:
+    """`query` has a word at least."""
+    async with resources.database.read() as session:
+        found, total = await store.search_articles(session, words_of(query), offset=page.offset, limit=page.per_page)
+    return SearchPage([listed(each) for each in found], total, -(-total // page.per_page), page.page)
+
+
+def _cursor_after(found: Sequence[Article]) -> str | None:
+    return to_cursor(found[-1].published_at, found[-1].id) if found else None
 
 
 async def list_popular(resources: Resources) -> ArticleList:
@@ -74,6 +106,7 @@ async def create_article(resources: Resources, principal: Principal, *, title: s
     )
     async with resources.database.write() as session:
         await store.create_article(session, article)
+        await store.update_words(session, article.id, words_of(title, content))
         data = {"id": article.id, "title": title, "author_id": principal.user_id}
         resources.outbox.event(session, "broadcast", "article_created", data)
         resources.outbox.task(session, process_article, Edit(article.id, article.version))
@@ -96,6 +129,7 @@ async def change_article(
         article.title, article.content = title, content
         article.version += 1
         article.updated_at = now()
+        await store.update_words(session, article.id, words_of(title, content))
         resources.outbox.task(session, process_article, Edit(article.id, article.version))
         resources.outbox.invalidate(session, *tags_of(article))
     return versioned(article)

@@ -6,4 +6,11 @@ from app.domain.articles.seed import publish_demo_articles
 from app.domain.articles.tasks import SCHEDULE, TASKS
 from app.domain.slice import Slice
 
-SLICE = Slice(blueprint=blueprint, tables=(Article,), tasks=TASKS, schedule=SCHEDULE, seed=publish_demo_articles)
+SLICE = Slice(
+    blueprint=blueprint,
+    tables=(Article,),
+    unmapped=("articles_search",),
+    tasks=TASKS,
+    schedule=SCHEDULE,
+    seed=publish_demo_articles,
+)

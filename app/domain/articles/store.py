@@ -1,13 +1,23 @@
 """The SQL of articles."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from datetime import datetime
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Table, bindparam, delete, func, select, update
+from sqlalchemy import Select, Table, bindparam, column, delete, func, literal, select, table, text, tuple_, update
 from sqlalchemy.orm import defer
 
+from app.db.base import UtcDateTime
 from app.db.database import ReadSession, WriteSession
 from app.domain.articles.models import Article
+
+
+class Place(NamedTuple):
+    """Where an article stands among all, ordered by these two."""
+
+    published_at: datetime
+    id: int
+
 
 # For lists: a page of contents could be a hundred megabytes. Reading one of such an article raises.
 _WITHOUT_CONTENT = defer(Article.content, raiseload=True)
@@ -27,6 +37,46 @@ async def list_articles(session: ReadSession, *, offset: int, limit: int) -> tup
     latest = select(Article).options(_WITHOUT_CONTENT).order_by(Article.published_at.desc(), Article.id.desc())
     total = await session.scalar(select(func.count()).select_from(Article))
     return await session.scalars(latest.offset(offset).limit(limit)), total or 0
+
+
+async def list_articles_before(session: ReadSession, place: Place, *, limit: int) -> Sequence[Article]:
+    """The latest of the articles that stand after `place` in the order of list_articles()."""
+    here = tuple_(literal(place.published_at, UtcDateTime()), literal(place.id))
+    earlier = select(Article).options(_WITHOUT_CONTENT).where(tuple_(Article.published_at, Article.id) < here)
+    return await session.scalars(earlier.order_by(Article.published_at.desc(), Article.id.desc()).limit(limit))
+
+
+async def search_articles(
+    session: ReadSession, words: Sequence[str], *, offset: int, limit: int
+) -> tuple[Sequence[Article], int]:
+    """A page of the articles that have all of these words, the latest first, and the number of all of them."""
+    found = _ids_with(session, words)
+    latest = select(Article).options(_WITHOUT_CONTENT).where(Article.id.in_(found))
+    latest = latest.order_by(Article.published_at.desc(), Article.id.desc())
+    total = await session.scalar(found.with_only_columns(func.count()))
+    return await session.scalars(latest.offset(offset).limit(limit)), total or 0
+
+
+def _ids_with(session: ReadSession, words: Sequence[str]) -> Select[Any]:
+    # The words have no quotes in them, and none is read as an operator.
+    if session.dialect == "sqlite":
+        match = text("articles_search MATCH :words").bindparams(words=" ".join(f'"{word}"' for word in words))
+        return select(column("rowid")).select_from(table("articles_search")).where(match)
+    match = text("words @@ CAST(:words AS tsquery)").bindparams(words=" & ".join(f"'{word}'" for word in words))
+    return select(column("article_id")).select_from(table("articles_search")).where(match)
+
+
+async def update_words(session: WriteSession, article_id: int, words: Sequence[str]) -> None:
+    """Set the words by which an article is found. They are deleted with the article."""
+    if session.dialect == "sqlite":
+        statement = "INSERT OR REPLACE INTO articles_search (rowid, words) VALUES (:id, :words)"
+    else:
+        statement = (
+            "INSERT INTO articles_search (article_id, words) "
+            "VALUES (:id, array_to_tsvector(string_to_array(:words, ' '))) "
+            "ON CONFLICT (article_id) DO UPDATE SET words = excluded.words"
+        )
+    await session.execute(text(statement).bindparams(id=article_id, words=" ".join(words)))
 
 
 async def list_popular(session: ReadSession, *, limit: int) -> Sequence[Article]:

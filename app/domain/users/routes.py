@@ -22,6 +22,7 @@ from app.domain.users.schemas import (
     Registration,
 )
 from app.principal import Principal
+from app.web.answers import answers
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
@@ -35,6 +36,7 @@ blueprint.register_blueprint(sign_in_routes.blueprint)
 
 
 @blueprint.post("/users")
+@answers(409)
 @rate_limit("30/minute")
 @tag(["users"])
 @validate_request(Registration)
@@ -56,6 +58,7 @@ async def get_user(user_id: int) -> Response:
 
 
 @blueprint.put("/users/<int:user_id>")
+@answers(409)
 @auth.require_auth()
 @tag(["users"])
 @validate_request(AccountChange)
@@ -78,6 +81,7 @@ async def delete_user(user_id: int) -> Response:
 
 
 @blueprint.put("/users/<int:user_id>/avatar")
+@answers(413, 415, 422)
 @auth.require_auth()
 @rate_limit("20/hour", key=by_principal)
 @tag(["users"])
@@ -98,6 +102,8 @@ async def delete_avatar(user_id: int) -> ResponseReturnValue:
 
 
 @blueprint.get("/users/<int:user_id>/avatar/<version>")
+@answers(200, content_type=MEDIA_TYPE, description="The picture.")
+@answers(503)
 @tag(["users"])
 async def get_avatar(user_id: int, version: str) -> Response:
     """A user's picture, at the address that `avatar_url` of the user names. A new picture has a new address."""
@@ -116,6 +122,7 @@ async def get_profile() -> Response:
 
 
 @blueprint.post("/api-keys")
+@answers(409)
 @auth.require_auth("session", "cookie")
 @rate_limit(API_KEYS_LIMIT, key=by_principal)
 @rate_limit(API_KEYS_LIMIT)

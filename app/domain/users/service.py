@@ -1,6 +1,6 @@
 """Accounts: registration, changes, deletion, and the roles that authentication looks up."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from app.db.base import now
 from app.db.database import WriteSession
@@ -108,6 +108,12 @@ async def account_id(resources: Resources, email: str) -> int:
     if user_id is None:
         raise NotFound("There is no such user.")
     return user_id
+
+
+async def list_accounts(resources: Resources, *, after: int, limit: int) -> Sequence[User]:
+    """For operators: the accounts whose ids follow `after`, in their order."""
+    async with resources.database.read() as session:
+        return await store.list_users(session, after=after, limit=limit)
 
 
 def login_email(text: str) -> str:

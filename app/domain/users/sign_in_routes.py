@@ -22,6 +22,7 @@ from app.domain.users.schemas import (
 )
 from app.domain.users.sign_in import sign_in_by_header
 from app.errors import NotFound
+from app.web.answers import answers
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
@@ -110,6 +111,7 @@ async def change_password(data: PasswordChange) -> ResponseReturnValue:
 
 
 @blueprint.post("/password-reset")
+@answers(202, description="A mail is sent, if the address has an account.")
 @limit_resets
 @tag(["users"])
 @validate_request(ResetRequest)

@@ -13,6 +13,10 @@ async def get_user(session: ReadSession, user_id: int) -> User | None:
     return await session.get(User, user_id)
 
 
+async def list_users(session: ReadSession, *, after: int, limit: int) -> Sequence[User]:
+    return await session.scalars(select(User).where(User.id > after).order_by(User.id).limit(limit))
+
+
 async def get_user_for_update(session: WriteSession, user_id: int) -> User | None:
     """Locks the row until this transaction ends."""
     return await session.scalar(select(User).where(User.id == user_id).with_for_update())

@@ -53,7 +53,8 @@ class PipelinedCluster(ClusterBase):
         super().__init__(seeds=seeds, **options)
         self._timeout_seconds = timeout_seconds
         self._map = SlotMap(seeds, self.make_connection, timeout_seconds=timeout_seconds)
-        self._dedicated = DedicatedConnections(self._map.breaker)
+        # redis-py's nodes refuse more connections than these at once; here their callers wait.
+        self._dedicated = DedicatedConnections(self._map.breaker, at_once=options.get("max_connections"))
         self._moves = 0
         self._asks = 0
 

@@ -2,15 +2,15 @@
 
 from typing import Any, cast
 
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from app.kit.client.cluster import PipelinedCluster
 from app.kit.client.deployment import deployment
 from app.kit.client.embedded import EmbeddedRedis
+from app.kit.client.pool import WaitingPool, WaitingSentinelPool
 from app.kit.client.redispy import SHORT_HANDSHAKE
 from app.kit.client.sentinel import Sentinels
 from app.kit.client.standalone import PipelinedRedis
@@ -25,7 +25,7 @@ def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int
 
     `name` is what CLIENT LIST shows for its connections. A command that gets no answer within `timeout_seconds`, or
     within the budget of the running work, raises redis.exceptions.TimeoutError. `max_connections` bounds those beside
-    the pipeline.
+    the pipeline; a caller waits for one of them for as long.
     """
     target = parse_url(url)
     if target.kind == "memory":
@@ -39,7 +39,7 @@ def connect(url: str, *, name: str, timeout_seconds: float, max_connections: int
     if target.kind == "sentinel":
         sentinel = _sentinel(target, options)
         # Each connect of the pool asks the sentinels which server is the primary.
-        pool: ConnectionPool = SentinelConnectionPool(target.service, sentinel, ssl=target.tls, **options)
+        pool = WaitingSentinelPool(target.service, sentinel, ssl=target.tls, **options)
         return PipelinedRedis(pool=pool, timeout_seconds=timeout_seconds, sentinels=sentinel.sentinels)
     return PipelinedRedis(pool=_pool(target, options), timeout_seconds=timeout_seconds)
 
@@ -74,11 +74,11 @@ def _connection_options(target: Target, name: str) -> dict[str, Any]:
     return options
 
 
-def _pool(target: Target, options: dict[str, Any]) -> ConnectionPool:
+def _pool(target: Target, options: dict[str, Any]) -> WaitingPool:
     if target.kind == "unix":
-        return ConnectionPool(connection_class=UnixDomainSocketConnection, path=target.path, **options)
+        return WaitingPool(connection_class=UnixDomainSocketConnection, path=target.path, **options)
     [(host, port)] = target.addresses
-    return ConnectionPool(connection_class=SSLConnection if target.tls else Connection, host=host, port=port, **options)
+    return WaitingPool(connection_class=SSLConnection if target.tls else Connection, host=host, port=port, **options)
 
 
 def _sentinel(target: Target, options: dict[str, Any]) -> Sentinels:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -26,8 +27,10 @@ Bound = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 class DedicatedConnections:
     """Bounds what runs on redis-py's own connections, and counts those in pub/sub mode."""
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: Breaker, *, at_once: int | None = None) -> None:
+        """At most `at_once` run at a time, the others wait; None: the connections' pool sees to it."""
         self._breaker = breaker
+        self._turn = asyncio.Semaphore(at_once) if at_once else nullcontext()
         self._closed = False
         self._pubsub: WeakSet[AbstractConnection] = WeakSet()
 
@@ -42,7 +45,8 @@ class DedicatedConnections:
             deadline.check(self._breaker)
             try:
                 async with asyncio.timeout_at(None if math.isinf(deadline.at) else deadline.at):
-                    return await run()
+                    async with self._turn:
+                        return await run()
             except TimeoutError as error:
                 raise RedisTimeoutError("no answer from Redis in time") from error
 

@@ -9,7 +9,9 @@ from flask.sansio.scaffold import Scaffold
 from quart import Response, current_app, request
 from redis.exceptions import RedisError
 from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
 
+from app.errors import AppError
 from app.kit.cache.arguments import TagRule, Tags
 from app.kit.cache.entry import MISS
 from app.kit.cache.model import BLOCK, CacheResult, CacheStatus, DoNotStore
@@ -19,9 +21,8 @@ from app.web.caching.stored_response import (
     RESPONSE_CODEC,
     StoredResponse,
     cache_directives,
+    conditional,
     is_stated_host,
-    is_unchanged,
-    not_modified,
     parameters,
     to_stored_response,
     view_key,
@@ -29,6 +30,7 @@ from app.web.caching.stored_response import (
 from app.web.context import resources
 from app.web.declarations import DeclarationError, View, ViewT, attach, declared
 from app.web.identity.browser_session import current_browser_session, has_header_credential
+from app.web.problems import MEDIA_TYPE, answer_error, status_of, with_request_id
 
 DEVELOPMENT = "QUARTET_DEVELOPMENT"
 Compute = Callable[[], Awaitable[StoredResponse | DoNotStore[Response | Exception]]]
@@ -76,11 +78,11 @@ def cached_view(
     """Cache a route's responses by host, path, the parameters in `query` and the request headers in `vary`.
 
     The view must read no other parameter or header. Parameters that the route validates count as they are parsed, and
-    only stated hosts have cached responses. Unless `public`, requests with a credential bypass the cache. A response
-    that depends on the browser's session is not stored. `tags` may be a function of the view's arguments and the
-    parameters in `query`, by name, or of `result`, the StoredResponse. For `grace_seconds` after `ttl_seconds` a
-    response is served while the view runs again, unless a tag was invalidated. Clients may reuse a response for
-    `max_age_seconds` and that grace; `honours_no_cache` lets them have the view run again.
+    only stated hosts have cached responses. `status` names what is stored, raised errors too. Unless `public`, requests
+    with a credential bypass the cache. A response that depends on the browser's session is not stored. `tags` may be a
+    function of the view's arguments and the parameters in `query`, by name, or of `result`, the StoredResponse. For
+    `grace_seconds` after `ttl_seconds` a response is served while the view runs again, unless a tag was invalidated.
+    Clients may reuse it for `max_age_seconds` and that grace; `honours_no_cache` lets them have the view run again.
     """
     if isinstance(query, str) or isinstance(vary, str):
         raise TypeError("query and vary are collections of names")
@@ -109,13 +111,18 @@ def cached_view(
 
 
 async def respond(policy: ViewCache | None, view: View, arguments: Mapping[str, Any]) -> Response:
-    """The view's response, from the cache where its policy allows it. Errors that the view raises are never stored."""
-    if policy is None or request.method not in ("GET", "HEAD"):
+    """The view's response, from the cache where its policy allows it, on the conditions of the request.
+
+    An error that the view raises is stored where `status` names its status.
+    """
+    if request.method not in ("GET", "HEAD"):
         return await _run(view, arguments)
+    if policy is None:
+        return conditional(request, await _run(view, arguments))
     response, status = await _cached(policy, view, arguments)
     if current_app.config.get(DEVELOPMENT):
         response.headers["X-Cache"] = status
-    return response
+    return conditional(request, response)
 
 
 async def _cached(policy: ViewCache, view: View, arguments: Mapping[str, Any]) -> tuple[Response, CacheStatus]:
@@ -133,10 +140,12 @@ async def _cached(policy: ViewCache, view: View, arguments: Mapping[str, Any]) -
         try:
             response = await _run(view, arguments)
         except Exception as error:
-            if not _depends_on_session(policy):
+            if _depends_on_session(policy):
+                # The error's text may be for this request's user only.
+                return DoNotStore(error)
+            if not isinstance(error, AppError | HTTPException) or status_of(error) not in policy.status:
                 raise
-            # The error's text may be for this request's user only.
-            return DoNotStore(error)
+            response = await answer_error(error)
         return await _to_stored_response(policy, response) or DoNotStore(response)
 
     value, status = await _load(policy, key, compute, {**found.for_tags, **arguments})
@@ -202,14 +211,13 @@ def _depends_on_session(policy: ViewCache) -> bool:
 
 
 def _response(stored: StoredResponse, status: CacheStatus) -> Response:
-    """The response to this request: 304 where the client has it already, and no body for HEAD."""
+    """The response to this request: a problem with its own id, and no body for HEAD."""
     headers = Headers(stored.headers)
     if status in ("hit", "stale"):
         headers["Age"] = str(max(0, int(time.time() - stored.made_at)))
-    if stored.status == 200 and is_unchanged(request, headers):
-        return not_modified(headers)
-    response = Response(stored.body, status=stored.status, headers=headers)
+    body = with_request_id(stored.body) if headers.get("Content-Type") == MEDIA_TYPE else stored.body
+    response = Response(body, status=stored.status, headers=headers)
     if request.method == "HEAD":
         response.set_data(b"")
-        response.content_length = len(stored.body)
+        response.content_length = len(body)
     return response

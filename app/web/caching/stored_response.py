@@ -18,9 +18,11 @@ from quart.wrappers.response import DataBody
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_date, parse_dict_header, parse_list_header, unquote_etag
 
+from app.errors import PreconditionFailed
 from app.kit.cache.arguments import encode_arguments
 from app.kit.cache.entry import Codec
 from app.kit.keys import digest
+from app.web import problems
 from app.web.host import LOOPBACK_HOSTS
 
 # In app.config: the values of Host under which responses are cached; see app.web.host.stated_hosts().
@@ -110,7 +112,9 @@ async def to_stored_response(response: Response, *, cache_control: str, vary: tu
     body = await response.get_data(as_text=False)
     stored = Headers([(name, value) for name, value in headers if _is_stored(name)])
     stored.setdefault("Cache-Control", cache_control)
-    stored.setdefault("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+    if response.content_type != problems.MEDIA_TYPE:
+        # A problem's body is each request's own.
+        stored.setdefault("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
     if vary:
         stored["Vary"] = ", ".join(vary)
     return StoredResponse(response.status_code, time.time(), list(stored), body)
@@ -129,8 +133,30 @@ def _is_stored(name: str) -> bool:
     return name.lower() not in _NOT_STORED and not name.lower().startswith(_PREFIXES_NOT_STORED)
 
 
-def is_unchanged(request: Request, headers: Headers) -> bool:
-    """Whether the client already has the response with these headers. If-None-Match comes first (13.2.2)."""
+def conditional(request: Request, response: Response) -> Response:
+    """The response, or the 304 in its place where the client has it already (RFC 9110, 13.2.2).
+
+    PreconditionFailed where If-Match or If-Unmodified-Since names another state than that of the response.
+    """
+    headers = response.headers
+    if response.status_code != 200 or not ("ETag" in headers or "Last-Modified" in headers):
+        return response
+    if _is_other(request, headers):
+        raise PreconditionFailed("The condition of the request does not hold.")
+    return _not_modified(headers) if _is_unchanged(request, headers) else response
+
+
+def _is_other(request: Request, headers: Headers) -> bool:
+    """If-Match compares strongly (13.1.1); If-Unmodified-Since counts without it (13.1.4)."""
+    if "If-Match" in request.headers:
+        etag, is_weak = unquote_etag(headers.get("ETag"))
+        matches = etag is not None and not is_weak and request.if_match.is_strong(etag)
+        return not (request.if_match.star_tag or matches)
+    since, modified = request.if_unmodified_since, parse_date(headers.get("Last-Modified"))
+    return since is not None and modified is not None and modified > since
+
+
+def _is_unchanged(request: Request, headers: Headers) -> bool:
     if "If-None-Match" in request.headers:
         etag, _ = unquote_etag(headers.get("ETag"))
         return etag is not None and request.if_none_match.contains_weak(etag)
@@ -138,8 +164,7 @@ def is_unchanged(request: Request, headers: Headers) -> bool:
     return since is not None and modified is not None and modified <= since
 
 
-def not_modified(headers: Headers) -> Response:
-    """The 304 in place of a response with these headers."""
+def _not_modified(headers: Headers) -> Response:
     kept = Headers([(name, value) for name, value in headers if name.lower() in _SENT_WITH_304])
     response = Response(status=304, headers=kept)
     # There is no body that it could be the type of.

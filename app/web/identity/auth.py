@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from app.errors import AppError, BadRequest, Forbidden, Unauthorized, Unavailable
 from app.kit.client.errors import record_failure
 from app.kit.sessions.record import SessionRecord
-from app.principal import CREDENTIALS, Credential, Principal
+from app.principal import CREDENTIALS, Credential, Principal, current_user_id
 from app.web.context import connection, resources
 from app.web.declarations import Bearer, DeclarationError, attach, declared
 from app.web.identity.browser_session import CREDENTIAL_HEADERS, current_browser_session
@@ -93,6 +93,7 @@ async def identify() -> Identity:
         identity = Identity(problem=Unavailable("The credentials cannot be checked now."))
     identity.by_header = bool(given)
     g.identity = identity
+    current_user_id.set(identity.principal.user_id if identity.principal else None)
     return identity
 
 

@@ -12,6 +12,7 @@ from app.kit.events.event import BROADCAST, RESERVED_TYPES, EventTooLarge, user_
 from app.kit.events.grant import Grant
 from app.kit.events.presence import PRESENCE
 from app.principal import Principal
+from app.web.answers import answers
 from app.web.context import connection, resources
 from app.web.identity.auth import current_principal, current_principal_or_none, require_role
 from app.web.identity.grants import current_grant
@@ -45,6 +46,9 @@ class Published(BaseModel):
 
 
 @blueprint.get("")
+@answers(200, content_type="text/event-stream", description="The events, until either side ends the stream.")
+@answers(204, description="No more events will come.")
+@answers(401, 403, 422, 503)
 @document_querystring(StreamQuery)
 @exempt("a stream lasts for hours, and a 429 would stop an EventSource for good; the number of streams is capped")
 async def stream() -> Response:

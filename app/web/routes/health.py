@@ -14,6 +14,7 @@ from app.kit.client.connect import client_stats
 from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.resources import Resources
+from app.web.answers import answers
 from app.web.context import resources
 from app.web.limits.declare import exempt
 
@@ -26,39 +27,53 @@ CHECK_SECONDS = 2.0
 REASON = "probes must get an answer when clients are limited"
 
 Check = dict[str, Any]
+Probe = Callable[[Resources], Awaitable[Check]]
 
 
 @blueprint.get("/health/live")
+@answers(200, content_type="application/json", description="The loop runs.")
 @exempt(REASON)
 async def live() -> Response:
+    """Whether the process answers."""
     return jsonify({"status": "healthy"})
 
 
 @blueprint.get("/health/ready")
+@answers(200, content_type="application/json", description="The node may receive traffic.")
+@answers(503)
 @exempt(REASON)
 async def ready() -> tuple[Response, int]:
     """503 while the database is down or not migrated, or while the node drains.
 
     200 and `degraded` while Redis is down: pages that do not need it are served, and a load balancer that removed
-    every node would end those too.
+    every node would end those too. The same while the replica is down, whose load goes to the primary.
     """
-    checks = await _checks(resources(), {"redis": _redis, "database": _database, "streams": _streams})
-    return _answer(checks, spared={"redis"})
+    probes: dict[str, Probe] = {
+        "redis": _redis,
+        "database": _database,
+        "database_replica": _database_replica,
+        "streams": _streams,
+    }
+    return _answer(await _checks(resources(), probes), spared={"redis", "database_replica"})
 
 
 @blueprint.get("/health")
+@answers(200, content_type="application/json", description="Each backend answers, or is not needed.")
+@answers(503)
 @exempt(REASON)
 async def health() -> tuple[Response, int]:
-    probes: dict[str, Callable[[Resources], Awaitable[Check]]] = {
+    """How each backend does; 503 while one that is needed is down."""
+    probes: dict[str, Probe] = {
         "redis": _redis,
         "redis_memory": _redis_memory,
         "cache": _cache,
         "database": _database,
+        "database_replica": _database_replica,
         "tasks": _tasks,
         "streams": _streams,
         "loop": _loop,
     }
-    return _answer(await _checks(resources(), probes))
+    return _answer(await _checks(resources(), probes), spared={"database_replica"})
 
 
 def _answer(checks: dict[str, Check], *, spared: Collection[str] = ()) -> tuple[Response, int]:
@@ -68,10 +83,10 @@ def _answer(checks: dict[str, Check], *, spared: Collection[str] = ()) -> tuple[
     return jsonify({"status": status, "checks": checks}), 503 if status == "unhealthy" else 200
 
 
-async def _checks(found: Resources, probes: Mapping[str, Callable[[Resources], Awaitable[Check]]]) -> dict[str, Check]:
+async def _checks(found: Resources, probes: Mapping[str, Probe]) -> dict[str, Check]:
     """Runs all probes concurrently, each within CHECK_SECONDS. One that fails is unhealthy, with its error's class."""
 
-    async def run(name: str, probe: Callable[[Resources], Awaitable[Check]]) -> Check:
+    async def run(name: str, probe: Probe) -> Check:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 return await probe(found)
@@ -130,6 +145,13 @@ async def _database(found: Resources) -> Check:
     if missing:
         return {"status": "unhealthy", "error": "SchemaBehind", "missing_revisions": sorted(missing)}
     return {"status": "healthy", "latency_ms": latency_ms}
+
+
+async def _database_replica(found: Resources) -> Check:
+    answers = await found.database.replica_answers()
+    if answers is None:
+        return {"status": "none"}
+    return {"status": "healthy"} if answers else {"status": "unhealthy", "error": "PrimaryIsRead"}
 
 
 async def _tasks(found: Resources) -> Check:

@@ -7,6 +7,7 @@ from quart_schema import document_querystring, document_response, tag_blueprint
 
 from app.errors import Invalid, NotFound
 from app.kit.limits.limit import Limit
+from app.web.answers import answers
 from app.web.client_address import network_of
 from app.web.context import resources
 from app.web.identity.auth import require_role
@@ -63,6 +64,7 @@ async def policies() -> Response:
 
 
 @blueprint.get("/<name>")
+@answers(422)
 @require_role("admin")
 @document_querystring(SubjectQuery)
 @document_response(Usage)
@@ -74,6 +76,7 @@ async def usage(name: str) -> Response:
 
 
 @blueprint.delete("/<name>")
+@answers(422)
 @require_role("admin")
 @document_querystring(SubjectQuery)
 async def reset(name: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from app.errors import Forbidden, Unauthorized
 from app.kit.client.connect import client_stats
 from app.kit.client.errors import record_failure
 from app.kit.tasks.queue import Queue
+from app.web.answers import answers
 from app.web.client_address import TRUSTED_HOPS, TRUSTED_PROXIES, is_loopback
 from app.web.context import resources
 from app.web.host import host_name, is_own_machine
@@ -28,8 +29,11 @@ blueprint = Blueprint("metrics", __name__)
 
 
 @blueprint.get("/metrics")
+@answers(200, content_type="text/plain", description="The metrics, for Prometheus.")
+@answers(401, 403)
 @exempt("read by a monitor from loopback, or with its token")
 async def metrics() -> Response:
+    """The metrics of this node, and of the queues."""
     _check_reader(current_app.config[METRICS_TOKEN])
     telemetry: PrometheusTelemetry = current_app.extensions[TELEMETRY_EXTENSION]
     _gauge_redis(telemetry)

@@ -15,6 +15,7 @@ from app.kit.events.sse import encode_frame, encode_message, encode_retry
 from app.kit.tasks.info import TaskInfo
 from app.kit.tasks.queue import Queue
 from app.principal import Principal
+from app.web.answers import answers
 from app.web.context import resources
 from app.web.identity.auth import current_principal, require_auth
 from app.web.identity.grants import current_grant
@@ -90,6 +91,7 @@ async def show(task_id: str) -> Response:
 
 
 @blueprint.delete("/<task_id>")
+@answers(409)
 @require_auth()
 @document_response(AbortAccepted, 202)
 async def abort(task_id: str) -> tuple[Response, int]:
@@ -101,6 +103,9 @@ async def abort(task_id: str) -> tuple[Response, int]:
 
 
 @blueprint.get("/<task_id>/events")
+@answers(200, content_type="text/event-stream", description="The events, until either side ends the stream.")
+@answers(204, description="The client has had all events of the task.")
+@answers(409)
 @require_auth()
 @exempt("a stream lasts for minutes, and a 429 would stop an EventSource for good; the number of streams is capped")
 async def events(task_id: str) -> Response | tuple[str, int]:

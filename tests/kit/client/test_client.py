@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import DataError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 import app
 from app.kit.client.cluster import PipelinedCluster
@@ -408,3 +409,51 @@ async def test_a_client_that_is_closed_stays_closed(request: pytest.FixtureReque
     for ask in (lambda: redis.get("key"), lambda: redis.blpop(["list"], timeout=1), pipeline.execute):
         with pytest.raises(RedisError, match="closed"):
             await ask()
+
+
+@pytest.mark.parametrize("deployment", ["redis_server", "redis_cluster"])
+@pytest.mark.server
+async def test_many_transactions_wait_for_a_connection(
+    deployment: str, keys: Keys, request: pytest.FixtureRequest
+) -> None:
+    redis = connect(request.getfixturevalue(deployment).url, name="test", timeout_seconds=5, max_connections=8)
+    key = keys.own("counter")
+
+    async def count_up() -> None:
+        async with redis.pipeline(transaction=True) as transaction:
+            transaction.incr(key)
+            transaction.expire(key, 60)
+            await transaction.execute()
+
+    with budget(30):
+        await asyncio.gather(*(count_up() for _ in range(300)))
+    assert await redis.get(key) == b"300"
+    await redis.aclose()
+
+
+@pytest.mark.server
+async def test_waiting_for_a_connection_is_within_the_budget(real_redis: Redis, redis_server: RedisServer) -> None:
+    """Each of two holds one; a third ends with its budget, and a fourth, which waits behind it, gets the first free."""
+    redis = connect(redis_server.url, name="test", timeout_seconds=5, max_connections=2)
+    hold: Callable[[], Any] = lambda: redis.blpop(["none", "other"], timeout=30)  # noqa: E731
+    holding = [asyncio.ensure_future(hold()) for _ in range(2)]
+    await eventually(lambda: client_stats(redis)["server"]["dedicated"] == 2)
+
+    async def transaction() -> None:
+        pipeline = redis.pipeline(transaction=True)
+        pipeline.ping()
+        await pipeline.execute()
+
+    with budget(0.05), pytest.raises(RedisTimeoutError):
+        await transaction()
+    with budget(30):
+        waiting = asyncio.create_task(transaction())
+    cancelled = asyncio.create_task(transaction())
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await real_redis.rpush("none", "x")
+    await waiting
+    for each in holding:
+        each.cancel()
+    await asyncio.gather(*holding, cancelled, return_exceptions=True)
+    await redis.aclose()

@@ -10,15 +10,15 @@ import pytest
 from quart import Quart, Response, make_response, redirect, request, session
 from quart.testing.connections import TestHTTPConnection as Connection
 from redis.asyncio import Redis
-from werkzeug.datastructures import Headers
+from werkzeug.exceptions import default_exceptions
 
 from app.errors import NotFound
 from app.kit.cache.cache import Cache
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry
 from app.web.caching.cached_view import cached_view
-from app.web.caching.stored_response import not_modified
 from app.web.context import EXTENSION
+from app.web.middleware import request_log
 from tests.kit.cache.cache_support import Counts, cache_on_nothing
 from tests.waiting import eventually
 from tests.web.identity.session_app import API_KEY, session_app, store_on
@@ -223,9 +223,25 @@ class TestNeverKept:
         def fail(number: int) -> None:
             raise NotFound
 
-        runs = Runs(app, fail, status=[200, 404])
+        runs = Runs(app, fail)
         assert [(await get(app)).status_code for _ in range(2)] == [404, 404]
         assert runs.number == 2
+
+    @pytest.mark.parametrize("error", [NotFound("None."), default_exceptions[404]("None.")])
+    async def test_errors_but_those_whose_status_is_named(self, app: Quart, error: Exception) -> None:
+        def fail(number: int) -> None:
+            raise error
+
+        request_log.register(app, NoTelemetry())
+        runs = Runs(app, fail, status=[200, 404])
+        answers = [await get(app) for _ in range(3)]
+        assert [response.status_code for response in answers] == [404, 404, 404]
+        assert runs.number == 1
+        shown = [await response.get_json() for response in answers]
+        # Each request has its own id in its body.
+        assert [each["request_id"] for each in shown] == [response.headers["X-Request-ID"] for response in answers]
+        assert len({each["request_id"] for each in shown}) == 3
+        assert {each["detail"] for each in shown} == {"None."}
 
     async def test_other_statuses_where_they_are_named(self, app: Quart) -> None:
         runs = Runs(app, lambda number: (str(number), 404), status=[404])
@@ -315,9 +331,43 @@ class TestConditions:
             assert await response.get_data(as_text=False) == b""
             assert response.headers["Cache-Control"] == "public, no-cache"
 
-    def test_304_describes_no_body(self) -> None:
-        headers = Headers({"ETag": ETAG, "Content-Type": "text/plain", "Content-Length": "1", "Vary": "Accept"})
-        assert dict(not_modified(headers).headers) == {"ETag": ETAG, "Vary": "Accept"}
+    async def test_304_describes_no_body(self, app: Quart) -> None:
+        Runs(app, with_headers(ETag=ETAG, Vary="Accept", X_Own="x", Content_Type="text/x-own"), vary=["Accept"])
+        response = await get(app, If_None_Match=ETAG)
+        assert response.status_code == 304
+        assert (response.headers["ETag"], response.headers["Vary"]) == (ETAG, "Accept")
+        assert "X-Own" not in response.headers
+        assert response.content_type != "text/x-own"
+
+    @pytest.mark.parametrize(
+        ("condition", "status"),
+        [(ETAG, 200), ("*", 200), (f'"other", {ETAG}', 200), ('"other"', 412), (f"W/{ETAG}", 412), ("", 412)],
+    )
+    @pytest.mark.parametrize("warm", [False, True])
+    async def test_if_match(self, app: Quart, condition: str, status: int, warm: bool) -> None:
+        runs = Runs(app, public=True)
+        if warm:
+            await get(app)
+        assert (await get(app, If_Match=condition)).status_code == status
+        # It comes before If-None-Match.
+        both = await get(app, If_Match=condition, If_None_Match=ETAG)
+        assert both.status_code == (304 if status == 200 else 412)
+        assert runs.number == 1
+
+    async def test_if_unmodified_since(self, app: Quart) -> None:
+        Runs(app, with_headers(Last_Modified="Thu, 29 Feb 2024 12:00:00 GMT"))
+        earlier, later = "Thu, 29 Feb 2024 11:59:59 GMT", "Thu, 29 Feb 2024 12:00:01 GMT"
+        assert (await get(app, If_Unmodified_Since=earlier)).status_code == 412
+        assert (await get(app, If_Unmodified_Since=later)).status_code == 200
+        assert (await get(app, If_Unmodified_Since=earlier, If_Match="*")).status_code == 200
+
+    async def test_a_view_without_a_cache_has_conditions_too(self, app: Quart) -> None:
+        async def view() -> tuple[str, int, dict[str, str]]:
+            return "x", 200, {"ETag": ETAG}
+
+        app.add_url_rule("/plain", "plain", view)
+        assert (await get(app, "/plain", If_None_Match=ETAG)).status_code == 304
+        assert (await get(app, "/plain", If_Match='"other"')).status_code == 412
 
     async def test_a_first_request_may_have_a_condition(self, app: Quart) -> None:
         Runs(app)
