@@ -7,7 +7,7 @@ from quart_schema import document_response, tag, validate_querystring, validate_
 from app.domain.reports import service
 from app.domain.reports.formats import as_csv, as_json
 from app.domain.reports.schemas import NewReport, ReportAccepted, ReportFormat, ReportShown
-from app.domain.reports.sources import TABLES
+from app.domain.reports.sources import columns_of
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
@@ -46,7 +46,7 @@ async def get_report(task_id: str, query_args: ReportFormat) -> Response:
     409: its task has not ended, or has failed. 404: there is no such report, or not any more.
     """
     report = await service.get_report(resources(), auth.current_principal(), task_id)
-    columns = TABLES[report.type].columns
+    columns = columns_of(report.type)
     parts = service.read_parts(resources(), report)
     body = as_csv(columns, parts) if query_args.format == "csv" else as_json(report, columns, parts)
     kind = "text/csv; charset=utf-8; header=present" if query_args.format == "csv" else "application/json"

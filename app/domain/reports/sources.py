@@ -40,8 +40,8 @@ class Source:
     """Rows of a report. `key` orders them; it never changes, so that no row is read twice. `cells` gets a row."""
 
     key: tuple[Any, ...]
-    query: Callable[[Scope], Select[Any]]
-    cells: Callable[[Row[Any]], Cells]
+    query: Callable[[Scope], Select[*Cells]]
+    cells: Callable[[Row[*Cells]], Cells]
 
     async def count(self, session: ReadSession, scope: Scope, *, most: int) -> int:
         """Counts up to `most`."""
@@ -72,22 +72,22 @@ def _within(column: Any, scope: Scope) -> tuple[ColumnElement[bool], ColumnEleme
     return column >= scope.start, column < scope.end
 
 
-def _articles(scope: Scope) -> Select[Any]:
+def _articles(scope: Scope) -> Select[*Cells]:
     columns = (Article.id, Article.title, Article.author_id, Article.published_at, Article.views)
     return select(*columns).where(*_within(Article.published_at, scope))
 
 
-def _own_articles(scope: Scope) -> Select[Any]:
+def _own_articles(scope: Scope) -> Select[*Cells]:
     own = select(Article.id, Article.published_at, Article.title).where(Article.author_id == scope.owner_id)
     return own.where(*_within(Article.published_at, scope))
 
 
-def _own_messages(scope: Scope) -> Select[Any]:
+def _own_messages(scope: Scope) -> Select[*Cells]:
     columns = (Message.id, Message.created_at, Message.recipient_id, Message.content)
     return select(*columns).where(Message.sender_id == scope.owner_id, *_within(Message.created_at, scope))
 
 
-def _products(scope: Scope) -> Select[Any]:
+def _products(scope: Scope) -> Select[*Cells]:
     columns = (Product.id, Product.name, Category.name, Product.price_cents, Product.updated_at)
     found = select(*columns).join(Category, Category.id == Product.category_id)
     return found.where(*_within(Product.updated_at, scope))
@@ -117,3 +117,8 @@ TABLES: dict[ReportType, Table] = {
         sources=(Source((Product.id,), _products, lambda row: (*row[:3], to_price(row[3]), row[4])),),
     ),
 }
+
+
+def columns_of(type: str) -> tuple[str, ...]:
+    """The columns of a type of report, as the database has its name."""
+    return {str(name): table.columns for name, table in TABLES.items()}[type]

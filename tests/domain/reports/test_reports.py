@@ -57,7 +57,8 @@ async def test_a_report_is_ordered_made_and_downloaded(
         "kind,id,at,recipient_id,text\r\narticle,1,2026-03-01T00:00:00Z,,In March\r\n"
     )
     head = await ada.send("HEAD", path)
-    assert (head.status_code, await head.get_data(), "Content-Length" in head.headers) == (200, b"", False)
+    assert (head.status_code, await head.get_data()) == (200, b"")
+    assert head.headers["Content-Disposition"] == answer.headers["Content-Disposition"]
     for bad in ("xml", "", "CSV"):
         assert (await ada.get(f"{path}?format={bad}")).status_code == 422
 
@@ -141,10 +142,10 @@ BAD: list[dict[str, Any]] = [
     {"date_range": None},
     {"date_range": {}},
     {"date_range": {"start": "2026-03-01"}},
-    *({"date_range": RANGE | {"end": value}} for value in ("2026-02-28", "2027-03-02", "2026-02-30", "x", "", None, 1)),
+    *({"date_range": {"start": RANGE["start"], "end": value}} for value in ("2026-02-28", "2027-03-02", "x", None, 1)),
     *(
         {"date_range": RANGE | {"end": value}}
-        for value in ("2026-03-31T00:00:00Z", "20260331", "2026-3-31", "٢٠٢٦-03-31")
+        for value in ("", "2026-02-30", "2026-03-31T00:00:00Z", "20260331", "2026-3-31", "٢٠٢٦-03-31")
     ),
     *({"date_range": {"start": day, "end": day}} for day in ("1999-12-31", "3000-01-01", "0000-01-01")),
     {"date_range": RANGE | {"zone": "UTC"}},
@@ -153,11 +154,10 @@ BAD: list[dict[str, Any]] = [
 
 
 async def test_what_does_not_validate_is_refused(app: Quart, client: Client, resources: Resources) -> None:
-    await client.register()
+    users = [await client.registered(f"ada{number}") for number in range(len(BAD) // 5 + 1)]
     for number, change in enumerate(BAD):
         # Each takes from the limit of its user.
-        ada = await client.registered(f"ada{number}") if number % 5 == 0 else ada  # noqa: F821
-        refused = await ada.post("/reports", {"type": "own_activity", "date_range": RANGE} | change)
+        refused = await users[number // 5].post("/reports", {"type": "own_activity", "date_range": RANGE} | change)
         assert refused.status_code == 422, change
         assert (await refused.get_json())["errors"][0]["loc"][0] in change
     assert (await resources.queue.depth())["normal"] == 0

@@ -14,6 +14,7 @@ from app.domain.reports.models import Report, ReportPart
 from app.domain.reports.schemas import ReportType
 from app.domain.reports.service import get_report, read_parts
 from app.domain.reports.tasks import ROWS_A_PART, Order, expire_reports
+from app.domain.users.models import User
 from app.errors import Conflict
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.outcome import Fail
@@ -88,28 +89,24 @@ async def test_an_attempt_that_fails_shows_nothing_and_the_next_one_all(
 async def test_a_deleted_account_has_no_report(
     client: Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ada = await client.registered()
-    await send(resources, ada.user_id, ada.user_id, ["x"], at=BEGIN)
-    assert await make(resources, ORDER, owner=ada.user_id) == 1
-    assert await counts(resources) == (1, 1)
-    create_part = store.create_part
-
-    async def delete_first(session: Any, part: ReportPart) -> None:
-        await create_part(session, part)
+    ada, bob = await client.registered("ada"), await client.registered("bob")
+    await publish(resources, ada.user_id, "x", at=BEGIN)
+    await send(resources, ada.user_id, bob.user_id, ["x"], at=BEGIN)
+    everyone = Order("article_views", ORDER.start, ORDER.end)
+    for order, rows in ((ORDER, 2), (everyone, 1)):
+        assert await make(resources, order, owner=ada.user_id) == rows
+    assert await counts(resources) == (2, 3)
 
     async def begin_then_delete(*args: Any, **options: Any) -> Report | None:
         report = await begin(*args, **options)
         assert (await ada.delete(f"/users/{ada.user_id}")).status_code == 200
-        # Its inbox is gone with it.
-        async with resources.database.write() as session:
-            await create_part(session, ReportPart(report_id=report.id if report else 0, number=0, rows="[]"))
         return report
 
     begin = report_tasks._begin
     with monkeypatch.context() as patched:
         patched.setattr(report_tasks, "_begin", begin_then_delete)
         with pytest.raises(Conflict):
-            await make(resources, ORDER, owner=ada.user_id)
+            await make(resources, everyone, owner=ada.user_id)
     assert await counts(resources) == (0, 0)
     assert await make(resources, ORDER, owner=ada.user_id) is None
     assert await counts(resources) == (0, 0)
@@ -147,8 +144,11 @@ async def test_reports_expire(client: Client, resources: Resources) -> None:
 
 
 async def fill(resources: Resources, user_id: int) -> None:
-    for _ in range(3):
-        await send(resources, user_id, user_id, ["x"] * 700, at=BEGIN)
+    async with resources.database.write() as session:
+        others = [User(email=f"{n}", name="x", password_hash="x", roles=[], created_at=now()) for n in range(5)]
+        session.add(*others)
+    for sender_id in (user_id, *(each.id for each in others)):
+        await send(resources, sender_id, user_id, ["x"] * 500, at=BEGIN)
     for number in range(50):
         await publish(resources, user_id, "x", at=BEGIN + timedelta(minutes=number))
     async with resources.database.write() as session:
