@@ -1,6 +1,7 @@
 """Wakeup: ends a worker's wait by a token of a wake list, by a call in this process, or by the clock."""
 
 import asyncio
+from typing import cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -61,12 +62,19 @@ class Wakeup:
             self._until = now + self._seconds
         # Both end together, so that the next BLPOP is one for both.
         seconds = max(SHORTEST_SECONDS, self._until - now)
-        listening = asyncio.create_task(self._take_token(missing, seconds))
+        listening = asyncio.create_task(self._listen(missing, seconds))
         self._listening[listening] = missing
-        listening.add_done_callback(self._listening.pop)
 
     async def close(self) -> None:
         await end_tasks(list(self._listening))
+
+    async def _listen(self, keys: list[str], seconds: float) -> None:
+        try:
+            await self._take_token(keys, seconds)
+        finally:
+            # Before the event: who waits for it may listen() anew before this task's own callbacks have run.
+            del self._listening[cast("asyncio.Task[None]", asyncio.current_task())]
+            self._event.set()
 
     async def _take_token(self, keys: list[str], seconds: float) -> None:
         try:
@@ -80,5 +88,3 @@ class Wakeup:
             await self._backoff.wait()
         else:
             self._backoff.reset()
-        finally:
-            self._event.set()

@@ -32,6 +32,8 @@ class Round:
     async def play(self) -> None:
         await self.publish(CHANNELS[0])
         await asyncio.gather(self.publish_all(), *(self.join() for _ in range(JOINS)))
+        # A stream without a cursor starts with the event after its join.
+        await eventually(lambda: all(reader.is_live for reader, _, _ in self.joined))
         for channel in CHANNELS:
             await self.publish(channel)
         for reader, channels, start in self.joined:

@@ -324,8 +324,7 @@ async def test_four_nodes_run_each_tick_once(queue: Queue, ticks: int) -> None:
     schedule = [Every(tick, seconds=0.1)]
     nodes = [working(queue, tick, schedule=schedule) for _ in range(4)]
     async with nodes[0], nodes[1], nodes[2], nodes[3]:
-        await eventually(lambda: len(ran) >= ticks, seconds=60)
+        # None is left out, as long as a node runs; one that was written late may run after later ones.
+        await eventually(lambda: ran and {min(ran) + 100 * number for number in range(ticks)} <= set(ran), seconds=60)
     assert len(set(ran)) == len(ran)
-    first = ran[0]
-    # None is left out either, as long as a node runs.
-    assert sorted(ran)[:ticks] == [first + 100 * number for number in range(ticks)]
+    assert all(tick % 100 == 0 for tick in ran)
