@@ -23,7 +23,7 @@ class ProductFields(Body):
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), VISIBLE]
     description: Annotated[str, StringConstraints(max_length=2000), WITHOUT_NUL] = ""
-    price: Annotated[str, StringConstraints(pattern=PRICE_PATTERN)]
+    price: Annotated[str, StringConstraints(pattern=PRICE_PATTERN), Field(examples=["4.20"])]
     category_id: Annotated[int, Field(ge=1, le=LARGEST_ID, strict=True)]
 
 

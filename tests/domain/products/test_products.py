@@ -1,5 +1,6 @@
 """Products over HTTP: lists, reading, writing, and what the cache and the events show of it."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.db.base import now
+from app.db.database import Database
 from app.domain.products import store
 from app.domain.products.categories import MOST_CATEGORIES
 from app.domain.products.models import Category, Product
@@ -201,6 +203,20 @@ async def test_a_category_lasts_while_it_has_products(client: Client, by: Client
         assert (await by.post("/categories", {"name": name})).status_code == 422
 
 
+async def test_editors_at_the_same_time_do_not_collide(client: Client, by: Client) -> None:
+    made = await asyncio.gather(*(by.post("/categories", {"name": "Pens"}) for _ in range(5)))
+    assert sorted(answer.status_code for answer in made) == [201] + [409] * 4
+    pens = (await (await client.get("/categories")).get_json())["categories"][0]["id"]
+    path = f"/products/{(await product(by, pens))['id']}"
+    fields = [FIELDS | {"category_id": pens, "price": f"{number}.00"} for number in range(5)]
+    assert {answer.status_code for answer in await asyncio.gather(*(by.put(path, each) for each in fields))} == {200}
+    shown = await (await client.get(path)).get_json()
+    [in_list] = (await listed(client))["products"]
+    assert shown == in_list
+    deleted = await asyncio.gather(*(by.delete(path) for _ in range(3)))
+    assert sorted(answer.status_code for answer in deleted) == [204, 404, 404]
+
+
 async def test_categories_are_bounded(resources: Resources, by: Client) -> None:
     await fill(resources, 0, categories=MOST_CATEGORIES)
     assert (await by.post("/categories", {"name": "One more"})).status_code == 409
@@ -233,6 +249,23 @@ async def test_statements_do_not_grow_with_rows(client: Client, resources: Resou
         with recorded() as statements:
             assert (await send).status_code < 300
         assert 0 < len(statements) <= most, statements
+
+
+async def test_the_cache_is_filled_from_the_primary(
+    client: Client, by: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await product(by, await category(by))
+    read, asked = Database.read, []
+
+    def spy(self: Database, *, primary: bool = False) -> Any:
+        asked.append(primary)
+        return read(self, primary=primary)
+
+    monkeypatch.setattr(Database, "read", spy)
+    for path in ("/products", f"/products/{made['id']}", "/categories"):
+        for _ in range(2):
+            assert (await client.get(path)).status_code == 200
+    assert asked == [True] * 3
 
 
 async def test_lists_read_an_index(client: Client, resources: Resources, settings: Settings) -> None:
