@@ -113,7 +113,7 @@ def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTe
     """In the order in which they see a request; they see its response in reverse order."""
     request_log.register(app, telemetry)
     security.register(app, allowed_hosts=settings.hosts, is_production=settings.is_production)
-    problems.register(app)
+    problems.register(app, telemetry)
     enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)
     session_interface.register(

@@ -123,7 +123,7 @@ class Outbox:
                 if time.monotonic() >= search_at and not await self._relay_found():
                     search_at = time.monotonic() + self._poll_seconds
             except Exception:
-                # A defect, or a database that is not migrated yet. Ending the relay would strand every later row too.
+                # A defect, or a database that is not migrated yet. Without the relay no later row would be sent.
                 logger.exception("the outbox's relay failed, and goes on")
                 search_at = time.monotonic() + self._poll_seconds
             with suppress(TimeoutError):

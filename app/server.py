@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypercorn.config import Config, Sockets
 from hypercorn.run import run
 from quart import Quart
 
+from app.kit.aio import stop_signal
 from app.settings import Settings
 from app.web.context import EXTENSION
 
@@ -96,10 +96,7 @@ def serve_many(config: Config) -> int:
 
 
 async def _serve(app: Quart, config: Config, *, drain_seconds: float) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_signal()
 
     async def drained() -> None:
         """Hypercorn closes its sockets when this returns; the streams have ended before."""

@@ -54,8 +54,8 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    """One real cluster for the whole run."""
-    cluster = RedisCluster(tmp_path_factory.mktemp("cluster")).start()
+    """One real cluster for the whole run. A node that waits for a loaded processor does not count as failed."""
+    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"), node_timeout_ms=15_000).start()
     yield cluster
     cluster.stop()
 

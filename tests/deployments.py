@@ -43,11 +43,15 @@ def wait_for(condition: object, *, seconds: float = 30) -> None:
 
 
 class RedisCluster:
-    """Three primaries on loopback, each with a third of the slots, and the replicas of each."""
+    """Three primaries on loopback, each with a third of the slots, and the replicas of each.
 
-    def __init__(self, folder: Path, *, replicas: int = 0) -> None:
+    A node that is silent for `node_timeout_ms` counts as failed, and then the others refuse commands for some seconds.
+    """
+
+    def __init__(self, folder: Path, *, replicas: int = 0, node_timeout_ms: int = 1000) -> None:
         self.folder = folder
         self.replicas = replicas
+        self.node_timeout_ms = node_timeout_ms
         self.nodes = [self._node(number) for number in range(3 * (1 + replicas))]
 
     @property
@@ -91,7 +95,7 @@ class RedisCluster:
     def _node(self, number: int) -> RedisServer:
         own = self.folder / str(number)
         own.mkdir()
-        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *AT_ONCE]
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(self.node_timeout_ms), *AT_ONCE]
         # A node that gives away its last slot stays what it is.
         return RedisServer(own, *options, "--cluster-allow-replica-migration", "no", port=cluster_port())
 

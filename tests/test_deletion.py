@@ -1,4 +1,4 @@
-"""The examples are deleted from a copy of the repository, by README's own commands, and everything else still holds."""
+"""The examples are deleted from a copy of the repository by README's own commands, and everything else still holds."""
 
 import re
 import shutil
@@ -13,7 +13,8 @@ from app.domain.slices import SLICES
 from tests.commands import environment
 from tests.readme import ROOT, deletion
 
-EXAMPLES = ("reports", "articles", "messages", "cart", "products")
+# The names after "for slice in".
+EXAMPLES = deletion().partition("for slice in ")[2].partition(";")[0].split()
 ALL = " ".join(EXAMPLES)
 PROGRAM = """
 from app.domain.slices import SLICES

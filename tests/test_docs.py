@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.settings_redis import RedisParts
 from app.web.caching.cached_view import cached_view
 from app.web.limits.declare import rate_limit
+from tests.guides import EXAMPLE
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -64,13 +65,23 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target.partition("#")[0]).exists(), target
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_that_are_named_exist(document: Path) -> None:
+    """But in the changelog, which names what there was, and but for a slice that has been deleted."""
+    named = re.findall(r"`((?:app|tests|bench|deploy|docs|kit|web)/[\w/.-]+?)(?:::\w+)?`", document.read_text())
+    missing = [path for path in named if not (ROOT / path).exists() and not (ROOT / "app" / path).exists()]
+    slices = [re.match(r"(?:app|tests)/domain/\w+(?=/)", path) for path in missing]
+    wrong = [path for path, found in zip(missing, slices, strict=True) if not found or (ROOT / found[0]).exists()]
+    assert document.name == "CHANGELOG.md" or wrong == []
+
+
 # The examples of tasks.md build on one another: tests/test_tasks_guide.py runs them.
 @pytest.mark.parametrize(
     "document", [path for path in DOCUMENTS if path.name != "tasks.md"], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_examples_run(document: Path) -> None:
     """Each block of Python on its own, as far as a module runs when it is imported: its imports and decorators."""
-    for number, example in enumerate(re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)):
+    for number, example in enumerate(EXAMPLE.findall(document.read_text())):
         exec(compile(example, f"{document.name}, example {number}", "exec"), {"__name__": "example"})  # noqa: S102
 
 
@@ -96,6 +107,23 @@ def test_the_metrics_of_tasks_are_documented() -> None:
     assert not {name for name in reported if name not in text}
 
 
+def test_the_layout_of_the_architecture_names_each_module() -> None:
+    text = (ROOT / "docs/architecture.md").read_text().partition("## Layout")[2].partition("### Layers")[0]
+    for folder in (ROOT / "app", ROOT / "app/kit", ROOT / "app/web", ROOT / "app/web/routes"):
+        names = [path.stem if path.suffix == ".py" else f"{path.name}/" for path in folder.iterdir()]
+        public = [name for name in names if not name.startswith("_") and name != "py.typed/"]
+        assert [name for name in public if not re.search(rf"\b{re.escape(name)}", text)] == [], folder
+
+
+def test_the_layers_of_the_architecture_are_those_that_are_checked() -> None:
+    text = (ROOT / "docs/architecture.md").read_text().partition("### Layers")[2]
+    shown = [block.strip().splitlines() for block in re.findall(r"^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    of = {tuple(each["containers"]): each["layers"] for each in contracts if each["type"] == "layers"}
+    for layers, container in zip(shown[:3], ("app", "app.kit", "app.web"), strict=True):
+        assert [line.replace(", ", " | ") for line in layers] == of[container,]
+
+
 def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs/decisions"
     files = {path.name for path in folder.glob("[0-9]*.md")}
@@ -116,7 +144,7 @@ def test_changelog_has_an_unreleased_section() -> None:
 
 
 def test_hypercorn_knows_its_settings() -> None:
-    # Hypercorn takes any name without a word, so a misspelt one would do nothing.
+    # Hypercorn accepts any name, so a misspelt one would silently do nothing.
     assert [name for name in tomllib.loads((ROOT / "hypercorn.toml").read_text()) if not hasattr(Config, name)] == []
 
 

@@ -1,7 +1,6 @@
 """The examples of docs/events.md, as parts of a running application."""
 
 import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,40 +9,29 @@ import pytest
 from quart import Quart
 
 from app.domain.slice import Slice
-from app.domain.slices import SLICES
-from app.factory import create_app
 from app.kit.events.handler import EventHandler
 from app.kit.events.hub import Hub
 from app.kit.keys import Keys
 from app.resources import Resources
-from app.settings import load_settings
 from app.web.context import EXTENSION
 from tests.domain.client import Client
 from tests.domain.test_stream_revocation import streamed
+from tests.guides import guide_text, names_of_examples, serving_examples
 from tests.kit.events.event_streams import live_reader
 from tests.waiting import eventually
 
-GUIDE = Path(__file__).parent.parent / "docs/events.md"
+GUIDE = "events.md"
 
 
 @pytest.fixture
 def guide() -> dict[str, Any]:
-    """What the examples define."""
-    names: dict[str, Any] = {"__name__": "guide"}
-    for example in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL):
-        exec(compile(example, GUIDE.name, "exec"), names)  # noqa: S102
-    return names
+    return names_of_examples(GUIDE)
 
 
 @pytest.fixture
-async def app(guide: dict[str, Any], keys: Keys, sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Quart]:
-    shutil.copy(sqlite_template, tmp_path / "app.db")
-    settings = load_settings(
-        {"NAMESPACE": keys.namespace, "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"}
-    )
+async def app(guide: dict[str, Any], keys: Keys, sqlite_template: Path) -> AsyncIterator[Quart]:
     example = Slice(blueprint=guide["blueprint"], tasks=(guide["count_down"],), handlers=guide["HANDLERS"])
-    app = create_app(settings, slices=(*SLICES, example))
-    async with app.test_app():
+    async with serving_examples([example], database=sqlite_template, namespace=keys.namespace) as app:
         yield app
 
 
@@ -68,7 +56,7 @@ def test_the_handlers_of_the_guide_are_one_of_each_kind(guide: dict[str, Any]) -
 
 def test_the_table_of_on_event_names_each_option() -> None:
     options = {"topics", "once", "attempts", "timeout_seconds"}
-    assert options <= set(re.findall(r"^\| `(\w+)` \|", GUIDE.read_text(), re.MULTILINE))
+    assert options <= set(re.findall(r"^\| `(\w+)` \|", guide_text(GUIDE), re.MULTILINE))
 
 
 async def test_the_names_of_the_guide_are_channels(app: Quart) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def developing(installed: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, 
             end(process)
 
 
+def is_watched(folder: Path) -> bool:
+    """Whether a process watches the folder by inotify (proc_pid_fdinfo(5))."""
+    watch = f" ino:{folder.stat().st_ino:x} "
+    for entry in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        with suppress(OSError):
+            if watch in entry.read_text():
+                return True
+    return False
+
+
 async def test_make_dev_serves_again_after_a_change(
     developing: tuple[subprocess.Popen[bytes], int, Path], installed: Path
 ) -> None:
@@ -82,6 +93,9 @@ async def test_make_dev_serves_again_after_a_change(
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert client.recv(1)
+        if sys.platform == "linux":
+            # The server is started before the folder is watched, and a change between the two would be lost.
+            await eventually(lambda: is_watched(installed / "app"), seconds=20)
         with (installed / "app" / "errors.py").open("a") as module:
             module.write("\n")
         await eventually(lambda: starts() == 2, seconds=20)
@@ -95,8 +109,8 @@ async def test_make_dev_serves_again_after_a_change(
         await eventually(listens, seconds=20)
     # In a terminal Ctrl-C reaches every process of the group.
     os.killpg(process.pid, signal.SIGINT)
-    await eventually(lambda: process.poll() is not None)
-    await eventually(lambda: not listens())
+    await eventually(lambda: process.poll() is not None, seconds=30)
+    await eventually(lambda: not listens(), seconds=30)
     text = printed.read_text()
     assert "SIGKILL" not in text
     assert "Traceback" not in text

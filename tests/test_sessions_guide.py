@@ -1,7 +1,5 @@
 """The examples of docs/sessions.md, as parts of a running application."""
 
-import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,33 +8,21 @@ import pytest
 from quart import Quart
 
 from app.domain.slice import Slice
-from app.domain.slices import SLICES
-from app.factory import create_app
 from app.kit.keys import Keys
-from app.settings import load_settings
+from tests.guides import names_of_examples, serving_examples
 
-GUIDE = Path(__file__).parent.parent / "docs/sessions.md"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
 def guide() -> dict[str, Any]:
-    """What the examples define."""
-    names: dict[str, Any] = {"__name__": "guide"}
-    for example in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL):
-        exec(compile(example, GUIDE.name, "exec"), names)  # noqa: S102
-    return names
+    return names_of_examples("sessions.md")
 
 
 @pytest.fixture
-async def app(guide: dict[str, Any], keys: Keys, sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Quart]:
-    shutil.copy(sqlite_template, tmp_path / "app.db")
-    settings = load_settings(
-        {"NAMESPACE": keys.namespace, "CONSUMER": "0", "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"}
-    )
+async def app(guide: dict[str, Any], keys: Keys, sqlite_template: Path) -> AsyncIterator[Quart]:
     examples = (Slice(blueprint=guide["blueprint"]), Slice(blueprint=guide["door"]))
-    app = create_app(settings, slices=(*SLICES, *examples))
-    async with app.test_app():
+    async with serving_examples(examples, database=sqlite_template, namespace=keys.namespace, CONSUMER="false") as app:
         yield app
 
 

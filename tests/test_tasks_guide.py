@@ -1,7 +1,5 @@
 """docs/tasks.md: its examples do what it says."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,32 +8,18 @@ from redis.asyncio import Redis
 from app.kit.keys import Keys
 from app.kit.tasks.outcome import TaskFailed
 from app.kit.tasks.queue import Queue
-from app.kit.tasks.task import Task
+from tests.guides import names_of_examples, tasks_of
 from tests.kit.tasks.task_worker import working
-
-GUIDE = Path(__file__).parent.parent / "docs/tasks.md"
-
-
-def names_of_examples() -> dict[str, Any]:
-    """What the guide's examples define, one after the other in one module."""
-    names: dict[str, Any] = {"__name__": "guide"}
-    for number, example in enumerate(re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)):
-        exec(compile(example, f"tasks.md, example {number}", "exec"), names)  # noqa: S102
-    return names
 
 
 @pytest.fixture
 def guide() -> dict[str, Any]:
-    return names_of_examples()
+    return names_of_examples("tasks.md")
 
 
 @pytest.fixture
 def queue(redis: Redis, keys: Keys) -> Queue:
     return Queue(redis, keys)
-
-
-def tasks_of(guide: dict[str, Any]) -> list[Task[Any]]:
-    return [value for value in guide.values() if isinstance(value, Task)]
 
 
 async def test_enqueue(guide: dict[str, Any], queue: Queue) -> None:

@@ -81,7 +81,7 @@ def add_demo_data(settings: Settings) -> None:
 
 
 async def _seed(settings: Settings) -> Any:
-    # With the patience of a request: without Redis all is in the outbox, and a relay delivers it later.
+    # With the budget of a request: without Redis all is in the outbox, and a relay delivers it later.
     with budget(settings.redis_budget_ms / 1000):
         async with open_resources(settings, role="seed", telemetry=NoTelemetry()) as resources:
             return await seed_demo(resources)

@@ -8,8 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from app.cli.running import refuse_embedded, run_to_end, stop_signal
-from app.kit.aio import side_by_side
+from app.cli.running import refuse_embedded, run_to_end
+from app.kit.aio import first_of, stop_signal
 from app.kit.client.deadline import budget
 from app.kit.events.event import BROADCAST, EventTooLarge, validate_topic
 from app.kit.events.hub import MAX_TOPICS
@@ -82,13 +82,7 @@ async def _tail(settings: Settings, topics: tuple[str, ...], last_event_id: str 
                     seen = await _print(stream) or seen
                 await asyncio.sleep(1)
 
-        async with side_by_side(follow(), _wait(stop)) as tasks:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            ended.pop().result()
-
-
-async def _wait(stop: asyncio.Event) -> None:
-    await stop.wait()
+        await first_of(follow(), stop.wait())
 
 
 async def _print(stream: AsyncGenerator[bytes, None]) -> str | None:

@@ -44,7 +44,7 @@ def main(context: click.Context) -> None:
         raise BadSettings("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
     configure_logging(context.obj.log_level)
     context.meta[READING] = reading
-    # Names that look like settings and are none would have no effect without a word.
+    # Names that look like settings and are none would silently have no effect.
     for warning in reading.warnings:
         logger.warning("%s", warning)
     # A child process for a task runs its parent's main file again (anyio does it): a second's worth of imports, of

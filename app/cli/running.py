@@ -1,7 +1,6 @@
 """What the subcommands share: a loop for a coroutine, and what they refuse."""
 
 import asyncio
-import signal
 from collections.abc import Coroutine
 from typing import Any
 
@@ -32,11 +31,3 @@ def refuse_production(settings: Settings) -> None:
 def refuse_embedded(settings: Settings, reason: str) -> None:
     if settings.uses_embedded_redis:
         raise click.ClickException(f"REDIS_URL is memory://, and {reason}")
-
-
-def stop_signal() -> asyncio.Event:
-    """Is set by SIGTERM or SIGINT, from now on."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop

@@ -7,10 +7,11 @@ import sys
 import click
 
 from app.cli.database import add_demo_data, upgrade_schema
-from app.cli.running import refuse_embedded, refuse_production, run_to_end, stop_signal
+from app.cli.running import refuse_embedded, refuse_production, run_to_end
 from app.db.engine import make_folder
 from app.errors import AppError
 from app.factory import create_app, handlers_of
+from app.kit.aio import stop_signal
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources, relaying, subscribing
 from app.server import BoundedConfig, configuration, serve_many, serve_one

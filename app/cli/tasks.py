@@ -92,7 +92,7 @@ def requeue_command(settings: Settings, *, task_id: str | None, name: str, every
 @click.option("--all", "every", is_flag=True, help="Every dead task.")
 @_common
 def purge_command(settings: Settings, *, task_id: str | None, name: str, every: bool, as_json: bool) -> None:
-    """Delete a dead task for good."""
+    """Delete a dead task."""
     chosen = _one_or_all(task_id, every)
     _print_amount("purged", _on(settings, name, lambda queue: queue.purge(chosen)), chosen, as_json)
 

@@ -2,11 +2,9 @@
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
 from prometheus_client import start_http_server
@@ -14,7 +12,7 @@ from prometheus_client import start_http_server
 from app import __version__
 from app.cli.running import refuse_embedded, run_to_end
 from app.factory import jobs_of
-from app.kit.aio import Backoff
+from app.kit.aio import Backoff, first_of, stop_signal
 from app.kit.telemetry import NoTelemetry, Telemetry
 from app.lifespan import consuming, open_resources, relaying
 from app.server import LAST_SECONDS
@@ -68,8 +66,8 @@ def worker(
             [sys.executable, "-m", "app.cli", "worker", *options, *_metrics_option(metrics, number)]
             for number in range(processes)
         ]
-        patience = settings.task_grace_seconds + LAST_SECONDS
-        sys.exit(run_to_end(ProcessSupervisor(commands, patience_seconds=patience).run()))
+        grace_seconds = settings.task_grace_seconds + LAST_SECONDS
+        sys.exit(run_to_end(ProcessSupervisor(commands, grace_seconds=grace_seconds).run()))
     run_to_end(_work(settings, names, concurrency or settings.worker_concurrency, metrics, child=child))
 
 
@@ -90,8 +88,7 @@ def _queue_names(settings: Settings, queues: str) -> list[str]:
 async def _work(
     settings: Settings, queues: list[str], concurrency: int, metrics: Address | None, *, child: bool
 ) -> None:
-    stop = asyncio.Event()
-    on_signals(stop.set)
+    stop = stop_signal()
     if child:
         # The supervisor holds the other end: a child never outlives one that was killed.
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
@@ -117,23 +114,18 @@ def _telemetry(address: Address | None) -> Telemetry:
     return telemetry
 
 
-def on_signals(stop: Callable[[], Any]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
-
-
 class ProcessSupervisor:
-    """Keeps `count` worker processes alive until a signal, and lets them drain for `patience_seconds` then."""
+    """Keeps one worker process a command alive until a signal, and then lets them drain for `grace_seconds`."""
 
-    def __init__(self, commands: Sequence[Sequence[str]], *, patience_seconds: float) -> None:
-        """One process for each command."""
+    _stopping: asyncio.Event
+
+    def __init__(self, commands: Sequence[Sequence[str]], *, grace_seconds: float) -> None:
         self._commands = commands
-        self._patience_seconds = patience_seconds
-        self._stopping = asyncio.Event()
+        self._grace_seconds = grace_seconds
 
     async def run(self) -> int:
         """Returns the exit code."""
-        on_signals(self._stopping.set)
+        self._stopping = stop_signal()
         return max(await asyncio.gather(*(self._keep(command) for command in self._commands)))
 
     async def _keep(self, command: Sequence[str]) -> int:
@@ -146,27 +138,23 @@ class ProcessSupervisor:
             child = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.PIPE, start_new_session=True
             )
-            ended = asyncio.create_task(child.wait())
-            if await self._stops_before(ended):
-                return await self._drain(child, ended)
-            logger.error("worker process %d ended with %d, and is started again", child.pid, ended.result())
+            await first_of(child.wait(), self._stopping.wait())
+            if self._stopping.is_set():
+                return await self._drain(child)
+            logger.error("worker process %d ended with %d, and is started again", child.pid, child.returncode)
             if loop.time() - began > RESTART_LONGEST_SECONDS:
                 backoff.reset()
-            await self._stops_before(asyncio.create_task(backoff.wait()))
+            await first_of(backoff.wait(), self._stopping.wait())
         return 0
 
-    async def _stops_before(self, other: "asyncio.Task[Any]") -> bool:
-        stopped = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({other, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        return self._stopping.is_set()
-
-    async def _drain(self, child: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -> int:
+    async def _drain(self, child: asyncio.subprocess.Process) -> int:
         if child.stdin is not None:
             # Not SIGTERM: it would end a child that has not installed its handler yet.
             child.stdin.close()
-        await asyncio.wait({ended}, timeout=self._patience_seconds)
-        if not ended.done():
-            logger.error("worker process %d did not drain in %g s, and is killed", child.pid, self._patience_seconds)
+        try:
+            async with asyncio.timeout(self._grace_seconds):
+                await child.wait()
+        except TimeoutError:
+            logger.error("worker process %d did not drain in %g s, and is killed", child.pid, self._grace_seconds)
             child.kill()
-        return int(await ended != 0)
+        return int(await child.wait() != 0)

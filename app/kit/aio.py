@@ -1,7 +1,8 @@
-"""What asyncio lacks: tasks that end for certain, several run side by side, and backoff with jitter."""
+"""What asyncio lacks: tasks that end for certain, the first of several, backoff with jitter, a stop signal."""
 
 import asyncio
 import random
+import signal
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -47,15 +48,19 @@ class Backoff:
 
 @asynccontextmanager
 async def side_by_side(*runs: Coroutine[Any, Any, T]) -> AsyncIterator[list[asyncio.Task[T]]]:
-    """Run coroutines at once for the duration of the block, as tasks in their order; at its end all have ended.
-
-    For the first of several answers: wait for as many as it takes, and leave the block.
-    """
+    """Run coroutines at once for the duration of the block, as tasks in their order; at its end all have ended."""
     tasks = [asyncio.create_task(run) for run in runs]
     try:
         yield tasks
     finally:
         await end_tasks(tasks)
+
+
+async def first_of(*runs: Coroutine[Any, Any, T]) -> T:
+    """Run coroutines at once until one ends; its result, or its error. The others are cancelled, and have ended."""
+    async with side_by_side(*runs) as tasks:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return ended.pop().result()
 
 
 async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
@@ -79,3 +84,11 @@ def raise_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+def stop_signal() -> asyncio.Event:
+    """Is set by SIGTERM or SIGINT, from now on."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

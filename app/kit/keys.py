@@ -111,9 +111,6 @@ class Keys:
     def task_parked(self, queue: str, task_name: str) -> str:
         return f"{self.task_prefix(queue)}parked:{task_name}"
 
-    def task_dead(self, queue: str) -> str:
-        return self.task_prefix(queue) + "dead"
-
     def task_totals(self, queue: str) -> str:
         return self.task_prefix(queue) + "stat"
 

@@ -100,7 +100,7 @@ async def logout_page() -> Response:
 @blueprint.post("/logout")
 @hide
 async def logout() -> ResponseReturnValue:
-    """By POST alone: a link, or an image on another site, signs nobody out."""
+    """By POST alone: a link, or an image on another site, cannot sign a user out."""
     # Unauthorized alone is passed over. While Redis is down the page does not say that the session has ended.
     with suppress(Unauthorized):
         await auth.sign_out()

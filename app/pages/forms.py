@@ -71,7 +71,7 @@ def validated(model: type[ModelT], values: Mapping[str, str]) -> ModelT:
 
 
 def safe_target(text: str) -> str:
-    """`text` if it is a path of this site, else the front page: nobody is sent to another host.
+    """`text` if it is a path of this site, else the front page: a user is never sent to another host.
 
     Browsers read a backslash as a slash, and leave out tabs and line ends (URL Standard, 4.4).
     """

@@ -82,7 +82,7 @@ def declarations_within(
     waiting = list(roots)
     while waiting:
         each = waiting.pop()
-        # Proxies are left out first: they raise outside a request, whatever is asked of them.
+        # Proxies are left out first: outside a request they raise at any access.
         if type(each) is LocalProxy or isinstance(each, Scaffold) or id(each) in seen:
             continue
         seen[id(each)] = each

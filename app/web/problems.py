@@ -13,17 +13,20 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 
 from app.errors import AppError, BadRequest, Invalid, Unavailable, UnsupportedMediaType, root_cause
-from app.kit.client.errors import UNAVAILABLE
+from app.kit.client.errors import UNAVAILABLE, record_failure
+from app.kit.telemetry import NoTelemetry, Telemetry
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 DEFECT = "The server met a defect; the request id helps to find it."
 LONGEST_NAME = 100
+_TELEMETRY = "quartet_problems"
 
 
-def register(app: Quart) -> None:
+def register(app: Quart, telemetry: Telemetry | None = None) -> None:
     """Install the handlers, so that `app` answers every failure as problem details, unless it has a handler of its own
     for the status (`errorhandler(429)`) or the class."""
+    app.extensions[_TELEMETRY] = telemetry or NoTelemetry()
     app.register_error_handler(AppError, answer_error)
     app.register_error_handler(RequestSchemaValidationError, _from_validation)
     app.register_error_handler(HTTPException, _from_http_exception)
@@ -110,11 +113,12 @@ async def _from_http_exception(error: HTTPException) -> Response:
 
 
 def redis_failure(error: RedisError) -> Unavailable:
-    """Fails closed: where a block has no answer without Redis, the client is asked to come back. Logs the error."""
+    """Fails closed: where a block has no answer without Redis, the client is asked to come back. Records the error."""
+    record_failure(error, block="web", telemetry=current_app.extensions[_TELEMETRY])
     if isinstance(error, UNAVAILABLE):
         logger.warning("redis is unavailable: %s", type(root_cause(error)).__name__)
     else:
-        logger.error("a defect: redis answered with an error", exc_info=error)
+        logger.error("a defect: redis answered with %s", type(error).__name__)
     return Unavailable("A backend that this answer needs is down.")
 
 

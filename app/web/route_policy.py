@@ -24,7 +24,7 @@ STATIC = Exemption("files are the same for everyone, and cost no backend anythin
 
 @dataclass(frozen=True, slots=True)
 class RoutePolicy:
-    """What holds for the requests of a route. `is_open`: a file, for which nobody has to be known."""
+    """What holds for the requests of a route. `is_open`: a file that needs no principal."""
 
     access: tuple[Access, ...]
     limits: RouteLimits | Exemption | None

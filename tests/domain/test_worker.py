@@ -5,7 +5,7 @@ from app.kit.tasks.task import task
 from app.resources import Resources
 from tests.domain.client import broadcast
 from tests.domain.worker import TaskWorker
-from tests.test_tasks_guide import names_of_examples, tasks_of
+from tests.guides import names_of_examples, tasks_of
 
 
 @task()
@@ -19,7 +19,7 @@ async def announce(context: TaskContext, times: int) -> None:
 
 
 async def test_the_example_of_the_guide(resources: Resources) -> None:
-    guide = names_of_examples()
+    guide = names_of_examples("tasks.md")
     await guide["test_the_mail_is_sent"](resources, TaskWorker(resources, tuple(tasks_of(guide))))
 
 

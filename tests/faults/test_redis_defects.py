@@ -90,3 +90,18 @@ async def test_nobody_is_logged_in_where_sessions_cannot_be_read(
     assert len(tracebacks(caplog, "sessions")) == 1
     redis_cli(own_server.port, "acl", "setuser", "app", "+hgetall")
     assert (await by_header.get("/profile")).status_code == 200
+
+
+async def test_a_check_that_redis_refuses_is_unhealthy_and_counted_as_a_defect(
+    app: Quart, own_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = app.test_client()
+    assert (await (await client.get("/health/ready")).get_json())["status"] == "healthy"
+    redis_cli(own_server.port, "acl", "setuser", "app", "-ping")
+    for _ in range(2):
+        ready = await client.get("/health/ready")
+        assert ready.status_code == 200
+        assert (await ready.get_json())["checks"]["redis"] == {"status": "unhealthy", "error": "NoPermissionError"}
+    assert counted(app, "health") == 2
+    assert counted(app, "health", "outages") == 0
+    assert len(tracebacks(caplog, "health")) == 1

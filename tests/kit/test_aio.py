@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-from app.kit.aio import Backoff, backoff_seconds, side_by_side
+from app.kit.aio import Backoff, backoff_seconds, first_of, side_by_side
 
 
 def test_the_delay_doubles_up_to_its_bound_and_is_random() -> None:
@@ -32,22 +32,23 @@ async def test_a_success_makes_the_next_delay_short_again(monkeypatch: pytest.Mo
     assert slept == [1, 2, 4, 4, 1]
 
 
+async def forever(ended: asyncio.Event) -> int:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        ended.set()
+    return 0
+
+
 @pytest.mark.parametrize("leave", [None, ValueError("the block failed")])
 async def test_what_runs_side_by_side_ends_with_the_block(leave: Exception | None) -> None:
     ended = asyncio.Event()
-
-    async def forever() -> int:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return 0
 
     async def answer() -> int:
         return 42
 
     async def enter() -> list[asyncio.Task[int]]:
-        async with side_by_side(forever(), answer()) as tasks:
+        async with side_by_side(forever(ended), answer()) as tasks:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             assert [task.result() for task in done] == [42]
             if leave is not None:
@@ -69,3 +70,20 @@ async def test_what_a_task_raises_is_its_own() -> None:
     async with side_by_side(fail()) as [task]:
         await asyncio.wait([task])
     assert isinstance(task.exception(), ValueError)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_first_to_end_gives_its_result_or_its_error_and_the_others_have_ended(fails: bool) -> None:
+    ended = asyncio.Event()
+
+    async def answer() -> int:
+        if fails:
+            raise ValueError("it failed")
+        return 42
+
+    if fails:
+        with pytest.raises(ValueError, match="it failed"):
+            await first_of(forever(ended), answer())
+    else:
+        assert await first_of(forever(ended), answer()) == 42
+    assert ended.is_set()

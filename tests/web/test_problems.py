@@ -23,7 +23,9 @@ from app.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from app.kit.client import errors
 from app.web import problems
+from tests.kit.cache.cache_support import Counts
 
 
 @pytest.mark.parametrize(
@@ -36,24 +38,28 @@ from app.web import problems
     ids=["outage", "permission", "script"],
 )
 async def test_redis_in_error_is_503_and_a_defect_is_logged_with_its_traceback(
-    caplog: pytest.LogCaptureFixture, error: RedisError, level: int
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: RedisError, level: int
 ) -> None:
-    app = Quart(__name__)
-    problems.register(app)
+    # A defect that another test has met is logged here anew.
+    monkeypatch.setattr(errors, "_logged", set())
+    app, counts = Quart(__name__), Counts()
+    problems.register(app, counts)
 
     @app.get("/")
     async def view() -> str:
         raise error
 
     with caplog.at_level(logging.WARNING):
+        await app.test_client().get("/")
         response = await app.test_client().get("/")
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "1"
     assert (await response.get_json())["status"] == 503
     assert str(error) not in await response.get_data(as_text=True)
-    [record] = [record for record in caplog.records if record.name == problems.__name__]
-    assert record.levelno == level
-    assert bool(record.exc_info) == (level == logging.ERROR)
+    is_defect = level == logging.ERROR
+    assert [record.levelno for record in caplog.records if record.name == problems.__name__] == [level] * 2
+    assert len([record for record in caplog.records if record.exc_info]) == is_defect
+    assert counts.total == {"redis_defects" if is_defect else "redis_outages": 2}
 
 
 class Teapot(AppError):

@@ -80,7 +80,7 @@ async def create_article(data: Draft) -> ResponseReturnValue:
 @validate_request(Draft)
 @document_response(ArticleShown)
 async def change_article(article_id: int, data: Draft) -> Response:
-    """Change one's own article. With If-Match only if its version is one of those."""
+    """Change an article, as its author. With If-Match only if its version is one of those."""
     changed = await service.change_article(
         resources(),
         auth.current_principal(),
@@ -96,7 +96,7 @@ async def change_article(article_id: int, data: Draft) -> Response:
 @auth.require_auth()
 @tag(["articles"])
 async def delete_article(article_id: int) -> ResponseReturnValue:
-    """Delete one's own article. With If-Match only if its version is one of those."""
+    """Delete an article, as its author. With If-Match only if its version is one of those."""
     await service.delete_article(resources(), auth.current_principal(), article_id, versions=_versions_to_match())
     return "", 204
 

@@ -15,7 +15,7 @@ blueprint = Blueprint("cart", __name__, url_prefix="/api/v1/cart")
 @tag(["cart"])
 @document_response(CartShown)
 async def get_cart() -> Response:
-    """The account's cart, or this browser's where nobody is signed in."""
+    """The account's cart, or this browser's where no user is signed in."""
     return jsonify(await service.get_cart(resources(), auth.current_principal_or_none(), session))
 
 

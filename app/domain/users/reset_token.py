@@ -8,7 +8,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 from app.kit.keys import digest
 
 RESET_SECONDS = 3600
-# A longer text is no token of ours, and costs no hash.
+# A longer text is no token, and costs no hash.
 LONGEST_TOKEN = 512
 
 

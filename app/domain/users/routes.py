@@ -61,7 +61,7 @@ async def get_user(user_id: int) -> Response:
 @validate_request(AccountChange)
 @document_response(PrivateUser)
 async def change_user(user_id: int, data: AccountChange) -> Response:
-    """Change one's name or address."""
+    """Change the user's name or address."""
     principal = auth.current_principal()
     account = await service.change_account(resources(), principal, user_id, name=data.name, email=data.email)
     return _shown(account, to=principal)
@@ -72,7 +72,7 @@ async def change_user(user_id: int, data: AccountChange) -> Response:
 @tag(["users"])
 @document_response(Deleted)
 async def delete_user(user_id: int) -> Response:
-    """Delete one's account: its sessions and API keys end."""
+    """Delete the account: its sessions and API keys end."""
     await service.delete_account(resources(), auth.current_principal(), user_id)
     return jsonify(Deleted())
 
@@ -83,7 +83,7 @@ async def delete_user(user_id: int) -> Response:
 @tag(["users"])
 @document_response(AvatarTaken)
 async def put_avatar(user_id: int) -> Response:
-    """Upload one's picture: a PNG, JPEG, GIF or WebP image as the body. A task crops and resizes it."""
+    """Upload the user's picture: a PNG, JPEG, GIF or WebP image as the body. A task crops and resizes it."""
     data: bytes = await request.get_data(as_text=False)  # type: ignore[assignment]  # as_text decides
     return jsonify(AvatarTaken(await avatars.put_avatar(resources(), auth.current_principal(), user_id, data)))
 
@@ -92,7 +92,7 @@ async def put_avatar(user_id: int) -> Response:
 @auth.require_auth()
 @tag(["users"])
 async def delete_avatar(user_id: int) -> ResponseReturnValue:
-    """Delete one's picture."""
+    """Delete the user's picture."""
     await avatars.delete_avatar(resources(), auth.current_principal(), user_id)
     return "", 204
 
@@ -133,7 +133,7 @@ async def create_api_key(data: NewApiKey) -> ResponseReturnValue:
 @tag(["api-keys"])
 @document_response(ApiKeyList)
 async def list_api_keys() -> Response:
-    """One's API keys, without the keys themselves."""
+    """The user's API keys, without the keys themselves."""
     found = await api_keys.list_api_keys(resources(), auth.current_principal())
     return jsonify(ApiKeyList([ApiKeyShown(row.id, row.name, row.created_at, row.last_used_at) for row in found]))
 

@@ -130,7 +130,7 @@ class SessionShown:
 
 @dataclass(frozen=True, slots=True)
 class SessionList:
-    """One's sessions."""
+    """The user's sessions."""
 
     sessions: list[SessionShown]
 
@@ -173,6 +173,6 @@ class ApiKeyShown:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyList:
-    """One's API keys."""
+    """The user's API keys."""
 
     api_keys: list[ApiKeyShown]

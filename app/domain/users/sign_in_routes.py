@@ -56,7 +56,7 @@ async def logout() -> ResponseReturnValue:
 @validate_querystring(KeepCurrent)
 @document_response(Ended)
 async def logout_all(query_args: KeepCurrent) -> Response:
-    """End all of one's sessions, or all others."""
+    """End all of the user's sessions, or all others."""
     record = auth.current_session()
     keep = record.id if query_args.keep_current else None
     return jsonify(Ended(await resources().sessions.end_all(auth.current_principal().user_id, keep=keep)))
@@ -67,7 +67,7 @@ async def logout_all(query_args: KeepCurrent) -> Response:
 @tag(["sessions"])
 @document_response(SessionList)
 async def list_sessions() -> Response:
-    """One's sessions, the last active first."""
+    """The user's sessions, the last active first."""
     current = auth.current_session().public_id
     found = await resources().sessions.list(auth.current_principal().user_id)
     shown = [
@@ -88,7 +88,7 @@ async def list_sessions() -> Response:
 @auth.require_auth("session", "cookie")
 @tag(["sessions"])
 async def end_session(handle: str) -> ResponseReturnValue:
-    """End one of one's sessions."""
+    """End one of the user's sessions."""
     if not await resources().sessions.end(auth.current_principal().user_id, handle):
         raise NotFound("You have no such session.")
     return "", 204

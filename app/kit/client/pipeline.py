@@ -156,7 +156,7 @@ class Pipeline:
         """Raises where no connection is made. Returns whether a command was left without its reply."""
         raw = self._make_connection()
         # The deadlines are the commands' own. redis-py would wrap each write in asyncio.wait_for, which on
-        # Python 3.11 can swallow a cancellation.
+        # Python 3.11 can lose a cancellation.
         raw.socket_timeout = None
         connection = PipelineConnection(
             raw, self._state.queue, wake=self._wake, breaker=self.breaker, counters=self.counters

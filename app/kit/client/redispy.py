@@ -69,7 +69,7 @@ async def read_reply(connection: AbstractConnection) -> Any:
 
 
 class ClusterBase(RedisCluster):
-    """RedisCluster's inner parts by names of ours, for PipelinedCluster, which replaces its routing."""
+    """RedisCluster's private parts under public names, for PipelinedCluster, which replaces its routing."""
 
     def __init__(self, *, seeds: Sequence[Address], **options: Any) -> None:
         super().__init__(startup_nodes=[ClusterNode(host, port) for host, port in seeds], **options)

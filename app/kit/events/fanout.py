@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.kit.aio import side_by_side
+from app.kit.aio import first_of
 from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.client.pubsub import PubSubConnection, Received, reconnect_backoff
 from app.kit.events.delivery import Delivery
@@ -90,7 +90,7 @@ class Fanout:
                     self._log_once(error)
             except Exception:
                 logger.exception("the fan-out of events failed, and starts over")
-            self._telemetry.count("events_feed_lost")
+            self._telemetry.count("events_connection_lost")
             await self._backoff.wait()
 
     def _log_once(self, error: Exception) -> None:
@@ -109,9 +109,7 @@ class Fanout:
         self._changed.set()
         try:
             await pubsub.open()
-            async with side_by_side(self._read(pubsub, inbox), self._subscribe(pubsub), self._deliver(inbox)) as tasks:
-                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                await ended.pop()
+            await first_of(self._read(pubsub, inbox), self._subscribe(pubsub), self._deliver(inbox))
         finally:
             await pubsub.close()
             self.generation += 1

@@ -17,7 +17,7 @@ from app.kit.scripts import run_script
 from app.kit.telemetry import NoTelemetry, Telemetry
 
 PRESENCE = "presence"
-# After so long without a word a node counts as dead, and its users as offline.
+# A node that has not reported for so long counts as dead, and its users as offline.
 LEASE_SECONDS = 15.0
 BEATS_A_LEASE = 3
 # How long after the last stream a user stays online, so that reloading a page says nothing.
@@ -34,7 +34,7 @@ class Online:
 
 
 class Presence:
-    """The users of this node, told to Redis under a lease: a node that dies leaves nobody online.
+    """The users of this node, reported to Redis under a lease: those of a node that dies go offline.
 
     A job for supervised(): run() renews the lease, and publishes what changes, on the channel PRESENCE.
     """
@@ -100,7 +100,7 @@ class Presence:
         self._changed.set()
 
     async def _wait(self) -> None:
-        """Until the next beat, or until somebody came or is to leave."""
+        """Until the next beat, or until a user has come or is to leave."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._lease_seconds / BEATS_A_LEASE
         if self._leaving:

@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.kit.aio import Backoff, backoff_seconds, end_tasks, side_by_side
+from app.kit.aio import Backoff, backoff_seconds, end_tasks, first_of
 from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.events.event import Event
 from app.kit.events.handler import EventHandler
@@ -67,9 +67,7 @@ class Subscriber:
         Ends by the error of a defect.
         """
         try:
-            async with side_by_side(self._receive(), self._stopped()) as tasks:
-                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                await ended.pop()
+            await first_of(self._receive(), self._stopping.wait())
             if self._running:
                 await asyncio.wait(self._running, timeout=self._grace_seconds)
         finally:
@@ -78,9 +76,6 @@ class Subscriber:
     def stop(self) -> None:
         """Receive no more events. run() returns when the last handler has ended."""
         self._stopping.set()
-
-    async def _stopped(self) -> None:
-        await self._stopping.wait()
 
     async def _receive(self) -> None:
         backoff = Backoff(first_seconds=0.1, longest_seconds=2.0)

@@ -13,7 +13,7 @@ from typing import Protocol
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.kit.aio import side_by_side
+from app.kit.aio import first_of
 from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.client.pubsub import Confirmed, PubSubConnection, reconnect_backoff
 from app.kit.keys import Keys
@@ -79,15 +79,10 @@ class Revocations:
 
     async def run(self) -> None:
         """Receive until stop(). Ends by the error of a defect."""
-        async with side_by_side(self._receive(), self._stopped()) as tasks:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            await ended.pop()
+        await first_of(self._receive(), self._stopping.wait())
 
     def stop(self) -> None:
         self._stopping.set()
-
-    async def _stopped(self) -> None:
-        await self._stopping.wait()
 
     async def _receive(self) -> None:
         while True:

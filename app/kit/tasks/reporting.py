@@ -1,4 +1,4 @@
-"""What a worker tells of itself and of its tasks: its health, and what became of its reports."""
+"""What a worker reports: its health, and the settlement of the reports on its tasks."""
 
 import logging
 import os
@@ -97,11 +97,12 @@ class Settlement:
     async def one_by_one(self, reports: Sequence[Report]) -> list[Report]:
         """Report each alone, after a step that the server refused as a defect; returns those to be sent again.
 
-        What it refuses of one task is that task's failure. Raises where a step without reports fails too.
+        What it refuses of one task is that task's failure. The caller records the error of the step.
         """
         try:
             await self._stepper.step([], limit=0)
         except RedisError:
+            # The reports are not the reason.
             return list(reports)
         kept: list[Report] = []
         for number, report in enumerate(reports):

@@ -101,7 +101,6 @@ class Task(Policy, Generic[Payload]):
 
 
 def _call_fields(options: EnqueueOptions) -> dict[str, Any]:
-    """The fields of Call."""
     fields: dict[str, Any] = {**options}
     if "delay" in fields:
         fields["delay_seconds"] = seconds_of(fields.pop("delay"))

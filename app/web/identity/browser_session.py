@@ -30,7 +30,7 @@ def has_header_credential(headers: Headers) -> bool:
 class BrowserSession(SessionMixin):
     """What a handler has as `quart.session`: a dict. `used`: the answer depends on it.
 
-    down        Redis did not answer: every access raises Unavailable, so that a user never passes for a visitor.
+    down        Redis did not answer: every access raises Unavailable, so that a user is never treated as a visitor.
     detached    the request is authenticated without its cookie: the session is empty and refuses writes.
 
     A WebSocket has no response that could carry a cookie (`can_send_cookie`): it changes a session that there is, but

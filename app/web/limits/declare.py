@@ -138,7 +138,7 @@ def route_limits(rules: Sequence[Rule], *, owner: str) -> RouteLimits:
 
 def _check(rule: Rule) -> None:
     if not rule.sources or not rule.subjects:
-        raise ValueError("a rate limit needs a limit, and somebody who is counted")
+        raise ValueError("a rate limit needs a limit, and a subject that is counted")
     for function in (*rule.subjects, *rule.finders, *([rule.cost] if callable(rule.cost) else ())):
         _check_takes_principal(function)
     if (rule.options or rule.scope is not None) and all(isinstance(source, Limit) for source in rule.sources):

@@ -17,8 +17,8 @@ _READS_BODY = "__reads_body__"
 def reads_body(asked: Asked) -> Asked:
     """Mark a subject, a cost or a dynamic limit that reads the request's body.
 
-    Its limits are checked after the others, the media type and the access rule, so that no one has a body parsed whom
-    those refuse.
+    Its limits are checked after the others, the media type and the access rule, so that no body
+    is parsed of a request that those refuse.
     """
     setattr(asked, _READS_BODY, True)
     return asked

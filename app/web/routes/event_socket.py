@@ -7,7 +7,7 @@ from contextlib import aclosing, suppress
 from quart import Blueprint, websocket
 
 from app.errors import BadRequest
-from app.kit.aio import side_by_side
+from app.kit.aio import first_of
 from app.kit.events.json_messages import json_messages
 from app.web.context import resources
 from app.web.limits.declare import exempt
@@ -34,9 +34,8 @@ async def socket() -> None:
     topics = requested_topics()
     stream = subscribe(topics, last_event_id=last_event_id(), grant=grant_of(topics))
     await websocket.accept(subprotocol=subprotocol)
-    async with aclosing(stream), side_by_side(_send(stream), _refuse_message()) as runs:
-        ended, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
-    code, reason = ended.pop().result()
+    async with aclosing(stream):
+        code, reason = await first_of(_send(stream), _refuse_message())
     # A client that receives nothing does not receive this either; the server ends its connection later.
     with suppress(TimeoutError):
         async with asyncio.timeout(SEND_SECONDS):

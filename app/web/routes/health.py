@@ -1,21 +1,23 @@
 """Health: live (the loop runs), ready (may receive traffic), and a report on each backend."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from quart import Blueprint, Response, current_app, jsonify
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from app.errors import root_cause
+from app.errors import Unavailable, root_cause
 from app.kit.client.connect import client_stats
 from app.kit.client.deployment import deployment
-from app.kit.client.errors import UNAVAILABLE
+from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.resources import Resources
 from app.web.context import resources
 from app.web.limits.declare import exempt
 
+logger = logging.getLogger(__name__)
 blueprint = Blueprint("health", __name__)
 SCHEMA = "quartet_schema"
 CHECK_SECONDS = 2.0
@@ -67,15 +69,23 @@ def _answer(checks: dict[str, Check], *, spared: Collection[str] = ()) -> tuple[
 async def _checks(found: Resources, probes: Mapping[str, Callable[[Resources], Awaitable[Check]]]) -> dict[str, Check]:
     """Runs all probes concurrently, each within CHECK_SECONDS. One that fails is unhealthy, with its error's class."""
 
-    async def run(probe: Callable[[Resources], Awaitable[Check]]) -> Check:
+    async def run(name: str, probe: Callable[[Resources], Awaitable[Check]]) -> Check:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 return await probe(found)
+        except (TimeoutError, Unavailable) as error:
+            cause = root_cause(error)
+        except RedisError as error:
+            record_failure(error, block="health", telemetry=found.telemetry)
+            cause = root_cause(error)
         except Exception as error:
-            # Only the class of the root cause: an error's text may name hosts and users.
-            return {"status": "unhealthy", "error": type(root_cause(error)).__name__}
+            # The other checks are reported all the same.
+            logger.exception("a defect: the check of %s failed", name)
+            cause = root_cause(error)
+        # Only the class of the root cause: an error's text may name hosts and users.
+        return {"status": "unhealthy", "error": type(cause).__name__}
 
-    answers = await asyncio.gather(*(run(probe) for probe in probes.values()))
+    answers = await asyncio.gather(*(run(name, probe) for name, probe in probes.items()))
     return dict(zip(probes, answers, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""What an operator sees of the limits, and does for somebody whom one has locked out."""
+"""The limits for an operator: the status of a subject, and a reset for one that is locked out."""
 
 from dataclasses import dataclass
 
@@ -67,7 +67,7 @@ async def policies() -> Response:
 @document_querystring(SubjectQuery)
 @document_response(Usage)
 async def usage(name: str) -> Response:
-    """How a limit stands for somebody. Nothing is counted."""
+    """The status of a limit for a subject. Nothing is counted."""
     limit, subject = _limit(name), _subject()
     [limit_status] = (await resources().limiter.peek([(limit, subject)])).statuses
     return jsonify(Usage(name, subject, limit_status.remaining, limit_status.wait_seconds))
@@ -77,7 +77,7 @@ async def usage(name: str) -> Response:
 @require_role("admin")
 @document_querystring(SubjectQuery)
 async def reset(name: str) -> tuple[str, int]:
-    """Forget what a limit has counted of somebody. 404: it had counted nothing."""
+    """Reset a limit for a subject. 404: it had counted nothing."""
     if not await resources().limiter.reset([(_limit(name), _subject())]):
         raise NotFound("This limit has counted nothing of this subject.")
     return "", 204

@@ -216,17 +216,17 @@ async def test_a_stream_stays_open_while_redis_is_down(own_server: RedisServer, 
 
 async def test_a_connection_detects_a_silent_redis(own_server: RedisServer, client: Redis, keys: Keys) -> None:
     near, prefix = keys.event_clock(), keys.event_channel("")
-    pubsub = PubSubConnection(client, prefix=prefix, near=near, silence_seconds=0.05)
+    pubsub = PubSubConnection(client, prefix=prefix, near=near, silence_seconds=0.3)
     await pubsub.open()
     await pubsub.subscribe(["broadcast"])
     await pubsub.next()
     reading = asyncio.create_task(pubsub.next())
     # Idle is not silent: the server answers.
-    await asyncio.wait([reading], timeout=0.4)
+    await asyncio.wait([reading], timeout=1)
     assert not reading.done()
     own_server.signal(signal.SIGSTOP)
     with pytest.raises(UNAVAILABLE):
-        await asyncio.wait_for(reading, 2)
+        await asyncio.wait_for(reading, 10)
     await pubsub.close()
     own_server.signal(signal.SIGCONT)
 
@@ -251,7 +251,7 @@ async def test_a_refused_handshake_is_a_defect_that_is_logged_once_and_tried_aga
     hub = Hub(client, keys, telemetry=telemetry)
     await hub.start()
     try:
-        await eventually(lambda: telemetry.counted["events_feed_lost", ""] >= 3)
+        await eventually(lambda: telemetry.counted["events_connection_lost", ""] >= 3)
         assert telemetry.counted["redis_defects", "events"] >= 3
         assert telemetry.counted["redis_outages", "events"] == 0
         logged = [record for record in caplog.records if record.name.startswith("app.kit") and record.exc_info]
@@ -280,7 +280,7 @@ async def test_subscribing_without_permission_is_tried_again(own_server: RedisSe
     refused = Reader(hub.subscribe(["broadcast"]))
     await eventually(lambda: refused.ended)
     assert refused.retry_ms is not None
-    assert telemetry.counted["events_feed_lost", ""] > 0
+    assert telemetry.counted["events_connection_lost", ""] > 0
     await admin.execute_command("ACL", "SETUSER", "web", "+subscribe")
     reader = await live_again(hub)
     published = await Publisher(client, keys).publish("broadcast", "tick", 1)

@@ -55,7 +55,7 @@ async def end_all() -> Any:
 
 
 async def log_in() -> Any:
-    """As a page of one's own: the epoch, then the password, then the session."""
+    """As a page that signs in: the epoch, then the password, then the session."""
     epoch = await resources().sessions.epoch(1)
     await pause()
     try:

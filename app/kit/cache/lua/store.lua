@@ -1,3 +1,4 @@
+-- needs: memory
 -- Write a cache entry and end its lease, if the caller still holds it.
 --
 -- KEYS[1]  the entry
@@ -7,19 +8,6 @@
 -- ARGV[3]  how long it lives, in ms
 -- ARGV[4]  the share of the server's memory in use up to which entries are written, in percent; empty: no bound
 -- reply    1 written, 0 fenced out: the lease has passed to another or has expired, -1 not written: memory is short
-
--- Whether `more` bytes would exceed the cache's share of the server's memory.
-local function is_full(share, more)
-  if share == '' then
-    return false
-  end
-  local info = redis.call('INFO', 'memory')
-  local most = tonumber(string.match(info, 'maxmemory:(%d+)'))
-  if most == 0 then
-    most = tonumber(string.match(info, 'total_system_memory:(%d+)'))
-  end
-  return tonumber(string.match(info, 'used_memory:(%d+)')) + more > most * share / 100
-end
 
 if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return 0

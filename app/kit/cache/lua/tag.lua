@@ -1,3 +1,4 @@
+-- needs: memory
 -- The version of a tag; a new one if it has none.
 --
 -- KEYS[1]  the tag
@@ -8,19 +9,6 @@
 --          an entry with it is a miss
 --
 -- A version is "TIME-RANDOM": when it was made, in µs by this server's clock, and the random part.
-
--- Whether `more` bytes would exceed the cache's share of the server's memory.
-local function is_full(share, more)
-  if share == '' then
-    return false
-  end
-  local info = redis.call('INFO', 'memory')
-  local most = tonumber(string.match(info, 'maxmemory:(%d+)'))
-  if most == 0 then
-    most = tonumber(string.match(info, 'total_system_memory:(%d+)'))
-  end
-  return tonumber(string.match(info, 'used_memory:(%d+)')) + more > most * share / 100
-end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
