@@ -23,7 +23,7 @@ def routes_with_ids(app: Quart, *, only: str = "", without: Collection[str] = ()
 
 
 async def assert_refused_to_others(client: Client, method: str, address: str, body: Any = None) -> None:
-    """Asked by a new user with each kind of credential, and by nobody."""
+    """Sent by a new user with each kind of credential, and without one."""
     eve = await client.registered("eve")
     browser = Browser.opened(client.app)
     assert (await browser.post("/login", form={"email": "eve@example.com", "password": PASSWORD})).status_code == 303

@@ -29,7 +29,7 @@ def demo_articles() -> Iterator[tuple[str, str]]:
 async def publish_demo_articles(resources: Resources, users: Sequence[DemoUser]) -> None:
     """The articles of the demo editors, published over the weeks before now. Summaries follow in the background.
 
-    No event tells of them: they are not news.
+    No event is published for them, because they are not new.
     """
     editors = [user.id for user in users if "editor" in user.roles]
     moment = now()

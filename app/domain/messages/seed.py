@@ -25,7 +25,7 @@ DEMO_MESSAGES = (
 
 
 async def send_demo_messages(resources: Resources, users: Sequence[DemoUser]) -> None:
-    """Between the demo accounts that are new. No event and no mail: nobody at these addresses waits for one."""
+    """Between the demo accounts that are new. There is no event and no mail, because no user waits for one."""
     ids = {user.email: user.id for user in users}
     async with resources.database.write() as session:
         for sender, recipient, content in DEMO_MESSAGES:

@@ -120,7 +120,7 @@ async def test_what_does_not_validate_is_refused(client: Client) -> None:
     ).status_code == 201
 
 
-async def test_nobody_without_a_credential(client: Client) -> None:
+async def test_a_credential_is_needed(client: Client) -> None:
     assert (await client.get("/messages")).status_code == 401
     assert (await client.post("/messages", {"recipient_id": 1, "content": "x"})).status_code == 401
 

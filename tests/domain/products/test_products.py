@@ -77,14 +77,14 @@ async def test_a_product_is_made_read_changed_and_deleted(client: Client, by: Cl
     assert (await by.put(path, FIELDS | {"category_id": made["category_id"]})).status_code == 404
 
 
-@pytest.mark.parametrize("role", ["nobody", "user", "editor", "admin"])
+@pytest.mark.parametrize("role", ["visitor", "user", "editor", "admin"])
 async def test_editors_and_admins_write(client: Client, resources: Resources, by: Client, role: str) -> None:
     made = await product(by, await category(by))
     asker = client
-    if role != "nobody":
+    if role != "visitor":
         await set_roles(resources, await client.register("ada"), [] if role == "user" else [role])
         asker = await client.signed_in("ada")
-    refused = {"nobody": 401, "user": 403}.get(role)
+    refused = {"visitor": 401, "user": 403}.get(role)
     fields = FIELDS | {"category_id": made["category_id"]}
     empty = await category(by, "Empty")
     for send, allowed in (

@@ -79,13 +79,13 @@ async def test_article_views_has_the_articles_of_the_range(
     ada, bob = await client.registered("ada"), await client.registered("bob")
     for title, moment in (("Before", BEFORE), ("Last", AFTER), ("First", BEGIN), ("After", END)):
         await publish(resources, bob.user_id, title, at=moment, views=len(title))
-    await publish(resources, None, "Of nobody", at=BEGIN)
+    await publish(resources, None, "Without author", at=BEGIN)
     task_id = await ordered(ada, "article_views")
     await worker.drain()
     rows = [tuple(row.values())[1:] for row in await downloaded(ada, task_id)]
     assert rows == [
         ("First", bob.user_id, "2026-03-01T00:00:00Z", 5),
-        ("Of nobody", None, "2026-03-01T00:00:00Z", 0),
+        ("Without author", None, "2026-03-01T00:00:00Z", 0),
         ("Last", bob.user_id, "2026-03-31T23:59:59Z", 4),
     ]
 

@@ -92,8 +92,8 @@ async def test_a_deleted_account_has_no_report(
     ada, bob = await client.registered("ada"), await client.registered("bob")
     await publish(resources, ada.user_id, "x", at=BEGIN)
     await send(resources, ada.user_id, bob.user_id, ["x"], at=BEGIN)
-    everyone = Order("article_views", ORDER.start, ORDER.end)
-    for order, rows in ((ORDER, 2), (everyone, 1)):
+    views = Order("article_views", ORDER.start, ORDER.end)
+    for order, rows in ((ORDER, 2), (views, 1)):
         assert await make(resources, order, owner=ada.user_id) == rows
     assert await counts(resources) == (2, 3)
 
@@ -106,7 +106,7 @@ async def test_a_deleted_account_has_no_report(
     with monkeypatch.context() as patched:
         patched.setattr(report_tasks, "_begin", begin_then_delete)
         with pytest.raises(Conflict):
-            await make(resources, everyone, owner=ada.user_id)
+            await make(resources, views, owner=ada.user_id)
     assert await counts(resources) == (0, 0)
     assert await make(resources, ORDER, owner=ada.user_id) is None
     assert await counts(resources) == (0, 0)
