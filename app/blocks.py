@@ -14,6 +14,7 @@ from app.kit.tasks.queue import Queue
 from app.kit.telemetry import Telemetry
 from app.mail import ConsoleMailer, Mailer, SmtpMailer
 from app.outbox import Outbox
+from app.outbox_delivery import Delivery
 from app.passwords import Passwords
 from app.resources import Resources
 from app.settings import DEFAULT_QUEUE, Settings
@@ -30,11 +31,12 @@ def make_blocks(
     presence = Presence(redis, keys, publisher, telemetry=telemetry)
     queues = {name: Queue(redis, keys, name=name, correlation=current_request_id) for name in settings.queues}
     queue = queues[DEFAULT_QUEUE]
+    sessions = _sessions(settings, redis, keys, telemetry)
     return Resources(
         redis=redis,
         cache_redis=cache_redis,
         keys=keys,
-        sessions=_sessions(settings, redis, keys, telemetry),
+        sessions=sessions,
         cache=cache,
         limiter=RateLimiter(redis, keys, telemetry=telemetry, secret=settings.secret_key.encode()),
         publisher=publisher,
@@ -43,7 +45,7 @@ def make_blocks(
         queue=queue,
         queues=queues,
         database=database,
-        outbox=Outbox(database, publisher, queue, cache, queues=queues.values(), telemetry=telemetry),
+        outbox=Outbox(database, Delivery(publisher, queues, cache, sessions), queue, telemetry=telemetry),
         telemetry=telemetry,
         secret_key=settings.secret_key,
         public_url=settings.public_url,

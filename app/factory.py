@@ -15,6 +15,7 @@ from app.domain.slices import SLICES
 from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
 from app.kit.events.handler import EventHandler
+from app.kit.limits.limit import Limit
 from app.lifespan import Jobs, consuming, open_resources, relaying, streaming, subscribing
 from app.pages import accounts
 from app.pages import routes as pages
@@ -117,7 +118,13 @@ def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTe
     enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)
     session_interface.register(
-        app, is_production=settings.is_production, name=settings.namespace, reads_session=app.reads_session
+        app,
+        is_production=settings.is_production,
+        name=settings.namespace,
+        reads_session=app.reads_session,
+        visitors=Limit.parse(
+            f"{settings.visitor_sessions_per_hour}/hour", name="visitor-sessions", algorithm="counter"
+        ),
     )
     auth.register(app, UserLookups())
 

@@ -1,4 +1,4 @@
-"""The transactional outbox: events, tasks and invalidations are rows of a transaction, sent after its commit.
+"""The transactional outbox: what a change tells Redis is rows of its transaction, sent after the commit.
 
 Each committed row is sent at least once, also when a process is killed in between. Ids make repeats no-ops.
 """
@@ -8,7 +8,6 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -21,14 +20,13 @@ from app.db.database import Database, WriteSession
 from app.db.outbox import OutboxRow, Waiting, claim_due, create_row, delete_rows, postpone_row
 from app.errors import Unavailable
 from app.kit.aio import backoff_seconds
-from app.kit.cache.cache import Cache
 from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.events.event import encode_event
-from app.kit.events.publisher import Publisher
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import EnqueueOptions, Task
 from app.kit.telemetry import NoTelemetry, Telemetry
-from app.outbox_message import Invalidation, Message, Publication, Submission, decode_message
+from app.outbox_delivery import Delivery
+from app.outbox_message import CredentialEnd, Invalidation, Message, Publication, SessionsEnd, Submission
 
 logger = logging.getLogger(__name__)
 Payload = TypeVar("Payload")
@@ -46,16 +44,14 @@ class Outbox:
     def __init__(
         self,
         database: Database,
-        publisher: Publisher,
+        delivery: Delivery,
         queue: Queue,
-        cache: Cache,
         *,
-        queues: Iterable[Queue] = (),
         telemetry: Telemetry | None = None,
         poll_seconds: float = 1.0,
         retry_seconds: float = 5.0,
     ) -> None:
-        """Tasks go to `queue` unless they name another one of `queues`.
+        """Tasks go to `queue` unless they name another one of the delivery's.
 
         Every `poll_seconds` the relay searches the table for rows that a crash or an outage of Redis has left there.
 
@@ -63,10 +59,8 @@ class Outbox:
         has it for as long, and after each failed attempt it waits longer: `retry_seconds`, doubled, with jitter.
         """
         self._database = database
-        self._publisher = publisher
+        self._delivery = delivery
         self._queue = queue
-        self._queues = {each.name: each for each in (queue, *queues)}
-        self._cache = cache
         self._telemetry = telemetry or NoTelemetry()
         self._poll_seconds = poll_seconds
         self._retry = timedelta(seconds=retry_seconds)
@@ -97,7 +91,7 @@ class Outbox:
 
         KeyError: there is no queue of this name.
         """
-        target = self._queue if queue is None else self._queues[queue]
+        target = self._queue if queue is None else self._delivery.queues[queue]
         cause = self._queue.correlation_id()
         if cause is not None:
             options.setdefault("correlation_id", cause)
@@ -110,9 +104,22 @@ class Outbox:
 
         Fails open while Redis does not answer: the relay invalidates them when it answers again.
         """
-        message = Invalidation(tags)
         # First of all hooks: a client that receives the event of this change must not read the stale entry.
-        session.after_commit.insert(0, partial(self._invalidate_now, self._add(session, message), message))
+        session.after_commit.insert(0, partial(self._send_now, self._add(session, Invalidation(tags))))
+
+    def end_credential(self, session: WriteSession, user_id: int, credential: str | None = None) -> None:
+        """End what is open for an API key's hash, or for all credentials of the user. Fails open as invalidate()."""
+        message = CredentialEnd(user_id, credential)
+        session.after_commit.append(partial(self._send_now, self._add(session, message)))
+
+    def end_sessions(self, session: WriteSession, user_id: int, *, keep: str | None = None) -> None:
+        """End the user's sessions, except the one with the public id `keep`: the last that is called in a transaction.
+
+        Fails closed: while Redis does not answer, `Database.write()` raises Unavailable, after the commit. The relay
+        ends the sessions when Redis answers again.
+        """
+        message = SessionsEnd(user_id, keep, secrets.token_hex(8))
+        session.after_commit.append(partial(self._send_now, self._add(session, message), fails_closed=True))
 
     async def run(self) -> None:
         """Relay until stop(), and then the rows that this process has committed last."""
@@ -151,14 +158,16 @@ class Outbox:
         self._fresh.append(Waiting(row.id, row.message))
         self._wake.set()
 
-    async def _invalidate_now(self, row: OutboxRow, message: Invalidation) -> None:
+    async def _send_now(self, row: OutboxRow, *, fails_closed: bool = False) -> None:
         try:
-            await self._cache.invalidate_tags(*message.tags)
+            await self._delivery.send(row.message)
         except RedisError as error:
-            # Fails open: the relay repeats it.
+            # The relay repeats it.
             record_failure(error, block="outbox", telemetry=self._telemetry)
             self._delayed(error)
             await self._hand_over(row)
+            if fails_closed:
+                raise Unavailable("The change is stored, and takes full effect when Redis answers again.") from error
         else:
             self._sent.append(row.id)
             self._wake.set()
@@ -198,7 +207,7 @@ class Outbox:
     async def _send(self, row: Waiting) -> None:
         """Raises DOWN alone, which stops the next row too. A row that fails otherwise is postponed and never lost."""
         try:
-            await self._deliver(decode_message(row.message))
+            await self._delivery.send(row.message)
         except UNAVAILABLE:
             raise
         except RedisError as error:
@@ -218,15 +227,6 @@ class Outbox:
         logger.warning("outbox row %d waits %d s after %s", row.id, pause, type(error).__name__)
         async with self._database.write() as session:
             await postpone_row(session, row, pause=timedelta(seconds=pause))
-
-    async def _deliver(self, message: Message) -> None:
-        match message:
-            case Publication(channel, payload, event_id):
-                await self._publisher.publish_encoded(channel, bytes(payload), event_id=event_id)
-            case Submission(call, queue):
-                await self._queues[queue].submit([call])
-            case Invalidation(tags):
-                await self._cache.invalidate_tags(*tags)
 
     async def _delete_sent(self) -> None:
         """While the database is down the rows stay, to be sent again and deleted then: repeats are no-ops."""

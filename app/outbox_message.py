@@ -1,4 +1,4 @@
-"""What a row of the outbox holds, as JSON: an event, a task or an invalidation."""
+"""What a row of the outbox holds, as JSON: an event, a task, an invalidation, or credentials that end."""
 
 import msgspec
 
@@ -20,5 +20,18 @@ class Invalidation(msgspec.Struct, frozen=True, tag="invalidation"):
     tags: tuple[str, ...]
 
 
-Message = Publication | Submission | Invalidation
+class SessionsEnd(msgspec.Struct, frozen=True, tag="sessions_end"):
+    """`keep`: the public id of the session that stays. `call` makes a repeat a no-op."""
+
+    user_id: int
+    keep: str | None
+    call: str
+
+
+class CredentialEnd(msgspec.Struct, frozen=True, tag="credential_end"):
+    user_id: int
+    credential: str | None
+
+
+Message = Publication | Submission | Invalidation | SessionsEnd | CredentialEnd
 decode_message = msgspec.json.Decoder(Message).decode

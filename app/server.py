@@ -1,4 +1,4 @@
-"""Serving under Hypercorn: sockets that bound stalled clients, and a shutdown that ends event streams first."""
+"""Serving under Hypercorn: bounds on what a client may do to it, and a shutdown that ends event streams first."""
 
 import asyncio
 import gc
@@ -6,17 +6,20 @@ import logging
 import socket
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 from hypercorn.asyncio import serve
 from hypercorn.config import Config, Sockets
+from hypercorn.protocol import ws_stream
 from hypercorn.run import run
 from quart import Quart
 
 from app.kit.aio import stop_signal
 from app.settings import Settings
 from app.web.context import EXTENSION
+
+logger = logging.getLogger(__name__)
 
 CONFIG_FILE = Path(__file__).parent.parent / "hypercorn.toml"
 # A connection ends when sent data stays unacknowledged for this long (TCP_USER_TIMEOUT, RFC 5482). Only Linux has the
@@ -29,6 +32,10 @@ LAST_SECONDS = 10.0
 # Objects made before the youngest generation is collected, and collections of one before the next older's. The
 # defaults (700, 10, 10) suit scripts: with 10,000 streams open, each full collection stops the loop for long.
 GC_THRESHOLDS = (10_000, 20, 50)
+
+
+# asyncio's message for an error that a server has not caught.
+CONNECTION_FAILED = "Unhandled exception in client_connected_cb"
 
 
 class BoundedConfig(Config):
@@ -76,8 +83,34 @@ def configuration(settings: Settings) -> BoundedConfig:
     return config
 
 
+def harden(app: Quart) -> None:
+    """Close what Hypercorn leaves open to any client, before the app is served: compression and tracebacks.
+
+    A compressed WebSocket message (RFC 7692) is inflated before its size is checked: 1 MB would take 1 GB of memory.
+    And each malformed frame, as each connection that times out, would write some sixty lines to the log.
+    """
+    # Hypercorn has no setting for it. None: no extension is accepted.
+    ws_stream.server_extensions_handshake = lambda requested, supported: None  # type: ignore[attr-defined]
+
+    @app.before_serving
+    async def report_in_one_line() -> None:
+        asyncio.get_running_loop().set_exception_handler(_report)
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if context["message"] != CONNECTION_FAILED:
+        loop.default_exception_handler(context)
+        return
+    error: BaseException | None = context.get("exception")
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    traceback = error if logger.isEnabledFor(logging.DEBUG) else None
+    logger.warning("a connection has failed: %s", type(error).__name__, exc_info=traceback)
+
+
 def serve_one(app: Quart, settings: Settings, config: Config) -> None:
     """Serve in this process until SIGINT or SIGTERM."""
+    harden(app)
     # What is loaded now stays: the collector skips it, and visits the rest less often.
     gc.collect()
     gc.freeze()

@@ -71,6 +71,7 @@ class Settings(FromVariables):
     session_idle_seconds: int = Field(default=86_400, ge=60)
     session_absolute_seconds: int = Field(default=30 * 86_400, ge=60)
     sessions_per_user: int = Field(default=20, ge=1, le=1000)
+    visitor_sessions_per_hour: int = Field(default=1000, ge=1, le=1_000_000)
     session_cookie_domain: Annotated[OptionalHost, AnyCase] = ""
     session_cookie_partitioned: bool = False
     max_body_bytes: int = Field(default=1 << 20, ge=1024)

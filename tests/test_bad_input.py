@@ -4,8 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 from quart import Quart
 from quart.testing import QuartClient
+from quart_schema.validation import QUART_SCHEMA_QUERYSTRING_ATTRIBUTE
 
 from app.domain.users.service import register_user
 from app.resources import Resources
@@ -97,6 +99,23 @@ async def test_page_numbers_that_are_none_are_422(client: QuartClient, name: str
     response = await client.get("/api/v1/notices", query_string={name: value})
     body = await assert_problem(response, 422)
     assert body["errors"][0]["loc"] == [name]
+
+
+def test_each_number_of_a_query_has_one_spelling(app: Quart) -> None:
+    models = {getattr(view, QUART_SCHEMA_QUERYSTRING_ATTRIBUTE, None) for view in app.view_functions.values()}
+    numbers = [
+        (model, name)
+        for model in models
+        if isinstance(model, type) and issubclass(model, BaseModel)
+        for name, field in model.model_fields.items()
+        if field.annotation is int
+    ]
+    assert len(numbers) >= 5
+    for model, name in numbers:
+        assert model.model_validate({name: "7"}) == model.model_validate({name: 7})
+        for spelling in ("07", "+7", " 7", "7 ", "7.0", "0_7", "7\n", "\u0667", "\uff17", "7e0"):
+            with pytest.raises(ValidationError):
+                model.model_validate({name: spelling})
 
 
 @pytest.mark.parametrize("header", CREDENTIALS)

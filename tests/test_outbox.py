@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,19 +18,22 @@ from sqlalchemy import func, select
 
 from app.db.database import Database
 from app.db.outbox import OutboxRow, create_row
+from app.errors import Unavailable
 from app.kit.cache.cache import Cache
 from app.kit.cache.entry import MISS
 from app.kit.client.connect import connect
 from app.kit.events.event import MAX_PAYLOAD_BYTES, EventTooLarge, encode_event
 from app.kit.events.publisher import Publisher
 from app.kit.keys import Keys
+from app.kit.sessions.store import SessionStore
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import task
 from app.kit.telemetry import NoTelemetry
 from app.outbox import Outbox
+from app.outbox_delivery import Delivery
 from tests.kit.tasks.task_worker import ended, working
-from tests.services import RedisServer
+from tests.services import RedisServer, free_port
 from tests.waiting import eventually
 
 MakeOutbox = Callable[..., Outbox]
@@ -41,8 +44,11 @@ async def greet(context: TaskContext, name: str) -> str:
     return f"Hello {name}"
 
 
-def outbox_on(redis: Redis, keys: Keys, database: Database, **options: Any) -> Outbox:
-    return Outbox(database, Publisher(redis, keys), Queue(redis, keys), Cache(redis, keys), **options)
+def outbox_on(redis: Redis, keys: Keys, database: Database, *, queues: Iterable[Queue] = (), **options: Any) -> Outbox:
+    queue = Queue(redis, keys)
+    sessions = SessionStore(redis, keys, idle_seconds=3600, absolute_seconds=86_400)
+    known = {each.name: each for each in (queue, *queues)}
+    return Outbox(database, Delivery(Publisher(redis, keys), known, Cache(redis, keys), sessions), queue, **options)
 
 
 @pytest.fixture
@@ -108,6 +114,63 @@ async def test_a_rollback_is_not(make_outbox: MakeOutbox, database: Database, re
         await eventually(lambda: published(redis, keys))
     assert await published(redis, keys) == ["Grace"]
     assert (await Queue(redis, keys).depth())["normal"] == 1
+
+
+async def test_a_process_that_dies_after_the_commit_leaves_the_end_of_sessions_to_another(
+    make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys
+) -> None:
+    sessions = SessionStore(redis, keys, idle_seconds=3600, absolute_seconds=86_400)
+    kept, other = [await sessions.create({}, channel="header", user_id=7) for _ in range(2)]
+    async with database.write() as session:
+        make_outbox(retry_seconds=0).end_sessions(session, 7, keep=kept.public_id)
+        session.after_commit.clear()  # it dies here
+    assert len(await sessions.list(7)) == 2
+    async with running(make_outbox(retry_seconds=0, poll_seconds=0.02)):
+        await eventually(lambda: gone(database))
+    assert [info.public_id for info in await sessions.list(7)] == [kept.public_id]
+    assert await sessions.get(other.id, channel="header") is None
+
+
+async def gone(database: Database) -> bool:
+    return await rows(database) == 0
+
+
+async def test_a_row_that_is_sent_again_ends_no_later_login(
+    make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys
+) -> None:
+    sessions = SessionStore(redis, keys, idle_seconds=3600, absolute_seconds=86_400)
+    # Nothing runs it, so the row stays although it was sent.
+    async with database.write() as session:
+        make_outbox(retry_seconds=0).end_sessions(session, 7)
+    assert await rows(database) == 1
+    later = await sessions.create({}, channel="header", user_id=7, epoch=await sessions.epoch(7))
+    async with running(make_outbox(retry_seconds=0, poll_seconds=0.02)):
+        await eventually(lambda: gone(database))
+    assert await sessions.get(later.id, channel="header") is not None
+
+
+async def test_an_end_that_fails_is_said_after_the_commit_and_made_up_for(
+    make_outbox: MakeOutbox, database: Database, redis: Redis, keys: Keys
+) -> None:
+    sessions = SessionStore(redis, keys, idle_seconds=3600, absolute_seconds=86_400)
+    record = await sessions.create({}, channel="header", user_id=7)
+    outbox = make_outbox()
+    nowhere = connect(f"redis://127.0.0.1:{free_port()}", name="test", timeout_seconds=0.05)
+    delivery, outbox._delivery = outbox._delivery, outbox_on(nowhere, keys, database)._delivery
+
+    async def change() -> None:
+        async with database.write() as session:
+            outbox.end_credential(session, 7)
+            outbox.end_sessions(session, 7)
+
+    with pytest.raises(Unavailable, match="The change is stored"):
+        await change()
+    await nowhere.aclose()
+    assert await rows(database) == 2
+    outbox._delivery = delivery
+    await outbox.drain()
+    assert await rows(database) == 0
+    assert await sessions.get(record.id, channel="header") is None
 
 
 async def test_rows_left_by_a_crash_are_sent_once(

@@ -1,6 +1,5 @@
 """Field types that the slices' requests share. A database can store every value that they accept."""
 
-import re
 import unicodedata
 from typing import Annotated, Any, Self
 
@@ -8,7 +7,6 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -18,12 +16,12 @@ from pydantic import (
 )
 
 from app.errors import MOST_LISTED, Invalid
+from app.web.number import Number
 from app.web.problems import field_errors
 
 MOST_PER_PAGE = 100
 LAST_PAGE = 1_000_000
 LONGEST_EMAIL = 320
-_PLAIN_NUMBER = re.compile("0|[1-9][0-9]{0,18}")
 # Letters and symbols without a glyph: the fillers of Hangul, the blank pattern of Braille, the empty note.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
 
@@ -37,25 +35,16 @@ class Body(BaseModel):
     @classmethod
     def _refuse_many_fields(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Only the first unknown fields are validated: an error for each of a hundred thousand takes a second."""
-        if not isinstance(data, dict) or len(data) <= len(cls.model_fields) + MOST_LISTED:
+        known = cls.model_fields
+        if not isinstance(data, dict) or len(data) <= len(known) + MOST_LISTED:
             return handler(data)
-        unknown = [name for name in data if name not in cls.model_fields]
-        kept = {name: value for name, value in data.items() if name in cls.model_fields}
+        unknown = [name for name in data if name not in known]
+        kept = {name: value for name, value in data.items() if name in known}
         try:
             handler(kept | dict.fromkeys(unknown[:MOST_LISTED]))
         except ValidationError as error:
             raise Invalid(field_errors(error), more=len(unknown) - MOST_LISTED) from None
         raise AssertionError("unknown fields are forbidden")
-
-
-def _in_plain_digits(value: object) -> object:
-    if isinstance(value, str) and not _PLAIN_NUMBER.fullmatch(value):
-        raise ValueError("must be a number in plain digits")
-    return value
-
-
-# A number in a query. It has one spelling: no sign, no leading zeros, no fraction.
-Number = Annotated[int, BeforeValidator(_in_plain_digits)]
 
 
 class Page(BaseModel):

@@ -5,10 +5,12 @@ that holds it, a decorator has hidden it.
 """
 
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from types import FunctionType, MethodType
+from types import FunctionType, MemberDescriptorType, MethodType
 from typing import Any, TypeVar
 
 from flask.sansio.scaffold import Scaffold
@@ -21,7 +23,7 @@ Bearer = TypeVar("Bearer")
 Policy = TypeVar("Policy")
 
 _ATTRIBUTE = "__declarations__"
-_CONTAINERS = (list, tuple, set, frozenset)
+_CONTAINERS = (list, tuple, set, frozenset, deque)
 # Counts the declarations of this process: policies that were compiled before the last one are compiled again.
 generation = 0
 
@@ -106,12 +108,22 @@ def _held(value: Any) -> Iterator[object]:
         yield from (value.func, *value.args, *value.keywords.values())
     elif isinstance(value, staticmethod | classmethod):
         yield value.__func__
-    elif type(value) in _CONTAINERS:
+    elif isinstance(value, _CONTAINERS):
         yield from value
-    elif type(value) is dict:
+    elif isinstance(value, dict):
         yield from value.values()
     elif callable(value) and not inspect.isclass(value):
         yield from getattr(value, "__dict__", {}).values()
+        yield from _slots(value)
+
+
+def _slots(value: object) -> Iterator[object]:
+    for each in type(value).__mro__:
+        for member in vars(each).values():
+            if isinstance(member, MemberDescriptorType):
+                # A slot that has no value yet is left out.
+                with suppress(AttributeError):
+                    yield member.__get__(value)
 
 
 def _is_searched(cls: type, inside: str) -> bool:
@@ -126,11 +138,9 @@ def _members(cls: type) -> Iterator[object]:
 
 def _cells(function: FunctionType) -> Iterator[object]:
     for cell in function.__closure__ or ():
-        try:
+        # A variable that has no value yet is left out.
+        with suppress(ValueError):
             yield cell.cell_contents
-        except ValueError:
-            # A variable that has no value yet.
-            continue
 
 
 def _name(bearer: Any) -> str:

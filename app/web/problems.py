@@ -12,8 +12,17 @@ from quart_schema import RequestSchemaValidationError
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 
-from app.errors import AppError, BadRequest, Invalid, Unavailable, UnsupportedMediaType, root_cause
+from app.errors import (
+    AppError,
+    BadRequest,
+    Invalid,
+    TooManyRequests,
+    Unavailable,
+    UnsupportedMediaType,
+    root_cause,
+)
 from app.kit.client.errors import UNAVAILABLE, record_failure
+from app.kit.limits.decision import Decision
 from app.kit.telemetry import NoTelemetry, Telemetry
 
 logger = logging.getLogger(__name__)
@@ -110,6 +119,15 @@ async def _from_http_exception(error: HTTPException) -> Response:
         if name in answer.headers:
             response.headers[name] = answer.headers[name]
     return response
+
+
+def rate_limited(decision: Decision) -> TooManyRequests:
+    """The error of a decision that refuses."""
+    return TooManyRequests(
+        f"Try again in {decision.retry_after_seconds} s.",
+        headers={"Retry-After": str(decision.retry_after_seconds)},
+        extra={"violated-policies": [limit_status.limit.name for limit_status in decision.refused]},
+    )
 
 
 def redis_failure(error: RedisError) -> Unavailable:

@@ -193,10 +193,13 @@ def _missing_is_404(view: View) -> View:
 
 
 def _declared_for(app: Quart, views: Iterable[View]) -> set[Declaration]:
-    """What is declared in the modules that the app's views and blueprints come from."""
+    """What is declared in the modules that the app's views and blueprints come from, and on what the app itself holds.
+
+    An access rule on a function of before_request(), say, would seem to guard a blueprint.
+    """
     blueprints: list[Any] = list(app.blueprints.values())
     names = {blueprint.import_name for blueprint in blueprints}
-    found = declarations_within(views, modules=names)
+    found = declarations_within(views, modules=names) | declarations_within(vars(app).values())
     for name in names & sys.modules.keys():
         values = list(vars(sys.modules[name]).values())
         found |= declarations_within(values, inside=name)

@@ -187,6 +187,27 @@ def test_an_image_is_turned_and_loses_its_metadata() -> None:
     assert bottom[0] > 200 > 60 > bottom[2]
 
 
+# Each byte makes Pillow raise another error when it writes the EXIF again: TypeError, struct.error.
+@pytest.mark.parametrize(("place", "value"), [(75, 62), (85, 16), (107, 4), (107, 30), (109, 3), (119, 27), (121, 1)])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_metadata_is_no_damaged_image(place: int, value: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x8769] = {0x9003: "2020"}
+    exif[0x8825] = {1: "N", 2: (1.0, 2.0, 3.0)}
+    data = bytearray(picture("JPEG", size=(8, 8), quality=1, exif=exif))
+    data[place] = value
+    small = resize_image(bytes(data))
+    assert small is not None
+    assert Image.open(BytesIO(small)).size == (256, 256)
+
+
+@pytest.mark.parametrize("version", ["a%00b", "%ED%A0%80", "A" * 16, "0" * 15, "0" * 17, "a" * 5000, "0" * 15 + "%0A"])
+async def test_a_version_that_is_none_is_not_found(client: Client, version: str) -> None:
+    ada = await client.registered()
+    assert (await client.get(f"/users/{ada.user_id}/avatar/{version}")).status_code == 404
+
+
 async def test_only_oneself_uploads_and_an_admin_may_delete(client: Client, resources: Resources) -> None:
     ada, eve = await client.registered("ada"), await client.registered("eve")
     assert await put(client, picture(), user_id=ada.user_id) == 401

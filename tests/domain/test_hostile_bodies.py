@@ -180,10 +180,20 @@ def test_a_form_is_bounded_by_bytes_and_fields(door: Door, text: str) -> None:
         b"a=&" * 300_000,
         b"".join(b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n' for _ in range(1000)) + b"--b--",
         b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + b"x" * 100_000 + b"\r\n--b--",
+        b'--b\r\nContent-Disposition: form-data; name="x"' + b";a=b" * 25_000 + b"\r\n\r\n\r\n--b--",
+        b"--b\r\n" + b"A:" * 50_000,
+        b'--b\r\nContent-Disposition: form-data; name="x"; filename="y"\r\n\r\n' + b"x" * 100_000 + b"\r\n--b--",
     ],
-    ids=lambda body: repr(body[:12]),
+    ids=lambda body: f"{body[:12]!r} {len(body)}",
 )
 def test_a_form_out_of_bounds_is_413(door: Door, body: bytes) -> None:
     app = door.run(form_app())
     kind = MULTIPART if body.startswith(b"--b") else URLENCODED
     assert door.run(exchange(app, b"/", method="POST", headers=[kind], body=body)).status == 413
+
+
+def test_a_multipart_form_within_bounds_is_read(door: Door) -> None:
+    app = door.run(form_app())
+    part = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n'
+    body = b"".join(part + b"1\r\n" for _ in range(3)) + b"--b--\r\n"
+    assert door.run(exchange(app, b"/", method="POST", headers=[MULTIPART], body=body)).body == b"3"

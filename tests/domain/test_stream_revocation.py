@@ -10,7 +10,7 @@ from quart.testing import connections
 
 from app.domain.users.service import set_roles
 from app.factory import create_app
-from app.kit.sessions.revocation import Revocation, publish_revocation
+from app.kit.sessions.revocation import Revocation
 from app.resources import Resources
 from app.settings import Settings
 from app.web.context import EXTENSION
@@ -188,5 +188,5 @@ async def test_a_credential_that_ended_between_its_check_and_the_stream_lets_in_
 async def test_the_wire_of_a_revocation_reaches_the_hub(app: Quart, client: Client, resources: Resources) -> None:
     ada = await client.registered("ada")
     async with streamed(app, ada) as stream:
-        await publish_revocation(resources.redis, resources.keys, Revocation(ada.user_id))
+        await resources.sessions.revoke(Revocation(ada.user_id))
         await eventually(stream.has_ended)

@@ -5,6 +5,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, Optional
 
@@ -73,6 +74,23 @@ def test_a_memoized_method_is_refused_where_it_is_declared() -> None:
     for function in (Service.plain, Service.static, Service.of_class, Service().plain):
         with pytest.raises(TypeError, match="method"):
             memoize(ttl_seconds=1)(function)
+
+
+def test_what_is_no_async_function_is_not_memoized() -> None:
+    function: Any = asyncio.sleep
+
+    async def generator(cache: Cache) -> AsyncIterator[int]:
+        yield 1
+
+    class Called:
+        async def __call__(self, cache: Cache) -> int:
+            return 1
+
+    others: list[Any] = [classmethod(function), staticmethod(function), property(function), partial(function)]
+    others += [generator, Called(), Called, lambda cache: 1, memoize(ttl_seconds=1)(function)]
+    for other in others:
+        with pytest.raises(TypeError, match="async function"):
+            memoize(ttl_seconds=1)(other)
 
 
 def test_tags_and_keys_name_parameters_that_there_are() -> None:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.db.database import LARGEST_ID
-from app.domain.fields import WITHOUT_NUL, Body, Number
+from app.domain.fields import WITHOUT_NUL, Body
 from app.domain.messages.models import Message
+from app.web.number import Number
 
 LONGEST_CONTENT = 5000
 LONGEST_PREVIEW = 100

@@ -7,9 +7,10 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from app.db.database import LARGEST_ID
-from app.domain.fields import VISIBLE, WITHOUT_NUL, Body, Name, Number, Page
+from app.domain.fields import VISIBLE, WITHOUT_NUL, Body, Name, Page
 from app.domain.products.models import Category, Product
 from app.domain.products.prices import PRICE_PATTERN, to_price
+from app.web.number import Number
 
 
 class ProductQuery(Page):

@@ -9,7 +9,7 @@ from datetime import timedelta
 from app.db.base import now
 from app.domain.users import store
 from app.domain.users.models import ApiKey
-from app.domain.users.service import end_streams, user_roles
+from app.domain.users.service import user_roles
 from app.domain.users.tags import key_tag
 from app.errors import Conflict, NotFound, Unavailable
 from app.kit.cache.memoize import memoize
@@ -50,7 +50,7 @@ async def delete_api_key(resources: Resources, principal: Principal, key_id: int
         if key_hash is None:
             raise NotFound("You have no such API key.")
         resources.outbox.invalidate(session, key_tag(key_hash))
-    await end_streams(resources, principal.user_id, key_hash)
+        resources.outbox.end_credential(session, principal.user_id, key_hash)
 
 
 async def api_key_owner(resources: Resources, key: str) -> tuple[int, frozenset[str]] | None:

@@ -16,6 +16,8 @@ MEDIA_TYPE = "image/webp"
 QUALITY = 85
 # What Pillow raises for a file that is not what its first bytes say.
 NOT_AN_IMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+# What Pillow raises for EXIF that is not what its tags say.
+BAD_EXIF = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
 
 
 def check_image(data: bytes) -> None:
@@ -41,8 +43,7 @@ def resize_image(data: bytes) -> bytes | None:
         with Image.open(BytesIO(data), formats=(str(_kind_of(data)),)) as image:
             # A JPEG is decoded at a fraction of its size; other formats ignore it.
             image.draft("RGB", (SIDE * 2, SIDE * 2))
-            turned = ImageOps.exif_transpose(image)
-            square = ImageOps.fit(turned.convert("RGBA"), (SIDE, SIDE))
+            square = ImageOps.fit(_upright(image).convert("RGBA"), (SIDE, SIDE))
     except (*NOT_AN_IMAGE, Invalid, UnsupportedMediaType):
         return None
     encoded = BytesIO()
@@ -50,6 +51,14 @@ def resize_image(data: bytes) -> bytes | None:
     square.info.clear()
     square.save(encoded, "WEBP", quality=QUALITY)
     return encoded.getvalue()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except BAD_EXIF:
+        # Damaged metadata is no damaged picture: it is shown as it is stored.
+        return image
 
 
 def _kind_of(data: bytes) -> str | None:

@@ -1,5 +1,6 @@
 """The service of avatars: an upload is stored with its task, which resizes it."""
 
+import re
 import secrets
 
 from anyio import to_thread
@@ -13,6 +14,9 @@ from app.errors import Forbidden, NotFound
 from app.principal import Principal
 from app.resources import Resources
 
+VERSION_BYTES = 8
+_VERSION = re.compile(f"[0-9a-f]{{{2 * VERSION_BYTES}}}", re.ASCII)
+
 
 async def put_avatar(resources: Resources, principal: Principal, user_id: int, data: bytes) -> str:
     """Take an image; returns the id of the task that resizes it. The earlier image is shown until then.
@@ -22,7 +26,7 @@ async def put_avatar(resources: Resources, principal: Principal, user_id: int, d
     if principal.user_id != user_id:
         raise Forbidden("This account is not yours.")
     await to_thread.run_sync(check_image, data)
-    version = secrets.token_hex(8)
+    version = secrets.token_hex(VERSION_BYTES)
     async with resources.database.write() as session:
         # The lock on the user puts parallel uploads in an order.
         if await store.get_user_for_update(session, user_id) is None:
@@ -48,7 +52,9 @@ async def delete_avatar(resources: Resources, principal: Principal, user_id: int
 
 
 async def get_image(resources: Resources, user_id: int, version: str) -> bytes:
-    """NotFound for a version that is not shown any more."""
+    """NotFound for a version that is not shown any more, and for a text that is none."""
+    if not _VERSION.fullmatch(version):
+        raise NotFound("There is no such avatar.")
     async with resources.database.read(primary=True) as session:
         image = await store.get_image(session, user_id, version)
     if image is None:

@@ -31,19 +31,17 @@ async def authenticate(resources: Resources, *, email: str, password: str) -> tu
     if resources.passwords.is_outdated(user.password_hash):
         # A parallel login may have renewed it, or a change ended the epoch: the session is then refused.
         with suppress(Conflict):
-            await _set_password(resources, user, password)
+            await _set_password(resources, user, password, ends_sessions=False)
     return user, epoch
 
 
 async def change_password(resources: Resources, principal: Principal, *, current: str, new: str, keep: str) -> None:
-    """Ends the user's sessions, except the one with the id `keep`. Forbidden: `current` is not the password."""
+    """Ends the user's sessions, except the one with the public id `keep`. Forbidden: `current` is not the password."""
     async with resources.database.read(primary=True) as session:
         user = await store.get_user(session, principal.user_id)
     if user is None or not await resources.passwords.verify(user.password_hash, current):
         raise Forbidden("The current password is wrong.")
-    await _set_password(resources, user, new)
-    # After the commit, so that a login with the old password is ended too. If Redis fails here, the response is 503.
-    await resources.sessions.end_all(user.id, keep=keep)
+    await _set_password(resources, user, new, ends_sessions=True, keep=keep)
 
 
 async def request_reset(resources: Resources, *, email: str) -> None:
@@ -68,11 +66,10 @@ async def reset_password(resources: Resources, *, token: str, password: str) -> 
     if user is None or not _is_current(wanted, user):
         raise _bad_token()
     try:
-        await _set_password(resources, user, password)
+        await _set_password(resources, user, password, ends_sessions=True)
     except Conflict:
         # Another request with the same token was faster.
         raise _bad_token() from None
-    await resources.sessions.end_all(user.id)
 
 
 def _is_current(token: ResetToken, user: User) -> bool:
@@ -83,11 +80,16 @@ def _bad_token() -> Invalid:
     return Invalid([{"loc": ["token"], "msg": "is not valid: it was used, has expired, or is not whole"}])
 
 
-async def _set_password(resources: Resources, user: User, password: str) -> None:
-    """Conflict when the password has changed since `user` was read."""
+async def _set_password(
+    resources: Resources, user: User, password: str, *, ends_sessions: bool, keep: str | None = None
+) -> None:
+    """Conflict when the password has changed since `user` was read. `keep`: see Outbox.end_sessions()."""
     password_hash = await resources.passwords.hash(password)
     async with resources.database.write() as session:
         found = await store.get_user_for_update(session, user.id)
         if found is None or found.password_hash != user.password_hash:
             raise Conflict("The password has been changed by another request.")
         found.password_hash = password_hash
+        if ends_sessions:
+            # After the commit, so that a login with the old password is ended too.
+            resources.outbox.end_sessions(session, user.id, keep=keep)

@@ -2,9 +2,8 @@
 
 from collections.abc import Collection
 
-from redis.exceptions import RedisError
-
 from app.db.base import now
+from app.db.database import WriteSession
 from app.domain.fields import normalize_email
 from app.domain.users import store
 from app.domain.users.models import User
@@ -12,8 +11,6 @@ from app.domain.users.schemas import Account
 from app.domain.users.tags import ACCOUNTS_TAG, key_tag, user_tag
 from app.errors import Conflict, Forbidden, NotFound
 from app.kit.cache.memoize import memoize
-from app.kit.client.errors import record_failure
-from app.kit.sessions.revocation import Revocation, publish_revocation
 from app.principal import Principal
 from app.resources import Resources
 
@@ -90,7 +87,7 @@ async def delete_account(resources: Resources, principal: Principal, user_id: in
         tags = [key_tag(key.key_hash) for key in await store.list_api_keys(session, user_id)]
         await store.delete_user(session, user_id)
         resources.outbox.invalidate(session, user_tag(user_id), *tags, ACCOUNTS_TAG)
-    await _end_credentials(resources, user_id)
+        _end_credentials(resources, session, user_id)
 
 
 async def set_roles(resources: Resources, user_id: int, roles: Collection[str]) -> None:
@@ -101,16 +98,7 @@ async def set_roles(resources: Resources, user_id: int, roles: Collection[str]) 
             raise NotFound("There is no such user.")
         user.roles = sorted(roles)
         resources.outbox.invalidate(session, user_tag(user_id))
-    await _end_credentials(resources, user_id)
-
-
-async def end_streams(resources: Resources, user_id: int, credential: str | None = None) -> None:
-    """End what is open for the user, or for one API key's hash, on all nodes. Sessions do so by themselves."""
-    try:
-        await publish_revocation(resources.redis, resources.keys, Revocation(user_id, credential))
-    except RedisError as error:
-        # Fails open: each node checks its streams when it has reached Redis again.
-        record_failure(error, block="sessions", telemetry=resources.telemetry)
+        _end_credentials(resources, session, user_id)
 
 
 async def account_id(resources: Resources, email: str) -> int:
@@ -130,10 +118,10 @@ def login_email(text: str) -> str:
         return text.strip().lower()
 
 
-async def _end_credentials(resources: Resources, user_id: int) -> None:
-    """End the sessions, and what was opened with API keys. After the commit; RedisError where Redis fails."""
-    await end_streams(resources, user_id)
-    await resources.sessions.end_all(user_id)
+def _end_credentials(resources: Resources, session: WriteSession, user_id: int) -> None:
+    """End the sessions, and what was opened with API keys, after the commit. Unavailable: see Outbox.end_sessions()."""
+    resources.outbox.end_credential(session, user_id)
+    resources.outbox.end_sessions(session, user_id)
 
 
 def _require_self_or_admin(principal: Principal, user_id: int) -> None:

@@ -58,7 +58,7 @@ async def logout() -> ResponseReturnValue:
 async def logout_all(query_args: KeepCurrent) -> Response:
     """End all of the user's sessions, or all others."""
     record = auth.current_session()
-    keep = record.id if query_args.keep_current else None
+    keep = record.public_id if query_args.keep_current else None
     return jsonify(Ended(await resources().sessions.end_all(auth.current_principal().user_id, keep=keep)))
 
 
@@ -103,7 +103,7 @@ async def change_password(data: PasswordChange) -> ResponseReturnValue:
     """Change the password: other sessions end, and this one gets a new id, in X-Session-ID if it came in a header."""
     record = auth.current_session()
     await passwords.change_password(
-        resources(), auth.current_principal(), current=data.current, new=data.new, keep=record.id
+        resources(), auth.current_principal(), current=data.current, new=data.new, keep=record.public_id
     )
     record = await auth.rotate_session()
     return "", 204, {"X-Session-ID": record.id} if record.channel == "header" else {}

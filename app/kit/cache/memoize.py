@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from app.kit.cache.argument_types import check_arguments
@@ -92,7 +92,8 @@ class Memoized(Generic[R, P, T]):
 
 
 def _checked_signature(function: Callable[..., Any]) -> inspect.Signature:
-    if not inspect.iscoroutinefunction(function):
+    # A partial object of an async function is none, and has no name that a key could have.
+    if not inspect.iscoroutinefunction(function) or isinstance(function, partial):
         raise TypeError(f"{function!r} is not an async function")
     owner = function.__qualname__.rpartition(".")[0]
     if owner and not owner.endswith("<locals>"):

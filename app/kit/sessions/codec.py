@@ -1,14 +1,17 @@
 """A session as the fields of a Redis hash, and back: each value is JSON, each name behind a prefix."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.kit.sessions.record import CHANNELS, Channel, SessionRecord
+from app.kit.sessions.record import CHANNELS, Channel, SessionInfo, SessionRecord
 from app.kit.sessions.values import SessionTooLarge, Unstorable, decode_value, encode_value
 
 # Of a session's fields, names included. The script that saves holds parallel writers to it too.
 MAX_SESSION_BYTES = 64 * 1024
 MAX_METADATA_LENGTH = 256
+
+# The digits of a time in ms. 15 would be beyond the years that datetime knows.
+LONGEST_MS = 14
 
 # Names that the application and its users choose have a prefix: they never meet the fields that the scripts keep.
 _DATA, _METADATA = b"d:", b"m:"
@@ -90,9 +93,9 @@ def decode_record(session_id: str, fields: Mapping[bytes, bytes]) -> SessionReco
             id=session_id,
             channel=CHANNELS[CHANNELS.index(fields[b"channel"].decode())],
             user_id=None if user is None else int(user),
-            created_at=int(fields[b"created"]) / 1000,
-            last_activity=int(fields[b"active"]) / 1000,
-            expires_at=int(fields[b"expires"]) / 1000,
+            created_at=_seconds(fields[b"created"]),
+            last_activity=_seconds(fields[b"active"]),
+            expires_at=_seconds(fields[b"expires"]),
             metadata={
                 name[2:].decode(): value.decode() for name, value in fields.items() if name.startswith(_METADATA)
             },
@@ -103,3 +106,18 @@ def decode_record(session_id: str, fields: Mapping[bytes, bytes]) -> SessionReco
         raise
     except (KeyError, ValueError, RecursionError):
         raise SessionRejected("corrupt") from None
+
+
+def decode_info(row: Sequence[bytes]) -> SessionInfo:
+    """What the script that lists sessions tells of one. SessionRejected when it holds something else."""
+    public_id, created, active, ip, user_agent = row
+    try:
+        return SessionInfo(public_id.decode(), _seconds(created), _seconds(active), ip.decode(), user_agent.decode())
+    except ValueError:
+        raise SessionRejected("corrupt") from None
+
+
+def _seconds(ms: bytes) -> float:
+    if len(ms) > LONGEST_MS or not ms.isdigit():
+        raise ValueError("not a time in ms")
+    return int(ms) / 1000

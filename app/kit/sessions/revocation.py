@@ -1,7 +1,7 @@
 """Revocations: credentials that have ended, told over Redis to every process that may hold something open for them.
 
-The scripts that end a user's session publish its revocation in the same step; who ends anything else (an API key, a
-role, an account) calls publish_revocation() after the commit.
+The scripts that end a user's session publish its revocation in the same step. SessionStore.revoke() publishes that of
+anything else: an API key, a role, an account.
 """
 
 import asyncio
@@ -55,11 +55,6 @@ class RevocationListener(Protocol):
         """Revocations may have been lost: check every credential again."""
 
 
-async def publish_revocation(redis: Redis, keys: Keys, revocation: Revocation) -> None:
-    """Tell it every process. Raises UNAVAILABLE while Redis is down; a repeat does no harm."""
-    await redis.publish(keys.revocations(), revocation.encode())
-
-
 class Revocations:
     """Receives the revocations of all processes: a job for supervised().
 
@@ -76,6 +71,7 @@ class Revocations:
         self._telemetry = telemetry or NoTelemetry()
         self._stopping = asyncio.Event()
         self._backoff = reconnect_backoff()
+        self._is_lost = False
 
     async def run(self) -> None:
         """Receive until stop(). Ends by the error of a defect."""
@@ -95,8 +91,10 @@ class Revocations:
             except RedisError as error:
                 # Fails open: what is open stays open until the next connection, and is checked then.
                 record_failure(error, block="sessions", telemetry=self._telemetry)
-                if isinstance(error, UNAVAILABLE):
-                    logger.warning("the revocations' connection to redis ended: %r", error)
+                if isinstance(error, UNAVAILABLE) and not self._is_lost:
+                    # Once an outage, not at each attempt.
+                    self._is_lost = True
+                    logger.warning("the revocations' connection to redis ended: %s", type(error).__name__)
             finally:
                 await pubsub.close()
             await self._backoff.wait()
@@ -106,6 +104,7 @@ class Revocations:
             reply = await pubsub.next()
             self._backoff.reset()
             if isinstance(reply, Confirmed):
+                self._is_lost = False
                 self._listener.may_have_missed()
             elif revocation := Revocation.parse(reply.wire):
                 self._listener.revoked(revocation)

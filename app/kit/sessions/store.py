@@ -3,30 +3,36 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from app.kit.client.errors import UNAVAILABLE, record_failure
+from app.kit.client.errors import record_failure
 from app.kit.keys import Keys, digest
-from app.kit.scripts import Argument, run_script
+from app.kit.scripts import Argument
 from app.kit.sessions.codec import (
     MAX_SESSION_BYTES,
     SessionRejected,
+    decode_info,
     decode_record,
     encode_fields,
     encode_record,
     field_name,
 )
 from app.kit.sessions.record import Channel, SessionInfo, SessionRecord, bucket_for, bucket_of, new_id
+from app.kit.sessions.revocation import Revocation
+from app.kit.sessions.scripts import SessionScripts
 from app.kit.sessions.values import SessionTooLarge
 from app.kit.telemetry import NoTelemetry, Telemetry
 
 # Longer than any login takes from reading the epoch to create().
 EPOCH_MS = 3_600_000
 ANY_EPOCH = "*"
+# How long a script knows the repeat of a call whose reply was lost.
+CALL_MS = 60_000
 _PUBLIC_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -57,6 +63,7 @@ class SessionStore:
         self._max_per_user = max_per_user
         self._touch_after_seconds = touch_after_seconds
         self._telemetry = telemetry or NoTelemetry()
+        self._scripts = SessionScripts(redis, self._telemetry)
 
     async def epoch(self, user_id: int) -> str:
         """The epoch of the user's sessions, which end_all() changes and create() compares; "" where there is none.
@@ -64,8 +71,12 @@ class SessionStore:
         A login reads it before it reads the password's hash from the database: then a password change that ends all
         sessions also refuses the logins that checked the old password.
         """
-        epoch = await self._counted("epoch", self._redis.get(self._keys.session_epoch(bucket_for(user_id), user_id)))
-        return epoch.decode() if epoch else ""
+        with self._rejections_counted(), _wrong_type_rejected():
+            key = self._keys.session_epoch(bucket_for(user_id), user_id)
+            epoch = await self._scripts.counted("epoch", self._redis.get(key))
+            return epoch.decode(errors="replace") if epoch else ""
+        # create() then sets a new epoch.
+        return ""
 
     async def create(
         self,
@@ -88,9 +99,9 @@ class SessionStore:
         if user_id is not None:
             keys += [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
         args: list[Argument] = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
-        args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch, self._keys.revocations()]
+        args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch, self._keys.revocations(), EPOCH_MS]
         args += [part for pair in fields.items() for part in pair]
-        calls = [self._run_script("create", keys=keys, args=args)]
+        calls = [self._scripts.run("create", keys=keys, args=args)]
         if replaces is not None:
             calls.append(self.delete(replaces))
         times = (await asyncio.gather(*calls))[0]
@@ -101,11 +112,9 @@ class SessionStore:
 
     async def get(self, session_id: str, *, channel: Channel) -> SessionRecord | None:
         """The session of an id that came over `channel`; None where there is none, or it cannot be read."""
-        try:
+        with self._rejections_counted():
             return await self._read(session_id, channel)
-        except SessionRejected as error:
-            self._telemetry.count("session_rejected", reason=error.reason)
-            return None
+        return None
 
     async def save(self, record: SessionRecord, *, changed: Mapping[str, Any], removed: Collection[str]) -> bool:
         """Merge fields into the session and slide its expiry. False: it has ended, and nothing was written.
@@ -140,7 +149,7 @@ class SessionStore:
         new = new_id(record.bucket)
         keys = [self._key(record), self._keys.session(record.bucket, digest(new)), *self._index(record)]
         args = [record.public_id, digest(new), self._keys.revocations()]
-        if not await self._run_script("rotate", keys=keys, args=args):
+        if not await self._scripts.run("rotate", keys=keys, args=args):
             return False
         record.id = new
         return True
@@ -154,11 +163,10 @@ class SessionStore:
         """A user's sessions, the most recently active first."""
         bucket = bucket_for(user_id)
         keys, args = [self._keys.session_index(bucket, user_id)], [self._keys.session(bucket, "")]
-        rows = await self._run_script("list", keys=keys, args=args)
-        infos = [
-            SessionInfo(public_id.decode(), int(created) / 1000, int(active) / 1000, ip.decode(), agent.decode())
-            for public_id, created, active, ip, agent in rows
-        ]
+        infos = []
+        for row in await self._scripts.run("list", keys=keys, args=args):
+            with self._rejections_counted():
+                infos.append(decode_info(row))
         return sorted(infos, key=lambda info: info.last_activity, reverse=True)
 
     async def end(self, user_id: int, public_id: str) -> bool:
@@ -167,30 +175,31 @@ class SessionStore:
             return False
         return await self._delete(bucket_for(user_id), public_id, user=str(user_id))
 
-    async def end_all(self, user_id: int, *, keep: str | None = None) -> int:
-        """End the user's sessions except the one with the id `keep`, and refuse the logins that have begun.
+    async def end_all(self, user_id: int, *, keep: str | None = None, call: str | None = None) -> int:
+        """End the user's sessions except the one with the public id `keep`, and refuse the logins that have begun.
 
-        Returns how many were ended.
+        Returns how many were ended. Within an hour a repeat with the same `call` ends nothing more.
         """
         bucket = bucket_for(user_id)
         keys = [self._keys.session_index(bucket, user_id), self._keys.session_epoch(bucket, user_id)]
-        keys.append(self._new_call_key(bucket))
-        kept = digest(keep) if keep is not None else ""
-        args: list[Argument] = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, kept]
-        args += [self._keys.revocations(), user_id]
-        ended: int = await self._run_script("end_all", keys=keys, args=args)
+        keys.append(self._keys.session_call(bucket, call) if call else self._new_call_key(bucket))
+        args: list[Argument] = [self._keys.session(bucket, ""), secrets.token_hex(8), EPOCH_MS, keep or ""]
+        args += [self._keys.revocations(), user_id, EPOCH_MS if call else CALL_MS]
+        ended: int = await self._scripts.run("end_all", keys=keys, args=args)
         return ended
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Tell every process of what has ended and is no session, such as an API key. Repeats do no harm."""
+        await self._redis.publish(self._keys.revocations(), revocation.encode())
 
     async def _read(self, session_id: str, channel: Channel) -> SessionRecord:
         bucket = bucket_of(session_id)
         if bucket is None:
             raise SessionRejected("malformed")
-        try:
-            fields = await self._counted("get", self._redis.hgetall(self._keys.session(bucket, digest(session_id))))
-        except ResponseError as error:
-            if str(error).startswith("WRONGTYPE"):
-                raise SessionRejected("corrupt") from None
-            raise
+        with _wrong_type_rejected():
+            fields = await self._scripts.counted(
+                "get", self._redis.hgetall(self._keys.session(bucket, digest(session_id)))
+            )
         if not fields:
             raise SessionRejected("unknown")
         record = decode_record(session_id, fields)
@@ -200,8 +209,8 @@ class SessionStore:
 
     async def _slide(self, record: SessionRecord, changes: Sequence[Argument]) -> bool:
         keys = [self._key(record), *self._index(record)]
-        args = [self._idle_ms, record.public_id, MAX_SESSION_BYTES, *changes]
-        times = await self._run_script("save", keys=keys, args=args)
+        args = [self._idle_ms, record.public_id, MAX_SESSION_BYTES, self._keys.revocations(), *changes]
+        times = await self._scripts.run("save", keys=keys, args=args)
         if times is None:
             return False
         if not times:
@@ -212,7 +221,7 @@ class SessionStore:
     async def _delete(self, bucket: str, public_id: str, *, user: str) -> bool:
         keys = [self._keys.session(bucket, public_id), self._new_call_key(bucket)]
         args = [public_id, self._keys.session_index(bucket, ""), user, self._keys.revocations()]
-        return bool(await self._run_script("delete", keys=keys, args=args))
+        return bool(await self._scripts.run("delete", keys=keys, args=args))
 
     def _new_call_key(self, bucket: str) -> str:
         """The key by which a script recognises the repeat of a call whose reply was lost."""
@@ -224,14 +233,19 @@ class SessionStore:
     def _index(self, record: SessionRecord) -> Sequence[str]:
         return [] if record.user_id is None else [self._keys.session_index(record.bucket, record.user_id)]
 
-    async def _run_script(self, script: str, *, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        # Repeatable: each script leaves the same state when it runs twice with the same arguments.
-        call = run_script(self._redis, f"sessions/{script}", keys=keys, args=args, repeatable=True)
-        return await self._counted(script, call)
-
-    async def _counted(self, operation: str, call: Awaitable[Any]) -> Any:
+    @contextmanager
+    def _rejections_counted(self) -> Iterator[None]:
         try:
-            return await call
-        except UNAVAILABLE:
-            self._telemetry.count("session_unreachable", operation=operation)
+            yield
+        except SessionRejected as error:
+            self._telemetry.count("session_rejected", reason=error.reason)
+
+
+@contextmanager
+def _wrong_type_rejected() -> Iterator[None]:
+    try:
+        yield
+    except ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
             raise
+        raise SessionRejected("wrong_type") from None

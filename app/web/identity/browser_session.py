@@ -118,6 +118,11 @@ class BrowserSession(SessionMixin):
     def modified(self, value: bool) -> None:
         """Ignored: Flask's way of announcing a nested change, which is detected here."""
 
+    @property
+    def is_new(self) -> bool:
+        """Whether save() makes a visitor's session where there was none."""
+        return self.record is None and bool(self._data) and self._can_send_cookie and self._ended_id is None
+
     async def regenerate(self) -> bool:
         """Give the session a new id, in Redis and in the browser; its data stays. False: it has ended meanwhile.
 

@@ -10,13 +10,15 @@ from quart_session.sessions import RedisSessionInterface
 from redis.exceptions import RedisError
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from app.errors import AppError, Invalid, TooLarge, Unavailable
+from app.errors import AppError, Invalid, TooLarge, TooManyRequests, Unavailable
 from app.kit.client.errors import record_failure
+from app.kit.limits.limit import Limit
 from app.kit.sessions.record import SessionRecord, bucket_of
 from app.kit.sessions.values import SessionTooLarge, Unstorable
+from app.web.client_address import client_network
 from app.web.context import resources
 from app.web.identity.browser_session import BrowserSession, has_header_credential
-from app.web.problems import answer_error
+from app.web.problems import answer_error, rate_limited
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +32,17 @@ MOST_COOKIES = 4
 
 
 def register(
-    app: Quart, *, is_production: bool, name: str = "quartet", reads_session: ReadsSession = lambda _asked: True
+    app: Quart,
+    *,
+    is_production: bool,
+    name: str = "quartet",
+    reads_session: ReadsSession = lambda _asked: True,
+    visitors: Limit | None = None,
 ) -> None:
     """Keep `quart.session` in Redis, under a cookie of this name, and read it where `reads_session` says so.
+
+    `visitors` limits the new sessions of visitors from one network: each is a key that stays, on a Redis that evicts
+    none.
 
     The other SESSION_COOKIE_* are Quart's own settings. In production the name gets a prefix: `__Host-` binds the
     cookie to this host, over TLS (RFC 6265bis, 4.1.3.2), and `__Secure-` to TLS alone, where SESSION_COOKIE_DOMAIN
@@ -48,16 +58,17 @@ def register(
         SESSION_COOKIE_PATH="/",
     )
     Session(app)
-    app.session_interface = QuartetSessionInterface(reads_session)
+    app.session_interface = QuartetSessionInterface(reads_session, visitors)
     app.register_error_handler(Unstorable, _answer_unstorable)
 
 
 class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
     """quart-session's interface, with its reading and writing replaced (docs/decisions/0001)."""
 
-    def __init__(self, reads_session: ReadsSession) -> None:
+    def __init__(self, reads_session: ReadsSession, visitors: Limit | None) -> None:
         super().__init__(redis=None, key_prefix="")
         self._reads_session = reads_session
+        self._visitors = visitors
 
     async def create(self, app: Quart) -> None:
         """Does nothing: it runs before the lifespan, which opens the store."""
@@ -86,6 +97,8 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
             return
         store = resources().sessions
         try:
+            if session.is_new:
+                await self._admit_visitor()
             if session.used:
                 await session.save(store)
         except RedisError as error:
@@ -93,12 +106,24 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
             record_failure(error, block="sessions", telemetry=resources().telemetry)
             await _refuse(response, Unavailable("The session could not be saved."))
             return
+        except TooManyRequests as error:
+            await _refuse(response, error)
+            return
         except Unstorable as error:
             await _refuse(response, _refusal(error))
         if session.record is not None and store.needs_touch(session.record):
             app.add_background_task(store.touch, session.record)
         if response is not None:
             self._send_cookie(app, response, session.cookie())
+
+    async def _admit_visitor(self) -> None:
+        """TooManyRequests: the client's network has begun too many sessions."""
+        if self._visitors is None:
+            return
+        # Fails open: without Redis the session cannot be made either.
+        decision = await resources().limiter.check([(self._visitors, f"address:{client_network()}")])
+        if not decision.allowed:
+            raise rate_limited(decision)
 
     def _send_cookie(self, app: Quart, response: Response | WerkzeugResponse, cookie: tuple[str, bool] | None) -> None:
         if cookie is None:

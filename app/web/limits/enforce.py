@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from quart import Quart, Response, g
 
-from app.errors import TooLarge, TooManyRequests, Unavailable
+from app.errors import TooLarge, Unavailable
 from app.kit.limits.decision import Decision, LimitStatus
 from app.kit.limits.limit import Charge, CostTooHigh
 from app.principal import Principal
 from app.web.context import resources
 from app.web.handshake import after_answer
 from app.web.limits.declare import Exemption, RouteLimits, RouteRule
+from app.web.problems import rate_limited
 
 T = TypeVar("T")
 
@@ -80,11 +81,7 @@ def apply(decision: Decision) -> None:
         # Fails closed: the limit refuses what it cannot count.
         raise Unavailable("The limits of this route cannot be checked now.")
     if not decision.allowed:
-        raise TooManyRequests(
-            f"Try again in {decision.retry_after_seconds} s.",
-            headers={"Retry-After": str(decision.retry_after_seconds)},
-            extra={"violated-policies": [limit_status.limit.name for limit_status in decision.refused]},
-        )
+        raise rate_limited(decision)
 
 
 async def settle(response: Response) -> None:

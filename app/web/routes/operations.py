@@ -15,6 +15,7 @@ from app.kit.tasks.info import TaskInfo, WorkerInfo
 from app.kit.tasks.queue import Place, Queue
 from app.web.context import resources
 from app.web.identity.auth import require_role
+from app.web.number import Number
 from app.web.routes.metrics import TELEMETRY_EXTENSION
 from app.web.routes.tasks import moment
 from app.web.telemetry import PrometheusTelemetry
@@ -37,8 +38,8 @@ class ListQuery(QueueQuery):
     """Tasks of one place; a page past the end is empty."""
 
     place: Place = "dead"
-    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    limit: Annotated[int, Field(ge=1, le=100)] = 100
+    offset: Annotated[Number, Field(ge=0, le=1_000_000)] = 0
+    limit: Annotated[Number, Field(ge=1, le=100)] = 100
 
 
 @dataclass(frozen=True, slots=True)

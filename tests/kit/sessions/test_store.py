@@ -4,12 +4,13 @@ import asyncio
 import copy
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from app.kit.client.connect import connect
 from app.kit.client.errors import UNAVAILABLE
@@ -17,8 +18,10 @@ from app.kit.client.standalone import PipelinedRedis
 from app.kit.keys import Keys, digest
 from app.kit.sessions.codec import changed_fields
 from app.kit.sessions.record import SessionRecord, bucket_for
+from app.kit.sessions.scripts import SessionScripts
 from app.kit.sessions.store import SessionsEnded, SessionStore
 from app.kit.sessions.values import SessionTooLarge, Unstorable
+from app.kit.telemetry import NoTelemetry
 from tests.deployments import RedisCluster
 from tests.services import free_port
 from tests.waiting import eventually
@@ -329,13 +332,41 @@ async def test_a_rotated_id_leaves_nothing_in_the_index(store: SessionStore, red
     assert await redis.zrange(keys.session_index(key_bucket(record), 1), 0, -1) == [record.public_id.encode()]
 
 
-async def test_a_lost_index_is_not_made_again_without_an_end(store: SessionStore, redis: Redis, keys: Keys) -> None:
+async def save(store: SessionStore, record: SessionRecord) -> bool:
+    return await store.save(record, changed={"a": 1}, removed=())
+
+
+async def touch(store: SessionStore, record: SessionRecord) -> bool:
+    record.last_activity = 0
+    await store.touch(record)
+    return await is_live(store, record)
+
+
+async def rotate(store: SessionStore, record: SessionRecord) -> bool:
+    return await store.rotate(record)
+
+
+Write = Callable[[SessionStore, SessionRecord], Awaitable[bool]]
+
+
+@pytest.mark.parametrize("write", [save, touch, rotate])
+async def test_a_session_that_its_index_has_lost_ends(
+    store: SessionStore, redis: Redis, keys: Keys, write: Write
+) -> None:
+    """The end of all sessions would not reach it."""
     record = await store.create({}, channel="cookie", user_id=1)
     await redis.delete(keys.session_index(key_bucket(record), 1))
-    assert await store.save(record, changed={"a": 1}, removed=())
+    assert not await write(store, record)
+    assert not await is_live(store, record)
+    assert await all_keys(redis, keys) == []
+
+
+async def test_the_index_of_one_session_keeps_its_end_when_the_id_rotates(
+    store: SessionStore, redis: Redis, keys: Keys
+) -> None:
+    record = await store.create({}, channel="cookie", user_id=1)
     assert await store.rotate(record)
-    assert await all_keys(redis, keys) == [key_of(keys, record)]
-    assert (await again(store, record)).data == {"a": 1}
+    assert await redis.pttl(keys.session_index(key_bucket(record), 1)) > 86_000_000
 
 
 async def test_the_last_active_session_is_listed_first(redis: Redis, keys: Keys) -> None:
@@ -366,7 +397,7 @@ async def test_beyond_the_cap_the_oldest_ends(redis: Redis, keys: Keys) -> None:
 async def test_ending_all_may_keep_one(store: SessionStore) -> None:
     records = [await store.create({}, channel="header", user_id=1) for _ in range(4)]
     other = await store.create({}, channel="header", user_id=2)
-    assert await store.end_all(1, keep=records[2].id) == 3
+    assert await store.end_all(1, keep=records[2].public_id) == 3
     assert [await is_live(store, record) for record in records] == [False, False, True, False]
     assert await store.end_all(1) == 1
     assert await store.end_all(1) == 0
@@ -442,10 +473,146 @@ async def test_what_cannot_be_read_is_no_session(redis: Redis, keys: Keys) -> No
     assert counts.values == {("session_rejected", "corrupt"): len(broken) + 1}
 
 
-async def test_a_key_of_another_type_is_no_session(store: SessionStore, redis: Redis, keys: Keys) -> None:
-    record = await store.create({}, channel="cookie")
-    await redis.set(key_of(keys, record), "text", ex=10)
+async def text_at(redis: Redis, key: str) -> None:
+    await redis.set(key, "text")
+
+
+async def list_at(redis: Redis, key: str) -> None:
+    await redis.delete(key)
+    await redis.rpush(key, "item")
+
+
+async def hash_at(redis: Redis, key: str) -> None:
+    await redis.delete(key)
+    await redis.hset(key, "field", "value")
+
+
+Foreign = Callable[[Redis, str], Awaitable[None]]
+
+
+@pytest.mark.parametrize("write", [save, touch, rotate])
+@pytest.mark.parametrize("foreign", [text_at, list_at])
+async def test_a_record_of_another_type_is_no_session(redis: Redis, keys: Keys, foreign: Foreign, write: Write) -> None:
+    counts = Counts()
+    store = store_on(redis, keys, telemetry=counts)
+    record, other = [await store.create({}, channel="cookie", user_id=1) for _ in range(2)]
+    await foreign(redis, key_of(keys, record))
     assert not await is_live(store, record)
+    assert counts.values == {("session_rejected", "wrong_type"): 1}
+    assert not await write(store, record)
+    assert counts.values[("session_rejected", "wrong_type")] == 2
+    assert not await redis.exists(key_of(keys, record))
+    assert [info.public_id for info in await store.list(1)] == [other.public_id]
+
+
+@pytest.mark.parametrize("foreign", [text_at, list_at])
+async def test_a_record_of_another_type_ends_in_each_way(redis: Redis, keys: Keys, foreign: Foreign) -> None:
+    counts = Counts()
+    store = store_on(redis, keys, telemetry=counts)
+
+    async def spoilt() -> SessionRecord:
+        record = await store.create({}, channel="cookie", user_id=1)
+        await foreign(redis, key_of(keys, record))
+        return record
+
+    assert not await store.delete((await spoilt()).id)
+    assert not await store.end(1, (await spoilt()).public_id)
+    await store.create({}, channel="cookie", user_id=1, replaces=(await spoilt()).id)
+    assert counts.values == {("session_rejected", "wrong_type"): 3}
+    await spoilt()
+    assert len(await store.list(1)) == 1
+    assert counts.values == {("session_rejected", "wrong_type"): 4}
+    await spoilt()
+    assert await store.end_all(1) == 2
+    assert await store.list(1) == []
+
+
+@pytest.mark.parametrize("foreign", [text_at, list_at, hash_at])
+async def test_an_index_of_another_type_is_made_anew(redis: Redis, keys: Keys, foreign: Foreign) -> None:
+    """Each call goes on, and what the old index listed ends at its next write."""
+    counts = Counts()
+    store = store_on(redis, keys, telemetry=counts)
+    index = keys.session_index(bucket_for(1), 1)
+
+    async def before() -> SessionRecord:
+        record = await store.create({}, channel="cookie", user_id=1)
+        await foreign(redis, index)
+        return record
+
+    calls: list[Callable[[SessionRecord], Awaitable[object]]] = [
+        lambda _record: store.create({}, channel="header", user_id=1),
+        lambda _record: store.list(1),
+        lambda _record: store.end_all(1),
+        lambda record: store.delete(record.id),
+        lambda record: store.end(1, record.public_id),
+        lambda record: save(store, record),
+        lambda record: rotate(store, record),
+        lambda record: touch(store, record),
+    ]
+    for number, call in enumerate(calls, start=1):
+        record = await before()
+        await call(record)
+        assert counts.values["session_rejected", "wrong_type"] == number
+        assert not await save(store, record)
+        assert not await is_live(store, record)
+    record = await store.create({}, channel="header", user_id=1)
+    assert record.public_id in [info.public_id for info in await store.list(1)]
+    assert await redis.pttl(index) > 86_000_000
+
+
+@pytest.mark.parametrize("foreign", [list_at, hash_at])
+async def test_an_epoch_of_another_type_refuses_one_login(redis: Redis, keys: Keys, foreign: Foreign) -> None:
+    """It may have been a new one, so the logins under way are refused; the next has an epoch."""
+    counts = Counts()
+    store = store_on(redis, keys, telemetry=counts)
+    await store.end_all(1)
+    before = await store.epoch(1)
+    await foreign(redis, keys.session_epoch(bucket_for(1), 1))
+    assert await store.epoch(1) == ""
+    for epoch in (before, "", before):
+        with pytest.raises(SessionsEnded):
+            await store.create({}, channel="header", user_id=1, epoch=epoch)
+    assert counts.values == {("session_rejected", "wrong_type"): 2}
+    await store.create({}, channel="header", user_id=1, epoch=await store.epoch(1))
+    assert 0 < await redis.pttl(keys.session_epoch(bucket_for(1), 1)) <= 3_600_000
+    await foreign(redis, keys.session_epoch(bucket_for(1), 1))
+    assert await store.end_all(1) == 1
+
+
+async def test_a_script_that_fails_otherwise_is_a_defect(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    record = await store.create({}, channel="cookie", user_id=1)
+    with pytest.raises(ResponseError, match="arguments must be strings"):
+        await SessionScripts(redis, NoTelemetry()).run("list", keys=[], args=[record.id])
+
+
+JUNK_TIMES = [b"", b"soon", b"-1", b"1.5", b"0x10", b"1e999", b"9" * 15, b"9" * 5000, "١".encode()]
+
+
+@pytest.mark.parametrize("junk", JUNK_TIMES, ids=lambda junk: repr(junk[:8]))
+async def test_times_that_are_none_make_no_session(redis: Redis, keys: Keys, junk: bytes) -> None:
+    store = store_on(redis, keys)
+    good = await store.create({}, channel="cookie", user_id=1)
+    for name in ("created", "active", "expires"):
+        record = await store.create({}, channel="cookie", user_id=1)
+        await redis.hset(key_of(keys, record), name, junk)
+        assert not await is_live(store, record)
+        listed = [info.public_id for info in await store.list(1)]
+        assert good.public_id in listed
+        assert (record.public_id in listed) == (name == "expires")
+        if name == "expires":
+            assert not await store.rotate(record)
+    record = await store.create({}, channel="cookie", user_id=1)
+    await redis.hset(key_of(keys, record), "deadline", junk)
+    assert not await save(store, record)
+
+
+async def test_metadata_that_is_no_text_is_not_listed(redis: Redis, keys: Keys) -> None:
+    counts = Counts()
+    store = store_on(redis, keys, telemetry=counts)
+    good, bad = [await store.create({}, channel="cookie", user_id=1, metadata={"ip": "::1"}) for _ in range(2)]
+    await redis.hset(key_of(keys, bad), "m:ip", b"\xff")
+    assert [info.public_id for info in await store.list(1)] == [good.public_id]
+    assert counts.values == {("session_rejected", "corrupt"): 1}
 
 
 async def test_a_huge_record_is_no_session(store: SessionStore, redis: Redis, keys: Keys) -> None:
@@ -501,7 +668,7 @@ async def test_no_key_or_value_holds_a_secret(store: SessionStore, redis: Redis,
     await store.rotate(user)
     await store.save(user, changed={"a": 2}, removed=())
     header = await store.create({}, channel="header", user_id=1)
-    await store.end_all(1, keep=header.id)
+    await store.end_all(1, keep=header.public_id)
     secrets = [record_id.partition(".")[2] for record_id in (*ids, user.id, header.id)]
     dumped = [await redis.dump(key) for key in await all_keys(redis, keys)]
     everything = "\n".join([*await all_keys(redis, keys), *map(repr, dumped)])
@@ -514,7 +681,7 @@ async def test_every_key_ends_and_a_users_keys_share_a_slot(store: SessionStore,
     record = await store.create({"a": 1}, channel="header", user_id=1)
     await store.save(record, changed={"a": 2}, removed=())
     await store.rotate(record)
-    await store.end_all(1, keep=record.id)
+    await store.end_all(1, keep=record.public_id)
     found = await all_keys(redis, keys)
     assert len(found) == 4
     assert len({key.partition("}")[0] for key in found}) == 1
@@ -532,7 +699,7 @@ async def test_running_a_script_twice_changes_nothing_more(redis: Redis, keys: K
     assert await store.rotate(record)
     assert (await again(plain, record)).data == {"a": 2}
     assert len(await store.list(1)) == 2
-    assert await store.end_all(1, keep=kept.id) == 1
+    assert await store.end_all(1, keep=kept.public_id) == 1
     assert [info.public_id for info in await plain.list(1)] == [kept.public_id]
     assert await store.delete(kept.id)
     assert await plain.list(1) == []
@@ -610,6 +777,6 @@ async def test_sessions_live_on_a_cluster(cluster: Redis, keys: Keys) -> None:
         assert await store.save(record, changed={"a": 2}, removed=())
         assert await store.rotate(record)
         assert (await again(store, record)).data == {"a": 2}
-        assert await store.end_all(user_id, keep=record.id) == 2
+        assert await store.end_all(user_id, keep=record.public_id) == 2
         assert await store.end(user_id, record.public_id)
         assert await store.list(user_id) == []

@@ -64,7 +64,7 @@ async def rotate() -> Any:
 
 
 async def end_others() -> Any:
-    ended = await resources().sessions.end_all(1, keep=auth.current_session().id)
+    ended = await resources().sessions.end_all(1, keep=auth.current_session().public_id)
     return {"ended": ended}
 
 

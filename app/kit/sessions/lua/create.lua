@@ -1,13 +1,24 @@
+-- needs: shared
 -- Stores a new session. For a user it is also indexed, and beyond the cap those that would end first are ended.
 -- KEYS[1] record; for a user also KEYS[2] index (scored by expiry), KEYS[3] epoch
 -- ARGV[1] idle ms, ARGV[2] absolute ms, ARGV[3] digest of the id, ARGV[4] prefix of record keys, ARGV[5] cap,
 -- ARGV[6] the epoch that the caller read ('' none, '*' any), ARGV[7] channel of the revocations,
--- then field, value, field, value, ...
+-- ARGV[8] the life of an epoch in ms, then field, value, field, value, ...
 -- reply: {created ms, expires ms}; nil when all of the user's sessions were ended since the epoch was read
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local idle, absolute = tonumber(ARGV[1]), tonumber(ARGV[2])
 local function whole(number) return string.format('%.0f', number) end
+
+if KEYS[2] then
+  local count = remove_foreign(KEYS[2], 'zset')
+  if remove_foreign(KEYS[3], 'string') > 0 then
+    -- The epoch is lost, and may have been a new one: the logins under way are refused.
+    redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[8])
+    count = count + 1
+  end
+  if count > 0 then return removed(count) end
+end
 
 if KEYS[3] and ARGV[6] ~= '*' then
   local epoch = redis.call('GET', KEYS[3])
@@ -18,7 +29,7 @@ end
 local left = math.min(idle, absolute)
 redis.call('HSET', KEYS[1], 'created', whole(now), 'active', whole(now), 'expires', whole(now + left),
   'deadline', whole(now + absolute))
-for i = 8, #ARGV, 2 do
+for i = 9, #ARGV, 2 do
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
 end
 redis.call('PEXPIRE', KEYS[1], whole(left))
