@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from quart import Blueprint, jsonify
+from quart import Blueprint, jsonify, session
 from quart.typing import ResponseReturnValue
 from quart_schema import document_response, tag, validate_querystring, validate_request
 from sqlalchemy import func, select
@@ -40,13 +40,18 @@ class Mine:
     user_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    text: str
+
+
 @task(timeout_seconds=10)
 async def pin_notice(context: TaskContext, text: str) -> None:
     """Asks the database, and publishes `notice_pinned`."""
     found: Resources = context.resources
-    async with found.database.write() as session:
-        readers = await session.scalar(select(func.count()).select_from(User))
-        found.outbox.event(session, "broadcast", "notice_pinned", {"text": text, "readers": readers})
+    async with found.database.write() as writing:
+        readers = await writing.scalar(select(func.count()).select_from(User))
+        found.outbox.event(writing, "broadcast", "notice_pinned", {"text": text, "readers": readers})
 
 
 @blueprint.get("/notices")
@@ -56,8 +61,8 @@ async def pin_notice(context: TaskContext, text: str) -> None:
 @document_response(NoticeBoard)
 async def list_notices(query_args: Page) -> ResponseReturnValue:
     """Public and cached; it reads the database."""
-    async with resources().database.read(primary=True) as session:
-        readers = await session.scalar(select(func.count()).select_from(User))
+    async with resources().database.read(primary=True) as reading:
+        readers = await reading.scalar(select(func.count()).select_from(User))
     return jsonify(NoticeBoard(query_args.page, readers or 0))
 
 
@@ -69,6 +74,24 @@ async def list_notices(query_args: Page) -> ResponseReturnValue:
 async def mine() -> ResponseReturnValue:
     """Cached for each principal."""
     return jsonify(Mine(auth.current_principal().user_id))
+
+
+@blueprint.get("/notices/draft")
+@tag(["notices"])
+@document_response(Draft)
+async def get_draft() -> ResponseReturnValue:
+    """Kept in the session of the browser."""
+    return jsonify(Draft(session.get("draft", "")))
+
+
+@blueprint.put("/notices/draft")
+@tag(["notices"])
+@validate_request(Notice)
+@document_response(Draft)
+async def put_draft(data: Notice) -> ResponseReturnValue:
+    """Changes the session of the browser."""
+    session["draft"] = data.text
+    return jsonify(Draft(data.text))
 
 
 @blueprint.get("/users/<int:user_id>/notices")
@@ -89,10 +112,10 @@ async def of_user(user_id: int) -> ResponseReturnValue:
 async def post_notice(data: Notice) -> ResponseReturnValue:
     """An event, a task and an invalidation, by the outbox."""
     found = resources()
-    async with found.database.write() as session:
-        found.outbox.event(session, "broadcast", "notice_posted", {"text": data.text})
-        found.outbox.task(session, pin_notice, data.text)
-        found.outbox.invalidate(session, "notices")
+    async with found.database.write() as writing:
+        found.outbox.event(writing, "broadcast", "notice_posted", {"text": data.text})
+        found.outbox.task(writing, pin_notice, data.text)
+        found.outbox.invalidate(writing, "notices")
     return jsonify(Mine(auth.current_principal().user_id)), 201
 
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.readme import ROOT, deletion
 
 # The names after "for slice in".
 EXAMPLES = deletion().partition("for slice in ")[2].partition(";")[0].split()
+ALL = " ".join(EXAMPLES)
 PROGRAM = """
 from app.domain.slices import SLICES
 from app.factory import create_app
@@ -36,8 +38,8 @@ def run(folder: Path, *command: str, **settings: str) -> str:
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A clone of the repository as it is here, without the examples."""
+def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A clone of the repository as it is here, without the examples, or without those that the parameter names."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
     )
@@ -49,23 +51,45 @@ def copy(tmp_path: Path) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     run(folder, "git", "init", "--quiet")
-    run(folder, "bash", "-euc", deletion())
+    commands = deletion()
+    assert f"for slice in {ALL}; do" in commands
+    run(folder, "bash", "-euc", commands.replace(ALL, getattr(request, "param", ALL)))
     run(folder, "git", "add", "--all")
     return folder
 
 
-def test_nothing_but_their_own_files_and_two_lists_knows_the_examples(copy: Path) -> None:
-    assert EXAMPLES
-    modules = [path for folder in ("app", "tests") for path in (copy / folder).rglob("*.py")]
-    names = "|".join(EXAMPLES)
-    imports = re.compile(rf"^\s*(?:from|import) [\w.]*\bdomain\.(?:{names})\b|/api/v1/(?:{names})\b", re.MULTILINE)
+def modules_that_know(folder: Path, examples: Iterable[str]) -> list[str]:
+    """The modules that import one of the examples, or ask for its routes."""
+    names = "|".join(examples)
+    known = re.compile(rf"^\s*(?:from|import) [\w.]*\bdomain\.(?:{names})\b|/api/v1/(?:{names})\b", re.MULTILINE)
+    modules = [path for place in ("app", "tests") for path in (folder / place).rglob("*.py")]
     assert len(modules) > 200
-    assert [str(path) for path in modules if imports.search(path.read_text())] == []
-    kept = {each.blueprint.name for each in SLICES} - set(EXAMPLES)
-    assert set(run(copy, sys.executable, "-c", PROGRAM).split()) == kept
-    database = {"DATABASE_URL": f"sqlite+aiosqlite:///{copy / 'test.db'}"}
+    return [str(path) for path in modules if known.search(path.read_text())]
+
+
+def check_what_stays(folder: Path, deleted: Iterable[str]) -> None:
+    """It serves, migrates a database and fills it."""
+    stays = [each.blueprint.name for each in SLICES if each.blueprint.name not in deleted]
+    assert run(folder, sys.executable, "-c", PROGRAM).split() == stays
+    database = {"DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'test.db'}"}
     for command in ("db upgrade", "seed"):
-        run(copy, sys.executable, "-m", "app.cli", *command.split(), **database)
+        run(folder, sys.executable, "-m", "app.cli", *command.split(), **database)
+
+
+def test_nothing_but_their_own_files_and_two_lists_knows_the_examples(copy: Path) -> None:
+    assert not [name for name in EXAMPLES if (copy / "app" / "domain" / name).exists()]
+    assert modules_that_know(copy, EXAMPLES) == []
+    check_what_stays(copy, EXAMPLES)
+
+
+SOME = ["reports messages", *(pytest.param(names, marks=pytest.mark.long) for names in ("cart", "reports articles"))]
+
+
+@pytest.mark.parametrize("copy", SOME, indirect=True)
+def test_some_of_them_are_deleted_alone(copy: Path) -> None:
+    deleted = [name for name in EXAMPLES if not (copy / "app" / "domain" / name).exists()]
+    assert 0 < len(deleted) < len(EXAMPLES)
+    check_what_stays(copy, deleted)
 
 
 @pytest.mark.long

@@ -107,16 +107,15 @@ async def test_a_wrong_login_says_so_in_the_form_and_keeps_what_was_typed(client
 
 async def test_the_id_changes_at_login_and_the_old_one_is_worth_nothing(client: Client, browser: Browser) -> None:
     await client.register()
-    await browser.put("/api/v1/cart/items/1", json={"quantity": 1})
+    await browser.put("/api/v1/notices/draft", json={"text": "Kept"})
     before = browser.cookie
     assert (await browser.post("/login", form=RIGHT)).status_code == 303
     assert browser.cookie != before
     stranger = Browser.opened(browser.app)
-    answer = await stranger.get("/api/v1/cart", headers={"Cookie": before})
-    assert (await answer.get_json())["items"] == []
-    # The visitor's cart is now the account's, on every device.
-    other = await client.signed_in()
-    assert (await (await other.get("/cart")).get_json())["total"] == 1
+    answer = await stranger.get("/api/v1/notices/draft", headers={"Cookie": before})
+    assert (await answer.get_json())["text"] == ""
+    # What the visitor's session held is in the new one.
+    assert (await (await browser.get("/api/v1/notices/draft")).get_json())["text"] == "Kept"
 
 
 async def test_too_many_wrong_logins_are_told_in_the_form(client: Client, browser: Browser) -> None:

@@ -38,7 +38,7 @@ async def test_forms_open_and_say_that_they_cannot_be_sent(app: Quart, own_serve
     client, browser, visitor = Client(app), Browser.opened(app), Browser.opened(app)
     await client.register()
     assert (await browser.post("/login", form=RIGHT)).status_code == 303
-    assert (await visitor.put("/api/v1/cart/items/1", json={"quantity": 1})).status_code == 200
+    assert (await visitor.put("/api/v1/notices/draft", json={"text": "Kept"})).status_code == 200
     own_server.signal(signal.SIGSTOP)
     try:
         for path in ("/login", "/logout", "/register", "/password-reset", "/password-reset/confirm"):
@@ -50,8 +50,8 @@ async def test_forms_open_and_say_that_they_cannot_be_sent(app: Quart, own_serve
             assert "Set-Cookie" not in answer.headers
         for who in (browser, visitor):
             for answer in (
-                await who.get("/api/v1/cart"),
-                await who.put("/api/v1/cart/items/2", json={"quantity": 1}),
+                await who.get("/api/v1/notices/draft"),
+                await who.put("/api/v1/notices/draft", json={"text": "Lost"}),
             ):
                 assert answer.status_code == 503
     finally:
@@ -60,6 +60,6 @@ async def test_forms_open_and_say_that_they_cannot_be_sent(app: Quart, own_serve
     async def answers() -> bool:
         return (await browser.get("/api/v1/profile")).status_code == 200
 
-    # Nobody was signed out meanwhile, and the visitor's cart is there.
+    # Nobody was signed out meanwhile, and the visitor's session is there.
     await eventually(answers)
-    assert (await (await visitor.get("/api/v1/cart")).get_json())["total"] == 1
+    assert (await (await visitor.get("/api/v1/notices/draft")).get_json())["text"] == "Kept"

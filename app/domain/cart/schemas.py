@@ -16,13 +16,17 @@ class Quantity(Body):
 
 @dataclass(frozen=True, slots=True)
 class CartItem:
+    """`price` is that of one, as it is now: a decimal string."""
+
     product_id: int
+    name: str
+    price: str
     quantity: int
 
 
 @dataclass(frozen=True, slots=True)
 class CartShown:
-    """`total`: the sum of the quantities."""
+    """`total`: the sum of the prices, as a decimal string. Products that were deleted are left out."""
 
     items: list[CartItem]
-    total: int
+    total: str

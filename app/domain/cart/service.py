@@ -1,40 +1,51 @@
 """The cart: an account's is the same on all devices, a visitor's is kept in the session and merged at the login."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from app.db.database import ReadSession
 from app.domain.cart import store, visitor
-from app.domain.cart.items import Items, merged, with_item
+from app.domain.cart.items import Items, merged, of_known, shown, with_item
 from app.domain.cart.models import Cart
+from app.domain.cart.schemas import CartShown
 from app.domain.cart.visitor import Fields
+from app.domain.products.models import Product
+from app.domain.products.store import list_products_by_id
 from app.errors import NotFound
 from app.principal import Principal
 from app.resources import Resources
 
+Products = dict[int, Product]
 
-async def get_items(resources: Resources, principal: Principal | None, session: Fields) -> Items:
-    if principal is None:
-        return visitor.items_in(session)
+
+async def get_cart(resources: Resources, principal: Principal | None, session: Fields) -> CartShown:
     async with resources.database.read(primary=True) as reading:
-        cart = await store.get_cart(reading, principal.user_id)
-    return {} if cart is None else _items(cart)
+        cart = None if principal is None else await store.get_cart(reading, principal.user_id)
+        items = visitor.items_in(session) if principal is None else _items(cart)
+        return shown(items, await _products(reading, items))
 
 
 async def put_item(
     resources: Resources, principal: Principal | None, session: Fields, *, product_id: int, quantity: int
-) -> Items:
-    """The items after it. Conflict: the cart is full."""
-    if principal is None:
-        return visitor.put_item(session, product_id, quantity)
-    return await _change(resources, principal.user_id, lambda items: with_item(items, product_id, quantity))
+) -> CartShown:
+    """The cart after it. NotFound: there is no such product. Conflict: the cart is full."""
+
+    def put(items: Items, products: Products) -> Items:
+        if product_id not in products:
+            raise NotFound("There is no such product.")
+        return with_item(of_known(items, products), product_id, quantity)
+
+    return await _change(resources, principal, session, put, added=[product_id])
 
 
-async def delete_item(resources: Resources, principal: Principal | None, session: Fields, *, product_id: int) -> Items:
-    """The items after it, also where it was not there."""
-    if principal is None:
-        return visitor.delete_item(session, product_id)
-    return await _change(
-        resources, principal.user_id, lambda items: {key: value for key, value in items.items() if key != product_id}
-    )
+async def delete_item(
+    resources: Resources, principal: Principal | None, session: Fields, *, product_id: int
+) -> CartShown:
+    """The cart after it, also where the product was not in it."""
+
+    def without(items: Items, products: Products) -> Items:
+        return of_known(items, products.keys() - {product_id})
+
+    return await _change(resources, principal, session, without)
 
 
 async def merge_at_login(resources: Resources, user_id: int, session: Fields) -> None:
@@ -44,24 +55,48 @@ async def merge_at_login(resources: Resources, user_id: int, session: Fields) ->
         async with resources.database.write() as writing:
             cart = await store.get_cart_for_update(writing, user_id)
             if cart is not None and cart.merged != cart_id:
-                cart.items, cart.merged = _fields(merged(_items(cart), added)), cart_id
+                items = _items(cart)
+                products = await _products(writing, [*items, *added])
+                both = merged(of_known(items, products), of_known(added, products))
+                cart.items, cart.merged = _fields(both), cart_id
     # After the commit: were it before, a failure would lose the cart.
     if cart_id:
         visitor.remove_cart(session)
 
 
-async def _change(resources: Resources, user_id: int, change: Callable[[Items], Items]) -> Items:
-    async with resources.database.write() as session:
-        cart = await store.get_cart_for_update(session, user_id)
+async def _change(
+    resources: Resources,
+    principal: Principal | None,
+    session: Fields,
+    change: Callable[[Items, Products], Items],
+    *,
+    added: Collection[int] = (),
+) -> CartShown:
+    """`change` gets the items, and the products of them and of `added` that there are."""
+    if principal is None:
+        items = visitor.items_in(session)
+        async with resources.database.read(primary=True) as reading:
+            products = await _products(reading, [*items, *added])
+        items = change(items, products)
+        visitor.set_items(session, items)
+        return shown(items, products)
+    async with resources.database.write() as writing:
+        cart = await store.get_cart_for_update(writing, principal.user_id)
         if cart is None:
             raise NotFound("There is no such user.")
-        items = change(_items(cart))
+        items = _items(cart)
+        products = await _products(writing, [*items, *added])
+        items = change(items, products)
         cart.items = _fields(items)
-    return items
+    return shown(items, products)
 
 
-def _items(cart: Cart) -> Items:
-    return {int(product_id): quantity for product_id, quantity in cart.items.items()}
+async def _products(session: ReadSession, product_ids: Collection[int]) -> Products:
+    return {each.id: each for each in await list_products_by_id(session, product_ids)} if product_ids else {}
+
+
+def _items(cart: Cart | None) -> Items:
+    return {} if cart is None else {int(product_id): quantity for product_id, quantity in cart.items.items()}
 
 
 def _fields(items: Items) -> dict[str, int]:

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import MutableMapping
 from typing import Any
 
-from app.domain.cart.items import Items, with_item
+from app.domain.cart.items import Items
 
 Fields = MutableMapping[str, Any]
 
@@ -17,18 +17,16 @@ def items_in(session: Fields) -> Items:
     return {int(name.removeprefix(_ITEM)): session[name] for name in session if name.startswith(_ITEM)}
 
 
-def put_item(session: Fields, product_id: int, quantity: int) -> Items:
-    """The items after it. Conflict: see with_item()."""
-    items = with_item(items_in(session), product_id, quantity)
-    session[f"{_ITEM}{product_id}"] = quantity
-    if _ID not in session:
+def set_items(session: Fields, items: Items) -> None:
+    """Only the fields that differ are written."""
+    before = items_in(session)
+    for product_id in before.keys() - items.keys():
+        del session[f"{_ITEM}{product_id}"]
+    for product_id, quantity in items.items():
+        if before.get(product_id) != quantity:
+            session[f"{_ITEM}{product_id}"] = quantity
+    if items and _ID not in session:
         session[_ID] = secrets.token_hex(16)
-    return items
-
-
-def delete_item(session: Fields, product_id: int) -> Items:
-    session.pop(f"{_ITEM}{product_id}", None)
-    return items_in(session)
 
 
 def cart_id(session: Fields) -> str:

@@ -7,13 +7,38 @@ import pytest
 from quart import Quart, Response
 from sqlalchemy import func, select
 
+from app.db.base import now
+from app.db.database import LARGEST_ID
 from app.domain.cart import store
 from app.domain.cart.models import Cart
 from app.domain.cart.schemas import MOST_ITEMS
+from app.domain.products.models import Category, Product
+from app.domain.products.prices import to_cents
 from app.errors import Unavailable
 from app.resources import Resources
 from tests.domain.browser import Browser
 from tests.domain.client import PASSWORD, Client
+from tests.domain.statements import recorded
+
+PRODUCTS = [*range(1, 152), LARGEST_ID]
+
+
+@pytest.fixture(autouse=True)
+async def products(resources: Resources) -> None:
+    """PRODUCTS, each for as many hundredths as its id; the last one costs the most that a product can."""
+    async with resources.database.write() as session:
+        session.add(category := Category(name="Stationery"))
+        await session.flush()
+        for number in PRODUCTS:
+            fields = {"id": number, "category_id": category.id, "name": f"Product {number}", "description": ""}
+            session.add(Product(**fields, price_cents=min(number, 999_999_999), updated_at=now()))
+
+
+async def delete_product(resources: Resources, product_id: int) -> None:
+    async with resources.database.write() as session:
+        found = await session.get(Product, product_id)
+        assert found is not None
+        await session.delete(found)
 
 
 @pytest.fixture
@@ -32,7 +57,10 @@ async def cart_of(browser: Browser) -> dict[int, int]:
 
 
 def as_dict(cart: Any) -> dict[int, int]:
-    assert cart["total"] == sum(item["quantity"] for item in cart["items"])
+    for item in cart["items"]:
+        assert item["name"] == f"Product {item['product_id']}"
+        assert to_cents(item["price"]) == min(item["product_id"], 999_999_999)
+    assert to_cents(cart["total"]) == sum(to_cents(item["price"]) * item["quantity"] for item in cart["items"])
     return {item["product_id"]: item["quantity"] for item in cart["items"]}
 
 
@@ -42,7 +70,7 @@ async def cart_by(client: Client) -> dict[int, int]:
 
 async def test_a_visitor_has_a_cart_in_the_session(browser: Browser, app: Quart) -> None:
     empty = await browser.get("/api/v1/cart")
-    assert await empty.get_json() == {"items": [], "total": 0}
+    assert await empty.get_json() == {"items": [], "total": "0.00"}
     assert "Set-Cookie" not in empty.headers
     assert empty.headers["Vary"] == "Cookie"
     assert as_dict(await (await put(browser, 7, 2)).get_json()) == {7: 2}
@@ -142,9 +170,74 @@ async def test_a_quantity_is_1_to_99(browser: Browser, quantity: object) -> None
     assert (await put(browser, 1, quantity)).status_code == 422
 
 
-@pytest.mark.parametrize("product", ["0", "-1", "x", str(2**63)])
-async def test_a_product_has_a_positive_id(browser: Browser, product: str) -> None:
+@pytest.mark.parametrize("product", ["0", "-1", "x", str(2**63), "1000"])
+async def test_what_is_no_product_is_not_added(browser: Browser, client: Client, product: str) -> None:
+    ada = await client.registered()
     assert (await browser.put(f"/api/v1/cart/items/{product}", json={"quantity": 1})).status_code == 404
+    assert (await ada.put(f"/cart/items/{product}", {"quantity": 1})).status_code == 404
+    assert await cart_of(browser) == await cart_by(ada) == {}
+    # A visitor who has put nothing in has no session.
+    assert not list(browser.jar.cookie_jar or ())
+
+
+async def test_names_and_prices_are_those_of_now(client: Client, browser: Browser, resources: Resources) -> None:
+    ada = await client.registered()
+    for product_id, quantity in ((7, 3), (150, 2)):
+        assert (await put(browser, product_id, quantity)).status_code == 200
+        assert (await ada.put(f"/cart/items/{product_id}", {"quantity": quantity})).status_code == 200
+    shown = {
+        "items": [
+            {"product_id": 7, "name": "Product 7", "price": "0.07", "quantity": 3},
+            {"product_id": 150, "name": "Product 150", "price": "1.50", "quantity": 2},
+        ],
+        "total": "3.21",
+    }
+    carts = [await browser.get("/api/v1/cart"), await ada.get("/cart")]
+    assert [await cart.get_json() for cart in carts] == [shown, shown]
+    async with resources.database.write() as session:
+        product = await session.get(Product, 7)
+        assert product is not None
+        product.name, product.price_cents = "Pen", 1000
+    carts = [await browser.get("/api/v1/cart"), await ada.get("/cart")]
+    assert [(await cart.get_json())["total"] for cart in carts] == ["33.00"] * 2
+
+
+async def test_a_product_that_is_deleted_is_in_no_cart(client: Client, browser: Browser, resources: Resources) -> None:
+    ada = await client.registered()
+    for number in range(1, MOST_ITEMS + 1):
+        assert (await put(browser, number, 1)).status_code == 200
+        assert (await ada.put(f"/cart/items/{number}", {"quantity": 1})).status_code == 200
+    await delete_product(resources, 1)
+    assert 1 not in await cart_of(browser)
+    assert 1 not in await cart_by(ada)
+    assert (await put(browser, 1, 1)).status_code == 404
+    # It takes no place either.
+    assert (await put(browser, 101, 1)).status_code == 200
+    assert (await ada.put("/cart/items/101", {"quantity": 1})).status_code == 200
+    await delete_product(resources, 101)
+    assert (await put(browser, 102, 1)).status_code == 200
+    await log_in(browser)
+    assert await cart_by(ada) == dict.fromkeys(range(2, MOST_ITEMS + 1), 2) | {102: 1}
+
+
+async def test_statements_do_not_grow_with_items(client: Client, browser: Browser) -> None:
+    ada = await client.registered()
+    await ada.get("/profile")
+    for number in (1, 2, 3):
+        with recorded() as statements:
+            assert (await ada.put(f"/cart/items/{number}", {"quantity": 1})).status_code == 200
+        # The first one makes the cart.
+        assert len(statements) == (5 if number == 1 else 4), statements
+        assert (await put(browser, number, 1)).status_code == 200
+        with recorded() as statements:
+            assert len(await cart_by(ada)) == number
+        assert len(statements) == 2, statements
+        with recorded() as statements:
+            assert len(await cart_of(browser)) == number
+        assert len(statements) == 1, statements
+    with recorded() as statements:
+        assert (await ada.delete("/cart/items/1")).status_code == 200
+    assert len(statements) == 4, statements
 
 
 async def test_a_cart_is_bounded(client: Client, browser: Browser) -> None:

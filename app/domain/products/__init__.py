@@ -1,0 +1,1 @@
+"""The product catalogue: products in categories, read through the cache and written by editors."""
