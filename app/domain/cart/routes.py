@@ -5,6 +5,7 @@ from quart_schema import document_response, tag, validate_request
 
 from app.domain.cart import service
 from app.domain.cart.schemas import CartShown, Quantity
+from app.web.answers import answers
 from app.web.context import resources
 from app.web.identity import auth
 
@@ -20,6 +21,7 @@ async def get_cart() -> Response:
 
 
 @blueprint.put("/items/<int(min=1):product_id>")
+@answers(409)
 @tag(["cart"])
 @validate_request(Quantity)
 @document_response(CartShown)

@@ -6,6 +6,7 @@ from quart_schema import document_response, tag, validate_querystring, validate_
 
 from app.domain.messages import service
 from app.domain.messages.schemas import MessagePage, MessageQuery, MessageSent, NewMessage
+from app.web.answers import answers
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
@@ -15,6 +16,7 @@ blueprint = Blueprint("messages", __name__, url_prefix="/api/v1/messages")
 
 
 @blueprint.post("")
+@answers(409)
 @auth.require_auth()
 # Each may become a mail.
 @rate_limit("60/minute", key=by_principal)

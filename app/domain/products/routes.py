@@ -15,6 +15,7 @@ from app.domain.products.schemas import (
     ProductShown,
 )
 from app.domain.products.tags import CATEGORIES_TAG, list_tag, product_tag
+from app.web.answers import answers
 from app.web.caching.cached_view import cached_view
 from app.web.context import resources
 from app.web.identity import auth
@@ -55,6 +56,7 @@ async def get_product(product_id: int) -> Response:
 
 
 @blueprint.post("/products")
+@answers(409)
 @auth.require_role("editor", "admin")
 @tag(["products"])
 @validate_request(ProductFields)
@@ -66,6 +68,7 @@ async def create_product(data: ProductFields) -> ResponseReturnValue:
 
 
 @blueprint.put("/products/<int:product_id>")
+@answers(409)
 @auth.require_role("editor", "admin")
 @tag(["products"])
 @validate_request(ProductFields)
@@ -95,6 +98,7 @@ async def list_categories() -> Response:
 
 
 @blueprint.post("/categories")
+@answers(409)
 @auth.require_role("editor", "admin")
 @tag(["products"])
 @validate_request(CategoryFields)
@@ -106,6 +110,7 @@ async def create_category(data: CategoryFields) -> ResponseReturnValue:
 
 
 @blueprint.put("/categories/<int:category_id>")
+@answers(409)
 @auth.require_role("editor", "admin")
 @tag(["products"])
 @validate_request(CategoryFields)
@@ -116,6 +121,7 @@ async def rename_category(category_id: int, data: CategoryFields) -> Response:
 
 
 @blueprint.delete("/categories/<int:category_id>")
+@answers(409)
 @auth.require_role("editor", "admin")
 @tag(["products"])
 async def delete_category(category_id: int) -> ResponseReturnValue:

@@ -8,6 +8,7 @@ from app.domain.reports import service
 from app.domain.reports.formats import as_csv, as_json
 from app.domain.reports.schemas import NewReport, ReportAccepted, ReportFormat, ReportShown
 from app.domain.reports.sources import columns_of
+from app.web.answers import answers
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
@@ -36,6 +37,8 @@ async def order_report(data: NewReport) -> ResponseReturnValue:
 
 
 @blueprint.get("/<task_id>")
+@answers(200, content_type="text/csv", description="With format=csv: the columns, and a line for each row.")
+@answers(409)
 @auth.require_auth()
 @tag(["reports"])
 @validate_querystring(ReportFormat)
