@@ -31,7 +31,7 @@ def get(
 
 
 def post(*lines: bytes, body: bytes = b"") -> bytes:
-    return get(b"Content-Type: application/json", *lines, target=b"/api/v1/articles", method=b"POST") + body
+    return get(b"Content-Type: application/json", *lines, target=b"/api/v1/api-keys", method=b"POST") + body
 
 
 # By name: what is sent, and the statuses that may come, in order. The connection is closed after the last.
@@ -238,10 +238,10 @@ async def test_a_body_that_is_too_long_is_413_and_the_answer_arrives(port: int, 
 
 
 async def test_a_redirect_leads_to_the_public_url_and_not_to_the_host(port: int) -> None:
-    sent = get(b"Connection: close", target=b"//api//v1//articles?x=1", host=b"Host: localhost:1\r\n")
+    sent = get(b"Connection: close", target=b"//api//v1//presence?x=1", host=b"Host: localhost:1\r\n")
     answer = await converse(port, sent)
     [(status, headers, body)] = answer.responses
-    assert (status, headers[b"location"], body) == (308, b"http://127.0.0.1:8000/api/v1/articles?x=1", b"")
+    assert (status, headers[b"location"], body) == (308, b"http://127.0.0.1:8000/api/v1/presence?x=1", b"")
     assert b"content-type" not in headers
 
 

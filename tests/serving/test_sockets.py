@@ -82,11 +82,11 @@ async def test_plain_http_is_redirected_to_the_public_url(
     settings |= {"REDIRECT_BIND": f"127.0.0.1:{redirect}", "PUBLIC_URL": "https://quartet.example"}
     with serving(settings, tmp_path, *SERVE):
         async with httpx.AsyncClient() as client:
-            url = f"http://127.0.0.1:{redirect}/api/v1/articles?x=%2F"
+            url = f"http://127.0.0.1:{redirect}/api/v1/presence?x=%2F"
             for method in ("GET", "POST"):
                 answer = await client.request(method, url, headers={"Host": "evil.example"})
                 assert answer.status_code == 308
-                assert answer.headers["location"] == "https://quartet.example/api/v1/articles?x=%2F"
+                assert answer.headers["location"] == "https://quartet.example/api/v1/presence?x=%2F"
 
 
 def test_a_certificate_that_is_not_valid_is_one_line(

@@ -30,16 +30,17 @@ pytestmark = pytest.mark.server
 
 APP = Path(__file__).parents[2] / "app"
 # What runs at intervals, whether or not there is a request.
-BESIDE = {"kit/client/watchdog.py", "kit/events/heartbeat.py"}
+BESIDE = {"kit/client/watchdog.py", "kit/events/heartbeat.py", "kit/supervisor.py", "kit/tasks/scheduler.py"}
 # How many files a request enters at most. A change that adds one says here why.
-# The guard, who asks, the limit and the client: each other way begins with these.
-LIMIT_CHECK = 20
+# The guard, who asks, the limit and the client: each other way begins with these. The conditions of a request are
+# judged where the cache's are, in one place for every GET.
+LIMIT_CHECK = 21
 # These, and the cache.
 CACHE_HIT = 26
-# These, and an event on its way to Redis and from there to an open stream.
-PUBLISHED_EVENT = 29
+# These, and an event on its way to Redis and from there to an open stream, whose writer is woken in its turn.
+PUBLISHED_EVENT = 30
 # These, a task on its way into the queue, and a worker that claims, runs and reports it.
-CLAIMED_TASK = 39
+CLAIMED_TASK = 40
 
 blueprint = Blueprint("paths", __name__)
 
