@@ -24,6 +24,11 @@ LAST_PAGE = 1_000_000
 LONGEST_EMAIL = 320
 # Letters and symbols without a glyph: the fillers of Hangul, the blank pattern of Braille, the empty note.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
+# Control characters, and the separators of lines and of paragraphs.
+_CONTROLS = frozenset({"Cc", "Zl", "Zp"})
+# Embeddings, overrides and isolates (UAX #9, 2): they also reorder the text that stands after the name. The marks of
+# direction (U+200E, U+200F, U+061C) do not, and belong to the spelling of some scripts.
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class Body(BaseModel):
@@ -60,8 +65,8 @@ class Page(BaseModel):
 
 def _visible(text: str) -> str:
     """A name is one line that can be seen: characters that only shape or hide others are no name."""
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise ValueError("must not contain control characters")
+    if any(unicodedata.category(each) in _CONTROLS or each in _REORDERING for each in text):
+        raise ValueError("must not contain control characters, line breaks or overrides of the direction of text")
     if not any(unicodedata.category(each)[0] in "LNPS" and each not in _BLANK for each in text):
         raise ValueError("must contain a visible character")
     return text

@@ -1,6 +1,7 @@
 """The pages of accounts, as a browser without JavaScript uses them."""
 
 import re
+from collections.abc import Awaitable, Callable
 from html import unescape
 from html.parser import HTMLParser
 
@@ -231,3 +232,41 @@ async def test_any_body_is_an_answer(browser: Browser, path: str) -> None:
     ):
         answer = await browser.post(path, headers=headers, data=data)
         assert answer.status_code < 500, (path, headers, await answer.get_data())
+
+
+async def end_this_session(browser: Browser) -> Response:
+    sessions = (await (await browser.get("/api/v1/sessions")).get_json())["sessions"]
+    [current] = [each["id"] for each in sessions if each["current"]]
+    return await browser.delete(f"/api/v1/sessions/{current}")
+
+
+async def end_all_sessions(browser: Browser) -> Response:
+    return await browser.post("/api/v1/logout-all")
+
+
+async def end_the_account(browser: Browser) -> Response:
+    profile = await (await browser.get("/api/v1/profile")).get_json()
+    return await browser.delete(f"/api/v1/users/{profile['user_id']}")
+
+
+@pytest.mark.parametrize("end", [end_this_session, end_all_sessions, end_the_account])
+async def test_a_browser_that_ends_its_own_session_loses_the_cookie(
+    browser: Browser, client: Client, end: Callable[[Browser], Awaitable[Response]]
+) -> None:
+    await client.register("ada")
+    assert (await browser.post("/login", form=RIGHT)).status_code == 303
+    ended = await end(browser)
+    assert ended.status_code in (200, 204)
+    assert not list(browser.jar.cookie_jar or ())
+    assert "Max-Age=0" in ended.headers["Set-Cookie"]
+    assert await signed_in_as(browser) is None
+
+
+async def test_a_browser_that_ends_other_sessions_keeps_its_cookie(browser: Browser, client: Client) -> None:
+    other = await client.registered("ada")
+    assert (await browser.post("/login", form=RIGHT)).status_code == 303
+    ended = await browser.post("/api/v1/logout-all?keep_current=true")
+    assert (await ended.get_json())["ended"] == 1
+    assert "Set-Cookie" not in ended.headers
+    assert await signed_in_as(browser) == "ada@example.com"
+    assert (await other.get("/profile")).status_code == 401

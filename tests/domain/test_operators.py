@@ -92,3 +92,13 @@ async def test_what_cannot_be_done_is_one_line(
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
     assert "short" not in done.stderr
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("arguments", [("set-role", "a\udcff@example.org", "editor"), ("end-sessions", "a\udcff")])
+async def test_a_text_that_is_no_address_has_no_account(
+    arguments: tuple[str, ...], environ: dict[str, str], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    environ["REDIS_URL"] = redis_server.url
+    done = await users(tmp_path, *arguments, **environ)
+    assert (done.returncode, done.stderr) == (1, "Error: There is no such user.\n")

@@ -76,7 +76,11 @@ async def change_user(user_id: int, data: AccountChange) -> Response:
 @document_response(Deleted)
 async def delete_user(user_id: int) -> Response:
     """Delete the account: its sessions and API keys end."""
-    await service.delete_account(resources(), auth.current_principal(), user_id)
+    principal = auth.current_principal()
+    await service.delete_account(resources(), principal, user_id)
+    if principal.user_id == user_id:
+        # The browser's cookie is deleted too.
+        await auth.sign_out()
     return jsonify(Deleted())
 
 

@@ -102,9 +102,13 @@ async def set_roles(resources: Resources, user_id: int, roles: Collection[str]) 
 
 
 async def account_id(resources: Resources, email: str) -> int:
-    """The id of the account with this address. NotFound where there is none."""
+    """The id of the account with this address. NotFound where there is none, and for a text that is no address."""
+    try:
+        address = normalize_email(email)
+    except ValueError:
+        raise NotFound("There is no such user.") from None
     async with resources.database.read(primary=True) as session:
-        user_id = await store.get_user_id(session, login_email(email))
+        user_id = await store.get_user_id(session, address)
     if user_id is None:
         raise NotFound("There is no such user.")
     return user_id

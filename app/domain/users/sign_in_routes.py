@@ -60,7 +60,11 @@ async def logout_all(query_args: KeepCurrent) -> Response:
     """End all of the user's sessions, or all others."""
     record = auth.current_session()
     keep = record.public_id if query_args.keep_current else None
-    return jsonify(Ended(await resources().sessions.end_all(auth.current_principal().user_id, keep=keep)))
+    ended = await resources().sessions.end_all(auth.current_principal().user_id, keep=keep)
+    if keep is None:
+        # The browser's cookie is deleted too.
+        await auth.sign_out()
+    return jsonify(Ended(ended))
 
 
 @blueprint.get("/sessions")
@@ -90,7 +94,9 @@ async def list_sessions() -> Response:
 @tag(["sessions"])
 async def end_session(handle: str) -> ResponseReturnValue:
     """End one of the user's sessions."""
-    if not await resources().sessions.end(auth.current_principal().user_id, handle):
+    if handle == auth.current_session().public_id:
+        await auth.sign_out()
+    elif not await resources().sessions.end(auth.current_principal().user_id, handle):
         raise NotFound("You have no such session.")
     return "", 204
 
