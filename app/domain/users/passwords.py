@@ -30,7 +30,8 @@ async def authenticate(resources: Resources, *, email: str, password: str) -> tu
         raise Unauthorized("The email address or the password is wrong.")
     if resources.passwords.is_outdated(user.password_hash):
         # A parallel login may have renewed it, or a change ended the epoch: the session is then refused.
-        with suppress(Conflict):
+        # Fails open: what only reads, or is busy, must not refuse a login; the next one renews the hash.
+        with suppress(Conflict, Unavailable):
             await _set_password(resources, user, password, ends_sessions=False)
     return user, epoch
 
