@@ -65,6 +65,8 @@ class Attempt:
         "_end",
         "_heartbeat_seconds",
         "_is_expired",
+        "_paused_at",
+        "_pauses",
         "_seconds",
         "_task",
         "deadline",
@@ -75,6 +77,7 @@ class Attempt:
         self._seconds = seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._is_expired = False
+        self._pauses = 0
         self._task: asyncio.Task[Any] | None = None
         # In the loop's time, as all that follow from it.
         self.deadline = math.inf
@@ -113,17 +116,21 @@ class Attempt:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The time within is not the attempt's."""
+        """The time within is not the attempt's; where pauses overlap, it counts once."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        self._deadlines.discard(self)
+        if self._pauses == 0:
+            self._paused_at = loop.time()
+            self._deadlines.discard(self)
+        self._pauses += 1
         try:
             yield
         finally:
-            self._beat = loop.time()
-            self._end += self._beat - began
-            if not self._is_expired:
-                self._set_deadline()
+            self._pauses -= 1
+            if self._pauses == 0:
+                self._beat = loop.time()
+                self._end += self._beat - self._paused_at
+                if not self._is_expired:
+                    self._set_deadline()
 
     def _set_deadline(self) -> None:
         silent = math.inf if self._heartbeat_seconds is None else self._beat + self._heartbeat_seconds

@@ -102,14 +102,14 @@ class Settlement:
         What it refuses of one task is that task's failure. The caller records the error of the step.
         """
         try:
-            await self._stepper.step([], limit=0)
+            self.settle([], await self._stepper.step([], limit=0))
         except RedisError:
             # The reports are not the reason.
             return list(reports)
         kept: list[Report] = []
         for number, report in enumerate(reports):
             try:
-                self._settle_reports([report], await self._stepper.step([report], limit=0))
+                self.settle([report], await self._stepper.step([report], limit=0))
             except UNAVAILABLE:
                 return [*kept, *reports[number:]]
             except RedisError as error:

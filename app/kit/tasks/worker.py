@@ -161,7 +161,11 @@ class Worker:
             self._running.keep_reports(reports)
             raise
         except RedisError:
-            self._running.keep_reports(await self._settlement.one_by_one(reports))
+            try:
+                reports = await self._settlement.one_by_one(reports)
+            finally:
+                # All of them where this is cancelled: those that were applied are refused when repeated.
+                self._running.keep_reports(reports)
             raise
         except BaseException:
             self._running.keep_reports(reports)

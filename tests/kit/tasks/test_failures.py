@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from app.kit.keys import Keys
+from app.kit.scripts import Argument
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.model import Call
 from app.kit.tasks.outcome import Fail, Retry
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import task
+from app.kit.tasks.worker import Worker
 from tests.kit.tasks.task_worker import Counted, claim, double, ended, forever, in_state, info_of, stepper, working
 from tests.waiting import eventually
 
@@ -225,7 +228,49 @@ async def test_each_death_is_an_error_and_each_end_an_info_with_the_id(
     )
 
 
-async def test_a_poisoned_task_is_an_error_and_a_failed_event(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
+class DefectiveQueue(Queue):
+    """The server refuses the next `refusals` steps, as a defect in the script; the step after them may wait."""
+
+    refusals = 0
+    gate: asyncio.Event | None = None
+    is_waiting = False
+
+    async def run(self, script: str, *args: Argument, repeatable: bool = False) -> Any:
+        if script == "tasks/step" and self.refusals:
+            self.refusals -= 1
+            raise ResponseError("a defect")
+        if script == "tasks/step" and self.gate is not None:
+            gate, self.gate, self.is_waiting = self.gate, None, True
+            await gate.wait()
+        return await super().run(script, *args, repeatable=repeatable)
+
+
+async def test_a_worker_that_is_cancelled_while_it_reports_one_by_one_loses_no_report(redis: Redis, keys: Keys) -> None:
+    queue, go_on = DefectiveQueue(redis, keys), asyncio.Event()
+
+    @task()
+    async def work(context: TaskContext) -> int:
+        await go_on.wait()
+        return 3
+
+    running = asyncio.create_task(Worker(queue, [work], idle_seconds=60, telemetry=Counted()).run())
+    handle = await queue.enqueue(work)
+    await in_state(queue, handle, "running")
+    queue.refusals, queue.gate = 1, asyncio.Event()
+    go_on.set()
+    await eventually(lambda: queue.is_waiting)
+    running.cancel()
+    await asyncio.wait([running])
+    info = await info_of(queue, handle)
+    assert (info.state, info.result, info.attempts) == ("done", 3, 1)
+
+
+@pytest.mark.parametrize("refusals", [0, 1])
+async def test_a_poisoned_task_is_an_error_and_a_failed_event(
+    redis: Redis, keys: Keys, caplog: pytest.LogCaptureFixture, refusals: int
+) -> None:
+    """Also where the server refused the worker's step, and the next one, without reports, took the lease back."""
+    queue = DefectiveQueue(redis, keys)
     heard: list[tuple[str, str]] = []
 
     async def publish_event(task_id: str, kind: str, data: dict[str, Any]) -> None:
@@ -238,6 +283,7 @@ async def test_a_poisoned_task_is_an_error_and_a_failed_event(queue: Queue, capl
 
     for death in (1, 2, 3):
         assert await claim(stepper(queue, f"dying{death}", lease_seconds=0))
+    queue.refusals = refusals
     async with working(queue, fatal, publish_event=publish_event, telemetry=Counted()):
         assert (await ended(queue, "poison")).deaths == 3
         await eventually(lambda: heard == [("poison", "failed")])
