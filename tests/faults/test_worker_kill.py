@@ -133,6 +133,18 @@ async def test_children_end_when_their_worker_is_killed(
         await eventually(lambda: not alive(child))
 
 
+async def test_an_abort_ends_the_child_process(redis_server: RedisServer, real_redis: Redis, keys: Keys) -> None:
+    queue = Queue(real_redis, keys)
+    handle = await queue.enqueue(sleep_in_child)
+    with worker_process(redis_server, keys) as process:
+        [child] = await eventually(lambda: children_of(process.pid))
+        await in_state(queue, handle, "running")
+        assert await handle.abort()
+        assert (await ended(queue, handle)).state == "aborted"
+        await eventually(lambda: not alive(child))
+        assert alive(process.pid)
+
+
 def alive(pid: int) -> bool:
     """False for a zombie too, which its new parent has not collected yet."""
     try:
