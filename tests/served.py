@@ -45,7 +45,8 @@ async def served(
     stop = asyncio.Event()
 
     async def drain() -> None:
-        await app.extensions[EXTENSION].hub.drain(drain_seconds)
+        if EXTENSION in app.extensions:
+            await app.extensions[EXTENSION].hub.drain(drain_seconds)
 
     serving = Serving(cast(Application, app), config, limits or Limits(), drain=drain)
     task = asyncio.create_task(_serve(serving, port, stop))

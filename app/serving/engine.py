@@ -190,7 +190,7 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop_or_force(stop))
-    if certificate is not None:
+    if certificate is not None and sys.platform != "win32":
         loop.add_signal_handler(signal.SIGHUP, _reload, certificate)
     if supervised is not None:
         # The supervisor holds the other end: a worker never outlives one that was killed.

@@ -1,14 +1,13 @@
 """What one client, and all of them, may take of a worker."""
 
 import ipaddress
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-try:
+if sys.platform != "win32":
     import resource
-except ImportError:  # Windows has no such limit.
-    resource = None  # type: ignore[assignment]
 
 # Descriptors that are not connections: files, the loop's own, the connections to Redis and the database.
 RESERVED_DESCRIPTORS = 200
@@ -74,11 +73,12 @@ class Admission:
 
 def affordable_connections(wanted: int) -> int:
     """`wanted`, or fewer where the process may not open so many descriptors. Raises the soft limit as far as it may."""
-    if resource is None:
-        return wanted
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + RESERVED_DESCRIPTORS
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft == resource.RLIM_INFINITY else min(wanted, max(soft - RESERVED_DESCRIPTORS, 1))
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        needed = wanted + RESERVED_DESCRIPTORS
+        if soft != resource.RLIM_INFINITY and soft < needed:
+            soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft != resource.RLIM_INFINITY:
+            return min(wanted, max(soft - RESERVED_DESCRIPTORS, 1))
+    return wanted

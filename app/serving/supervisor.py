@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 
@@ -49,14 +50,12 @@ class Worker:
         """Once: a second signal would force it."""
         if not self._is_told:
             self._is_told = True
-            self._signal(signal.SIGTERM)
+            if self.process.returncode is None:
+                self.process.terminate()
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: int) -> None:
         if self.process.returncode is None:
-            self.process.send_signal(number)
+            self.process.kill()
 
 
 class Supervisor:
@@ -80,7 +79,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._on_replace)
+        if sys.platform != "win32":
+            loop.add_signal_handler(signal.SIGHUP, self._on_replace)
         with tempfile.TemporaryDirectory(prefix="quartet-metrics-") as folder:
             self._environment = {"PROMETHEUS_MULTIPROC_DIR": folder}
             await asyncio.gather(*(self._keep(slot) for slot in range(self._count)))

@@ -116,3 +116,11 @@ async def test_deleting_an_account_ends_all_that_it_had(client: Client) -> None:
     assert (await client.get(path)).status_code == 404
     assert (await client.log_in("ada")).status_code == 401
     assert await client.register("ada") > ada.user_id
+
+
+async def test_addresses_are_tried_as_seldom_by_a_change_as_by_registration(client: Client) -> None:
+    """A 409 tells whether an address has an account."""
+    ada, _ = await client.registered("ada"), await client.registered("eve")
+    change = {"name": "Ada", "email": "eve@example.com"}
+    statuses = [(await ada.put(f"/users/{ada.user_id}", change)).status_code for _ in range(31)]
+    assert statuses == [409] * 30 + [429]

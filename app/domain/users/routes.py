@@ -60,6 +60,8 @@ async def get_user(user_id: int) -> Response:
 @blueprint.put("/users/<int:user_id>")
 @answers(409)
 @auth.require_auth()
+# As the registration: a 409 tells whether an address has an account.
+@rate_limit("30/minute", key=by_principal)
 @tag(["users"])
 @validate_request(AccountChange)
 @document_response(PrivateUser)
