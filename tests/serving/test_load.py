@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shlex
 import shutil
 import signal
 import socket
@@ -61,7 +62,8 @@ async def test_connections_that_come_and_go_leave_nothing_at_few_open_files(
     embedded: dict[str, str], tmp_path: Path, amount: int
 ) -> None:
     """Faster than a minute would be: each is refused by nobody, and its descriptor comes back."""
-    command = ("-c", f"import os; os.execvp('sh', ['sh', '-c', {FEW_FILES.format(python=sys.executable)!r}])")
+    script = FEW_FILES.format(python=shlex.quote(sys.executable))
+    command = ("-c", f"import os; os.execvp('sh', ['sh', '-c', {script!r}])")
     with serving(embedded | {"LOG_LEVEL": "error"}, tmp_path, *command) as (process, port):
         await converse(port, ASK)
         before = descriptors(process.pid)
