@@ -57,7 +57,16 @@ def developing(installed: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, 
     command = ["make", "dev", "VENV=.venv", "-o", ".venv/requirements-dev.installed"]
     settings = as_a_user(BIND=f"127.0.0.1:{port}", DRAIN_SECONDS="0")
     with printed.open("wb") as output:
-        process = subprocess.Popen(command, cwd=installed, env=settings, stdout=output, stderr=output, process_group=0)
+        process = subprocess.Popen(
+            command,
+            cwd=installed,
+            env=settings,
+            stdout=output,
+            stderr=output,
+            process_group=0,
+            # A shell's background jobs ignore SIGINT, and so would this one where the tests run in such a job.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        )
         try:
             wait_until_listening(port, process)
             yield process, port, printed
