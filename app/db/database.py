@@ -1,7 +1,9 @@
 """Database: short sessions on the primary and on a replica. Reading and writing sessions differ in type."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from sqlalchemy import CursorResult, Executable, Row
@@ -16,7 +18,11 @@ from app.db.schema import Schema
 from app.errors import Unavailable
 from app.kit.aio import finished
 
+logger = logging.getLogger(__name__)
+
 LARGEST_ID = 2**63 - 1
+# How long close() waits for sessions whose callers were cancelled in a statement.
+CLOSE_SECONDS = 2.0
 
 T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=Base)
@@ -94,6 +100,8 @@ class Database:
         self._primary = Outage("the database")
         self._writers = writers
         self._replica: Replica | None = None
+        self._sessions = 0
+        self._session_ended = asyncio.Event()
         if replica_url:
             replica = open_engines(replica_url, **options)
             self._engines.update(replica)
@@ -105,6 +113,12 @@ class Database:
 
         The primary is read too by a principal who has just written, and while the replica does not answer.
         """
+        with self._counted():
+            async with self._read(primary=primary) as session:
+                yield session
+
+    @asynccontextmanager
+    async def _read(self, *, primary: bool) -> AsyncIterator[ReadSession]:
         outage = self._primary
         session = await self._replica.open() if self._replica and not primary else None
         if session is None:
@@ -133,13 +147,14 @@ class Database:
         """
         session = self._writing()
         writing = WriteSession(session)
-        try:
-            async with translated(self._primary):
-                yield writing
-        except BaseException:
-            await finished(session.close())
-            raise
-        await finished(self._commit(session, writing.after_commit))
+        with self._counted():
+            try:
+                async with translated(self._primary):
+                    yield writing
+            except BaseException:
+                await finished(session.close())
+                raise
+            await finished(self._commit(session, writing.after_commit))
 
     async def _commit(self, session: AsyncSession, after_commit: Sequence[AfterCommit]) -> None:
         async with translated(self._primary):
@@ -156,26 +171,45 @@ class Database:
     async def missing_revisions(self, schema: Schema) -> set[str]:
         """The newest steps of `schema` that the primary has not taken. Unavailable if it is silent."""
         session = self._reading()
-        try:
-            async with translated(self._primary):
-                missing = await finished(_missing(session, schema))
-                self._primary.answered()
-                return missing
-        finally:
-            await finished(session.close())
+        with self._counted():
+            try:
+                async with translated(self._primary):
+                    missing = await finished(_missing(session, schema))
+                    self._primary.answered()
+                    return missing
+            finally:
+                await finished(session.close())
 
     async def replica_answers(self) -> bool | None:
         """Whether reads go to the replica; None where there is none."""
         if self._replica is None:
             return None
-        session = await self._replica.connect()
-        if session is not None:
-            await finished(session.close())
+        with self._counted():
+            session = await self._replica.connect()
+            if session is not None:
+                await finished(session.close())
         return session is not None
 
     async def close(self) -> None:
+        """Wait for the sessions that are open, a moment at most, and disconnect: one used longer is not closed."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._sessions:
+                    self._session_ended.clear()
+                    await self._session_ended.wait()
+        except TimeoutError:
+            logger.warning("%d database sessions did not end in time", self._sessions)
         for engine in self._engines:
             await engine.dispose()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._sessions += 1
+        try:
+            yield
+        finally:
+            self._sessions -= 1
+            self._session_ended.set()
 
 
 async def _missing(session: AsyncSession, schema: Schema) -> set[str]:

@@ -141,6 +141,25 @@ async def test_a_cancelled_writer_leaves_nothing_and_blocks_nobody(database: Dat
     assert await count(database) == 1
 
 
+async def test_closing_waits_for_a_session_whose_caller_was_cancelled(database_url: str) -> None:
+    """Its connection would be left open: a pool that was disposed closes none that comes back."""
+    database = Database(database_url)
+    started = asyncio.Event()
+    numbers = "with recursive n(x) as (select 1 union all select x + 1 from n where x < 300000) select count(*) from n"
+
+    async def read() -> None:
+        async with database.read() as session:
+            await session.scalar(select(1))
+            started.set()
+            await session.scalar(text(numbers))  # type: ignore[arg-type]
+
+    reading = asyncio.create_task(read())
+    await started.wait()
+    reading.cancel()
+    await database.close()
+    assert reading.cancelled()
+
+
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.long)])
 async def test_cancelled_writers_stop_no_other(database_url: str, rounds: int) -> None:
     """As by clients that go away in the middle of a request, at any statement."""
