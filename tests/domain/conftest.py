@@ -16,7 +16,7 @@ from app.kit.keys import Keys
 from app.resources import Resources
 from app.settings import Settings, load_settings
 from app.web.context import EXTENSION
-from tests.application import ALL_SLICES
+from tests.application import ALL_SLICES, create_test_app
 from tests.databases import create_postgres
 from tests.domain.client import Client
 from tests.domain.worker import TaskWorker
@@ -43,6 +43,24 @@ def settings(request: pytest.FixtureRequest, keys: Keys, tmp_path: Path) -> Sett
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[Quart]:
     created = create_app(settings, slices=ALL_SLICES)
+    async with created.test_app():
+        yield created
+
+
+@pytest.fixture
+async def app_on_own_server(
+    keys: Keys, tmp_path: Path, own_server: RedisServer, sqlite_template: Path
+) -> AsyncIterator[Quart]:
+    """The service on a Redis of this test's own, to be stopped. Its tasks wait."""
+    path = shutil.copy(sqlite_template, tmp_path / "test.db")
+    environ = {
+        "NAMESPACE": keys.namespace,
+        "CONSUMER": "0",
+        "REDIS_URL": own_server.url,
+        "REDIS_BUDGET_MS": "100",
+        "DATABASE_URL": f"sqlite+aiosqlite:///{path}",
+    }
+    created = create_test_app(environ)
     async with created.test_app():
         yield created
 

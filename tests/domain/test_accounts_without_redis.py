@@ -1,15 +1,10 @@
 """Accounts while Redis does not answer: forms open, nothing passes for signed in or out, and nothing is lost."""
 
-import shutil
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from quart import Quart
 
-from app.kit.keys import Keys
-from tests.application import create_test_app
 from tests.domain.browser import Browser
 from tests.domain.client import PASSWORD, Client
 from tests.services import RedisServer
@@ -20,18 +15,8 @@ RIGHT = {"email": "ada@example.com", "password": PASSWORD}
 
 
 @pytest.fixture
-async def app(keys: Keys, tmp_path: Path, own_server: RedisServer, sqlite_template: Path) -> AsyncIterator[Quart]:
-    path = shutil.copy(sqlite_template, tmp_path / "test.db")
-    environ = {
-        "NAMESPACE": keys.namespace,
-        "CONSUMER": "0",
-        "REDIS_URL": own_server.url,
-        "REDIS_BUDGET_MS": "100",
-        "DATABASE_URL": f"sqlite+aiosqlite:///{path}",
-    }
-    created = create_test_app(environ)
-    async with created.test_app():
-        yield created
+def app(app_on_own_server: Quart) -> Quart:
+    return app_on_own_server
 
 
 async def test_forms_open_and_say_that_they_cannot_be_sent(app: Quart, own_server: RedisServer) -> None:

@@ -1,17 +1,12 @@
 """What is written while Redis does not answer is told afterwards, once."""
 
-import shutil
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from quart import Quart
 
-from app.kit.keys import Keys
 from app.resources import Resources
-from tests.application import create_test_app
 from tests.domain.client import Client
 from tests.domain.messages.test_messages import box, contents, events_of
 from tests.services import RedisServer
@@ -21,19 +16,8 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture
-async def app(keys: Keys, tmp_path: Path, own_server: RedisServer, sqlite_template: Path) -> AsyncIterator[Quart]:
-    path = shutil.copy(sqlite_template, tmp_path / "test.db")
-    created = create_test_app(
-        {
-            "NAMESPACE": keys.namespace,
-            "CONSUMER": "0",
-            "REDIS_URL": own_server.url,
-            "REDIS_BUDGET_MS": "50",
-            "DATABASE_URL": f"sqlite+aiosqlite:///{path}",
-        }
-    )
-    async with created.test_app():
-        yield created
+def app(app_on_own_server: Quart) -> Quart:
+    return app_on_own_server
 
 
 async def test_a_message_has_its_event_and_its_task_once(

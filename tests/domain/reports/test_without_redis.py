@@ -1,16 +1,11 @@
 """Reports while Redis does not answer: none is ordered, and those that are made are still sent."""
 
-import shutil
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from quart import Quart
 
-from app.kit.keys import Keys
 from app.resources import Resources
-from tests.application import create_test_app
 from tests.domain.client import Client
 from tests.domain.reports.making import RANGE, downloaded, make
 from tests.domain.reports.test_tasks import ORDER
@@ -20,19 +15,8 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture
-async def app(keys: Keys, tmp_path: Path, own_server: RedisServer, sqlite_template: Path) -> AsyncIterator[Quart]:
-    path = shutil.copy(sqlite_template, tmp_path / "test.db")
-    created = create_test_app(
-        {
-            "NAMESPACE": keys.namespace,
-            "CONSUMER": "0",
-            "REDIS_URL": own_server.url,
-            "REDIS_BUDGET_MS": "50",
-            "DATABASE_URL": f"sqlite+aiosqlite:///{path}",
-        }
-    )
-    async with created.test_app():
-        yield created
+def app(app_on_own_server: Quart) -> Quart:
+    return app_on_own_server
 
 
 async def test_what_is_made_is_sent_and_nothing_is_ordered(
