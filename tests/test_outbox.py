@@ -350,14 +350,6 @@ def test_an_event_that_commits_can_be_published(sqlite_template: Path, tmp_path:
     check()
 
 
-@pytest.fixture
-async def own_server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    (tmp_path / "redis").mkdir()
-    server = RedisServer(tmp_path / "redis").start()
-    yield server
-    server.stop()
-
-
 class Delays(NoTelemetry):
     delayed = 0.0
 
