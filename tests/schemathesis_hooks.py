@@ -5,12 +5,15 @@ Only so do the requests reach the views: requests end sessions and delete accoun
 
 import itertools
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import schemathesis
 
 HEADER = "X-Session-ID"
+IDEMPOTENCY = "Idempotency-Key"
+VALID_KEY = re.compile(r"[\x21-\x7e]{1,240}")
 _SESSIONS = iter(Path(os.environ["SESSIONS_FILE"]).read_text().split())
 _current = next(_SESSIONS)
 _numbers = itertools.count()
@@ -27,8 +30,14 @@ class LivingSession(schemathesis.AuthProvider[str]):
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    high, low = divmod(next(_numbers), 256)
-    case.headers = {**(case.headers or {}), "X-Forwarded-For": f"10.{high >> 8}.{high & 255}.{low}"}
+    number = next(_numbers)
+    high, low = divmod(number, 256)
+    added = {"X-Forwarded-For": f"10.{high >> 8}.{high & 255}.{low}"}
+    key = str((case.headers or {}).get(IDEMPOTENCY, ""))
+    if VALID_KEY.fullmatch(key):
+        # The answer to a repeat may name what was deleted since.
+        added[IDEMPOTENCY] = f"{key}{number}"
+    case.headers = {**(case.headers or {}), **added}
 
 
 @schemathesis.hook
