@@ -268,7 +268,7 @@ async def test_what_cannot_be_read_is_not_taken(redis: Redis, keys: Keys) -> Non
     store = store_on(redis, keys, telemetry=counts)
     for junk, reason in ((b"{", "corrupt"), (b'"' + b"x" * 70_000 + b'"', "too_large")):
         record = await store.create({"a": 1}, channel="cookie")
-        await redis.hset(key_of(keys, record), "d:a", junk)  # type: ignore[misc]
+        await redis.hset(key_of(keys, record), "d:a", junk)
         assert await store.take(record)
         assert not await is_live(store, record)
         assert counts.values.pop(("session_rejected", reason)) == 1
