@@ -1,5 +1,6 @@
 """Fixtures for all tests: Redis in each deployment, and key names that no other test uses."""
 
+import gc
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -20,6 +21,12 @@ from tests.services import RedisServer, postgres
 pytest_plugins = ["tests.databases", "tests.served"]
 
 _numbers = itertools.count()
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now lives as long as the run: no collection of garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
