@@ -71,6 +71,7 @@ def write_revision(folder: Path, revision: str, *, depends_on: str | None) -> No
 def test_a_new_migration_joins_its_branch_or_begins_one(tmp_path: Path) -> None:
     """On a copy of the application, since the migration becomes a file of it."""
     shutil.copytree(MIGRATIONS.parent, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(MIGRATIONS.parent.parent / "pyproject.toml", tmp_path)
     models = tmp_path / "app" / "domain" / "users" / "models.py"
     models.write_text(
         models.read_text() + "\n\nclass Nickname(Base):\n    __tablename__ = 'nicknames'\n\n    id: Mapped[Id]\n"
@@ -83,11 +84,13 @@ def test_a_new_migration_joins_its_branch_or_begins_one(tmp_path: Path) -> None:
     versions = tmp_path / "app" / "migrations" / "versions"
     *_, before, newest = sorted(versions.glob("users_*.py"))
     second, first = newest.read_text(), (versions / "notes_0001.py").read_text()
-    assert f"down_revision = '{before.stem}'" in second
-    assert "op.create_table('nicknames'" in second
+    assert f'down_revision = "{before.stem}"' in second
+    assert 'op.create_table(\n        "nicknames"' in second
     assert "down_revision = None" in first
-    assert "branch_labels = ('notes',)" in first
+    assert 'branch_labels = ("notes",)' in first
     assert "nicknames" not in first
+    check = [sys.executable, "-m", "ruff", "format", "--check"]
+    subprocess.run([*check, newest, versions / "notes_0001.py"], check=True, capture_output=True)
     assert started(tmp_path, "db", "upgrade", **settings).returncode == 0
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, RootModel, StringConstraints
 
 from app.domain.articles.models import Article
 from app.domain.articles.search import MOST_WORDS_OF_QUERY, words_of
@@ -90,6 +90,10 @@ class ArticlesAfter:
 
     articles: list[ArticleListed]
     next_cursor: str | None
+
+
+class ArticleListing(RootModel[ArticlePage | ArticlesAfter]):
+    """A page, or with `cursor` the articles after it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from app.domain.reports.schemas import NewReport, ReportAccepted, ReportFormat, 
 from app.domain.reports.sources import columns_of
 from app.web.answers import answers
 from app.web.context import resources
+from app.web.idempotency import idempotent
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
 from app.web.limits.subjects import by_principal
@@ -21,6 +22,7 @@ DOWNLOAD_SECONDS = 600
 
 
 @blueprint.post("")
+@idempotent
 @auth.require_auth()
 @rate_limit("5/hour", key=by_principal)
 @tag(["reports"])
