@@ -51,7 +51,7 @@ check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the dir
 bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed bench/.venv-older/requirements-older.installed ## Measure beside peers; NAME=client picks one (limits, cache, app, logins, tasks, events, events_10000), ROUNDS=3 is quicker
 	@$(IN_VENV) -m bench $(NAME) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-services: ## Install what some tests start: Redis, Sentinel, PostgreSQL, nginx, Chromium, curl (apt-get)
+services: ## Install what some tests start: Redis, Sentinel, PostgreSQL, nginx, Chromium, curl, promtool (apt-get)
 	@.ci/services
 
 lock: ## Pin anew what pyproject.toml and bench/requirements.in allow (needs uv on PATH); pins that still fit stay

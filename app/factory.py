@@ -18,6 +18,7 @@ from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
 from app.kit.events.handler import EventHandler
 from app.kit.limits.limit import Limit
+from app.kit.metrics import Metric
 from app.lifespan import Jobs, consuming, open_resources, relaying, streaming, subscribing
 from app.pages import accounts
 from app.pages import routes as pages
@@ -65,7 +66,7 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     app.config.update(_configuration(settings))
     app.url_map.converters["int"] = Identifier
     app.request_class = StrictRequest
-    telemetry = PrometheusTelemetry(version=__version__)
+    telemetry = PrometheusTelemetry(version=__version__, metrics=metrics_of(slices))
     app.extensions[metrics.TELEMETRY_EXTENSION] = telemetry
     app.extensions[AT_LOGIN] = tuple(each.at_login for each in slices if each.at_login)
     app.extensions[health.SCHEMA] = Schema(MIGRATIONS)
@@ -86,6 +87,11 @@ def jobs_of(slices: Sequence[Slice] = SLICES) -> Jobs:
         tasks=tuple(task for each in slices for task in each.tasks),
         schedule=tuple(entry for each in slices for entry in each.schedule),
     )
+
+
+def metrics_of(slices: Sequence[Slice] = SLICES) -> tuple[Metric, ...]:
+    """What the slices count and measure."""
+    return tuple(metric for each in slices for metric in each.metrics)
 
 
 def handlers_of(slices: Sequence[Slice] = SLICES) -> tuple[EventHandler, ...]:

@@ -8,6 +8,7 @@ from quart import Blueprint
 
 from app.db.base import Base
 from app.kit.events.handler import EventHandler
+from app.kit.metrics import Metric
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.resources import Resources
@@ -40,6 +41,7 @@ class Slice:
     tasks       what the worker runs, and `schedule`: when the recurring ones are due
     at_login    takes over what the session of a browser held before the login, after the user's session was made
     handlers    what the subscriber calls with events
+    metrics     what it counts and measures by Resources.telemetry
     seed        adds the demo data that belongs to these demo accounts
     """
 
@@ -50,4 +52,5 @@ class Slice:
     schedule: tuple[Entry, ...] = ()
     at_login: LoginHook | None = None
     handlers: tuple[EventHandler, ...] = ()
+    metrics: tuple[Metric, ...] = ()
     seed: Callable[[Resources, Sequence[DemoUser]], Awaitable[None]] = _no_demo_data

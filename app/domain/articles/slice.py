@@ -4,6 +4,7 @@ from app.domain.articles.models import Article
 from app.domain.articles.routes import blueprint
 from app.domain.articles.seed import publish_demo_articles
 from app.domain.articles.tasks import SCHEDULE, TASKS
+from app.domain.articles.views import METRICS
 from app.domain.slice import Slice
 
 SLICE = Slice(
@@ -13,4 +14,5 @@ SLICE = Slice(
     tasks=TASKS,
     schedule=SCHEDULE,
     seed=publish_demo_articles,
+    metrics=METRICS,
 )

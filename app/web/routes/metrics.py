@@ -37,6 +37,7 @@ async def metrics() -> Response:
     _check_reader(current_app.config[METRICS_TOKEN])
     telemetry: PrometheusTelemetry = current_app.extensions[TELEMETRY_EXTENSION]
     _gauge_redis(telemetry)
+    _gauge_database(telemetry)
     for queue in resources().queues.values():
         await _gauge_queue(telemetry, queue)
     return Response(telemetry.exposition(), content_type=CONTENT_TYPE_LATEST)
@@ -53,6 +54,12 @@ def _gauge_redis(telemetry: PrometheusTelemetry) -> None:
         for name, value in stats.items():
             if isinstance(value, int):
                 telemetry.gauge(f"redis_{name}", float(value), server=server)
+
+
+def _gauge_database(telemetry: PrometheusTelemetry) -> None:
+    for name, (in_use, idle) in resources().database.pool_use().items():
+        telemetry.gauge("database_connections", in_use, database=name, state="in_use")
+        telemetry.gauge("database_connections", idle, database=name, state="idle")
 
 
 async def _gauge_queue(telemetry: PrometheusTelemetry, queue: Queue) -> None:
