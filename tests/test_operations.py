@@ -90,7 +90,7 @@ async def test_metrics_with_a_token_ask_for_it(sqlite_template: Path) -> None:
             assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
-@pytest.mark.parametrize("path", ["/api/v1/notices", "/docs", "/nothing", "/health/live", "/static/docs.css"])
+@pytest.mark.parametrize("path", ["/api/v1/notices", "/docs", "/nothing", "/health/live", "/static/quartet.css"])
 async def test_every_answer_has_the_security_headers_and_an_id(client: QuartClient, path: str) -> None:
     headers = (await client.get(path)).headers
     assert "unsafe-inline" not in headers["Content-Security-Policy"]

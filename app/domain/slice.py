@@ -11,6 +11,7 @@ from app.kit.events.handler import EventHandler
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.resources import Resources
+from app.web.html.layout import PageLink
 
 # By it the application finds the slices' login hooks.
 AT_LOGIN = "quartet_at_login"
@@ -36,6 +37,7 @@ async def _no_demo_data(_resources: Resources, _users: Sequence[DemoUser]) -> No
 class Slice:
     """One slice of the domain.
 
+    pages       its HTML pages, and `links`: those in the navigation. One with the path / is the front page
     tables      the models that its migrations make, and `unmapped`: how the names of others begin
     tasks       what the worker runs, and `schedule`: when the recurring ones are due
     at_login    takes over what a visitor's session holds, after the password was checked and before the session is made
@@ -44,6 +46,8 @@ class Slice:
     """
 
     blueprint: Blueprint
+    pages: Blueprint | None = None
+    links: tuple[PageLink, ...] = ()
     tables: tuple[type[Base], ...] = ()
     unmapped: tuple[str, ...] = ()
     tasks: tuple[Task[Any], ...] = ()

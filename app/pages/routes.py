@@ -1,18 +1,21 @@
-"""The page that shows the API's document, with no part from another host."""
+"""The page of the API's document, and the front page of a service whose slices have none."""
 
 from quart import Blueprint, Response, current_app, redirect, render_template, url_for
 from quart.typing import ResponseReturnValue
 from quart_schema import hide
 
+from app.web.html.layout import PageLink
 from app.web.limits.declare import exempt
 
 OPENAPI = "quartet_openapi"
 REASON = "the same page for everyone, made without a backend; it must also open while Redis is down"
 
 blueprint = Blueprint("pages", __name__, template_folder="templates")
+fallback = Blueprint("front", __name__)
+LINKS = (PageLink("/docs", "API"),)
 
 
-@blueprint.get("/")
+@fallback.get("/")
 @hide
 @exempt(REASON)
 async def front() -> ResponseReturnValue:
