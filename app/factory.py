@@ -19,7 +19,7 @@ from app.kit.client.url import BadURL, parse_url
 from app.kit.events.handler import EventHandler
 from app.kit.limits.limit import Limit
 from app.lifespan import Jobs, consuming, open_resources, relaying, streaming, subscribing
-from app.pages import accounts
+from app.pages import accounts, front
 from app.pages import routes as pages
 from app.pages import settings as settings_page
 from app.settings import Settings, SettingsError
@@ -80,7 +80,7 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     for blueprint in (*(each.blueprint for each in slices), *own, *BLUEPRINTS):
         app.register_blueprint(blueprint)
     if not any(rule.rule == "/" for rule in app.url_map.iter_rules()):
-        app.register_blueprint(pages.fallback)
+        app.register_blueprint(front.blueprint)
     layout.register(app, [*(link for each in slices for link in each.links), *pages.LINKS])
     app.compile_routes()
     _register_lifespan(app, settings, telemetry, slices)

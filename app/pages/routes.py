@@ -1,7 +1,6 @@
-"""The page of the API's document, and the front page of a service whose slices have none."""
+"""The page that shows the API's document, with no part from another host."""
 
-from quart import Blueprint, Response, current_app, redirect, render_template, url_for
-from quart.typing import ResponseReturnValue
+from quart import Blueprint, Response, current_app, render_template
 from quart_schema import hide
 
 from app.web.html.layout import PageLink
@@ -11,15 +10,7 @@ OPENAPI = "quartet_openapi"
 REASON = "the same page for everyone, made without a backend; it must also open while Redis is down"
 
 blueprint = Blueprint("pages", __name__, template_folder="templates")
-fallback = Blueprint("front", __name__)
 LINKS = (PageLink("/docs", "API"),)
-
-
-@fallback.get("/")
-@hide
-@exempt(REASON)
-async def front() -> ResponseReturnValue:
-    return redirect(url_for("pages.docs"))
 
 
 @blueprint.get("/favicon.ico")
