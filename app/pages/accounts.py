@@ -41,6 +41,7 @@ LOGIN = PageForm(
         FormField("remember", "Stay signed in on this device", "checkbox", required=False),
     ),
     (("/register", "Make an account"), ("/password-reset", "I have forgotten my password")),
+    ("next",),
 )
 LOGOUT = PageForm("Sign out", "Sign out")
 REGISTER = PageForm(
@@ -48,6 +49,7 @@ REGISTER = PageForm(
     "Register",
     (FormField("name", "Name", autocomplete="name"), EMAIL, NEW_PASSWORD),
     (("/login", "I have an account"),),
+    ("next",),
 )
 RESET = PageForm("A new password", "Send me a link", (EMAIL,), (("/login", "Back"),))
 CONFIRM = PageForm(
@@ -66,32 +68,25 @@ blueprint = Blueprint("accounts", __name__, template_folder="templates")
 
 async def show_problem(problem: AppError) -> Response:
     """The form again, with what was wrong and what was typed, passwords excepted."""
-    form = await typed(FORMS[request.path])
-    return await _show(FORMS[request.path], form, problem=problem, target=safe_target(form.get("next", "")))
+    form = FORMS[request.path]
+    values = await typed(form)
+    return await _show(form, values | {"next": safe_target(values.get("next", ""))}, problem)
 
 
 show_problems(blueprint, show_problem, answers_refusals=True)
 
 
-async def _show(
-    form: PageForm, values: dict[str, str], *, target: str = "", problem: AppError | None = None
-) -> Response:
+async def _show(form: PageForm, values: dict[str, str], problem: AppError | None = None) -> Response:
     is_first_look = form is LOGIN and current_app.config.get("QUARTET_DEVELOPMENT")
-    return await show_form(
-        form,
-        values,
-        problem=problem,
-        target=target,
-        token=values.get("token", "") or request.args.get("token", ""),
-        demo_accounts=[email for email, *_ in ACCOUNTS] if is_first_look else [],
-    )
+    demo_accounts = [email for email, *_ in ACCOUNTS] if is_first_look else []
+    return await show_form(form, values, problem=problem, demo_accounts=demo_accounts)
 
 
 @blueprint.get("/login")
 @hide
 @exempt(REASON)
 async def login_page() -> Response:
-    return await _show(LOGIN, {}, target=where_from())
+    return await _show(LOGIN, {"next": where_from()})
 
 
 @blueprint.post("/login")
@@ -125,7 +120,7 @@ async def logout() -> ResponseReturnValue:
 @hide
 @exempt(REASON)
 async def register_page() -> Response:
-    return await _show(REGISTER, {}, target=where_from())
+    return await _show(REGISTER, {"next": where_from()})
 
 
 @blueprint.post("/register")
@@ -161,7 +156,7 @@ async def reset() -> str:
 @exempt(REASON)
 async def confirm_page() -> Response:
     """The page that the mail links to."""
-    return await _show(CONFIRM, {})
+    return await _show(CONFIRM, {"token": request.args.get("token", "")})
 
 
 @blueprint.post(RESET_PATH)

@@ -1,24 +1,19 @@
 """What holds for every page of the application, whichever slices it has: found by following the links."""
 
 import re
-from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Response
-from quart import Quart
 
 from app.domain.seed import seed
 from tests.browser.axe import violations
+from tests.browser.every_path import find_paths, pages_of
 from tests.browsing import DESKTOP, IN_BROWSER, PHONE, Account, Site
 
 pytestmark = IN_BROWSER
 
 MOST_BYTES = 60_000
-# Pages that no link leads to: the one of a mail, and the one that asks before a logout.
-UNLINKED = {"/password-reset/confirm", "/logout"}
-NOT_HTML = ("/api/", "/static/", "/health", "/metrics", "/openapi.json", "/favicon.ico", "/fails/", "/busy")
 SHIFTED = """() => new Promise((resolve) => {
     let shifted = 0
     new PerformanceObserver((list) => {
@@ -32,12 +27,6 @@ TOO_WIDE = """() => [...document.querySelectorAll("main *")].filter((each) =>
 ).map((each) => each.outerHTML.slice(0, 80))"""
 
 
-def pages_of(app: Quart) -> set[str]:
-    """The rules of all pages that a browser opens."""
-    rules = [rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.websocket]
-    return {rule.rule for rule in rules if not rule.rule.startswith(NOT_HTML)}
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def admin(site: Site) -> Account:
     """With demo data around."""
@@ -47,24 +36,8 @@ async def admin(site: Site) -> Account:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def paths(site: Site, admin: Account) -> AsyncIterator[dict[str, str]]:
-    """A path for each page's rule, as an admin finds them by following links."""
-    found: dict[str, str] = {}
-    waiting = ["/", "/login", *sorted(UNLINKED)]
-    adapter = site.app.url_map.bind("localhost")
-    async with site.visit("/health", account=admin) as page:
-        while waiting:
-            path = waiting.pop(0)
-            rule = adapter.match(urlsplit(path).path, return_rule=True)[0].rule
-            if rule in found or rule.startswith(NOT_HTML):
-                continue
-            found[rule] = path
-            answer = await page.goto(site.url(path))
-            assert answer is not None
-            assert answer.status == 200, (path, await answer.text())
-            links = await page.evaluate("[...document.links].map((link) => link.pathname + link.search)")
-            waiting += [link for link in links if link.startswith("/")]
-    yield found
+async def paths(site: Site, admin: Account) -> dict[str, str]:
+    return await find_paths(site, admin)
 
 
 async def test_every_page_is_reached_by_links(site: Site, paths: dict[str, str]) -> None:

@@ -18,8 +18,6 @@ FRONT = "/"
 LONGEST_TARGET = 2000
 SEE_OTHER = 303  # RFC 9110, 15.4.4: the answer to a form is another page, fetched by GET
 UNSHOWN_KINDS = ("password", "file")
-# Where a form leads, and the token of a mail.
-HIDDEN = ("next", "token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,8 @@ class PageForm:
     fields: tuple[FormField, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     """Path and text of each link under the form."""
+    hidden: tuple[str, ...] = ()
+    """Names of what is sent along unseen, such as the token of a mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ async def typed(form: PageForm) -> dict[str, str]:
     """What was typed into the fields of a form that was sent, to be shown again. Of a long form nothing."""
     found = await cast(StrictRequest, request).form_to_show()
     shown = [each.name for each in form.fields if each.kind not in UNSHOWN_KINDS]
-    return {name: found[name] for name in (*shown, *HIDDEN) if name in found}
+    return {name: found[name] for name in (*shown, *form.hidden) if name in found}
 
 
 def show_problems(
