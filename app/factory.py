@@ -19,7 +19,7 @@ from app.kit.client.url import BadURL, parse_url
 from app.kit.events.handler import EventHandler
 from app.kit.limits.limit import Limit
 from app.lifespan import Jobs, consuming, open_resources, relaying, streaming, subscribing
-from app.pages import accounts, front
+from app.pages import accounts, console, console_tasks, front
 from app.pages import routes as pages
 from app.pages import settings as settings_page
 from app.settings import Settings, SettingsError
@@ -48,6 +48,8 @@ BLUEPRINTS = (
     pages.blueprint,
     accounts.blueprint,
     settings_page.blueprint,
+    console.blueprint,
+    console_tasks.blueprint,
     health.blueprint,
     metrics.blueprint,
 )

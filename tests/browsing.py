@@ -110,7 +110,7 @@ class Complaints:
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            self.found.append(message.text)
+            self.found.append(f"{message.text} {message.location.get('url', '')}")
 
     def _check_host(self, url: str) -> None:
         parts = urlsplit(url)

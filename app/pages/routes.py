@@ -10,7 +10,7 @@ OPENAPI = "quartet_openapi"
 REASON = "the same page for everyone, made without a backend; it must also open while Redis is down"
 
 blueprint = Blueprint("pages", __name__, template_folder="templates")
-LINKS = (PageLink("/docs", "API"),)
+LINKS = (PageLink("/console", "Console", "admins"), PageLink("/docs", "API"))
 
 
 @blueprint.get("/favicon.ico")

@@ -12,9 +12,9 @@ NOT_HTML = ("/api/", "/static/", "/health", "/metrics", "/openapi.json", "/favic
 
 
 def pages_of(app: Quart) -> set[str]:
-    """The rules of all pages that a browser opens."""
+    """The rules of all pages that a browser opens, but for those of one thing each, of which there may be none."""
     rules = [rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.websocket]
-    return {rule.rule for rule in rules if not rule.rule.startswith(NOT_HTML)}
+    return {rule.rule for rule in rules if not rule.rule.startswith(NOT_HTML) and not rule.arguments}
 
 
 async def find_paths(site: Site, admin: Account) -> dict[str, str]:

@@ -28,7 +28,6 @@ blueprint = Blueprint(
     static_folder="static",
     static_url_path="/static/messages",
 )
-auth.require_auth("cookie")(blueprint)
 LINKS = (PageLink("/inbox", "Inbox", "users"),)
 MOST_ONLINE = 30
 TO = FormField("to", "To", "email", "email", hint="The email address of an account")
@@ -86,6 +85,7 @@ show_problems(blueprint, _show_problem)
 
 @blueprint.get("/inbox")
 @hide
+@auth.require_auth("cookie")
 async def inbox() -> Response:
     """`to`: the number of the user to whom a message is written, as in a link to answer."""
     return await _show({"recipient_id": request.args.get("to", "")})
@@ -93,6 +93,7 @@ async def inbox() -> Response:
 
 @blueprint.post("/inbox")
 @hide
+@auth.require_auth("cookie")
 # As the registration: the answer tells whether an address has an account.
 @rate_limit("30/minute", key=by_principal)
 async def send() -> ResponseReturnValue:
@@ -119,6 +120,7 @@ async def _named(address: str) -> int:
 
 @blueprint.post("/inbox/<int:message_id>/read")
 @hide
+@auth.require_auth("cookie")
 async def mark_read(message_id: int) -> ResponseReturnValue:
     await service.mark_read(resources(), auth.current_principal(), message_id)
     return redirect("/inbox", SEE_OTHER)

@@ -93,7 +93,11 @@ def show_problems(
         is_refusal = isinstance(problem, Unauthorized | Forbidden)
         if request.method != "POST" or (is_refusal and not answers_refusals):
             return await answer_error(problem)
-        return await show(problem)
+        try:
+            return await show(problem)
+        except (AppError, RedisError):
+            # What is down for the form is down for its page.
+            return await answer_error(problem)
 
     async def on_outage(error: RedisError) -> Response:
         return await on_problem(redis_failure(error))
