@@ -28,13 +28,13 @@ function note(chart) {
 
 function draw({ svg, seen }) {
   if (!seen.length) return;
-  const most = Math.max(1, ...seen);
-  const points = seen.map((each, index) => `${100 - (seen.length - 1 - index) * (100 / (MOST - 1))},${39 - (each / most) * 37}`);
+  const most = Math.max(...seen);
+  const points = seen.map((each, index) => `${100 - (seen.length - 1 - index) * (100 / (MOST - 1))},${39 - (each / (most || 1)) * 37}`);
   const area = document.createElementNS(SVG, "polygon");
   area.setAttribute("points", [`${points[0].split(",")[0]},39.5`, ...points, "100,39.5"].join(" "));
   const line = document.createElementNS(SVG, "polyline");
   line.setAttribute("points", points.join(" "));
-  svg.replaceChildren(area, line);
+  svg.replaceChildren(svg.querySelector("line"), area, line);
   svg.closest("figure").querySelector("[data-now]").textContent = `now ${numbers.format(seen.at(-1))}, most ${numbers.format(most)}`;
 }
 

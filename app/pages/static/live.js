@@ -8,6 +8,7 @@ const LONGEST_PAUSE_MS = 30_000;
 export const user = document.body.dataset.user;
 
 // Calls `handlers` by the types of events with their data. `catchUp` is called where events were missed.
+// A user's own channel is always among them: it is refused when the session ends, and so the page notices.
 export function connect(channels, handlers, catchUp) {
   let lastId = "";
   let missed = false;
@@ -43,7 +44,8 @@ export function connect(channels, handlers, catchUp) {
   }
 
   function open() {
-    const query = new URLSearchParams(channels.map((channel) => ["channel", channel]));
+    const all = user ? new Set([...channels, `user:${user}`]) : channels;
+    const query = new URLSearchParams(Array.from(all, (channel) => ["channel", channel]));
     if (lastId) query.set("last_event_id", lastId);
     source = new EventSource(`/api/v1/events?${query}`);
     for (const type of Object.keys(handlers)) source.addEventListener(type, receive);

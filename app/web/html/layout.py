@@ -33,7 +33,8 @@ class PageLink:
 
 def register(app: Quart, links: Sequence[PageLink]) -> None:
     """Give the templates `principal`, `links`, `flashed()`, `session_unknown`, and the filters moment and number."""
-    app.extensions[_LINKS] = tuple(links)
+    # The front page stands first, whichever slice has it.
+    app.extensions[_LINKS] = tuple(sorted(links, key=lambda link: link.path != "/"))
     app.context_processor(_context)
     app.add_template_filter(moment_tag, "moment")
     app.add_template_filter(number_tag, "number")

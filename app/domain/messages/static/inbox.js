@@ -1,6 +1,6 @@
 // Messages as they arrive, and who is online. What is being written is never touched.
 
-import { connect, refresh, together, user } from "/static/live.js";
+import { connect, refresh, together } from "/static/live.js";
 
 const showMessages = together(150, () => refresh(["messages", "online"]));
 const showOnline = together(400, () => refresh(["online"]));
@@ -16,7 +16,7 @@ function mark(online) {
 }
 
 connect(
-  [`user:${user}`, "presence"],
+  ["presence"],
   { new_message: showMessages, user_online: mark(true), user_offline: mark(false) },
   () => refresh(["messages", "online"]),
 );
