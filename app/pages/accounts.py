@@ -53,7 +53,7 @@ REGISTER = PageForm(
 )
 RESET = PageForm("A new password", "Send me a link", (EMAIL,), (("/login", "Back"),))
 CONFIRM = PageForm(
-    "A new password", "Set the password", (NEW_PASSWORD,), (("/password-reset", "Send me another link"),)
+    "A new password", "Set the password", (NEW_PASSWORD,), (("/password-reset", "Send me another link"),), ("token",)
 )
 FORMS = {
     "/login": LOGIN,

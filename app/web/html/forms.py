@@ -109,10 +109,10 @@ def show_problems(
 def _filled(form: PageForm, values: Mapping[str, str], problem: AppError | None) -> Filled:
     if not isinstance(problem, Invalid):
         return Filled(values, {}, (problem.detail or problem.title) if problem else "")
-    messages = {".".join(map(str, each["loc"])): _sentence(each["msg"]) for each in problem.extra["errors"]}
-    wrong = {each.name: messages.pop(each.name) for each in form.fields if each.name in messages}
+    messages = {".".join(map(str, each["loc"])): each["msg"] for each in problem.extra["errors"]}
+    wrong = {each.name: _sentence(messages.pop(each.name)) for each in form.fields if each.name in messages}
     # What has no field, such as the token of a mail.
-    rest = " ".join(f"{name.capitalize()}: {message}" for name, message in messages.items())
+    rest = " ".join(f"The {name} {message}." for name, message in messages.items())
     return Filled(values, wrong, rest)
 
 
