@@ -63,9 +63,10 @@ class Site:
         user = await register_user(self.resources, email=email, name=name, password=PASSWORD, roles=roles)
         return Account(user.id, name, email)
 
-    async def cookie(self, account: Account) -> dict[str, str]:
+    async def cookie(self, account: Account, *, user_agent: str = "") -> dict[str, str]:
         """That of a new session of the account's, as Playwright takes it."""
-        record = await self.resources.sessions.create({}, channel="cookie", user_id=account.id)
+        metadata = {"ip": "192.0.2.1", "user_agent": user_agent}
+        record = await self.resources.sessions.create({}, channel="cookie", user_id=account.id, metadata=metadata)
         return {"name": self.app.config["SESSION_COOKIE_NAME"], "value": record.id, "url": self.url("/")}
 
     @asynccontextmanager
@@ -83,7 +84,8 @@ class Site:
         context = await self.browser.new_context(**chosen)
         context.set_default_timeout(15_000)
         if account is not None:
-            await context.add_cookies([await self.cookie(account)])  # type: ignore[list-item]
+            cookie = await self.cookie(account, user_agent=options.get("user_agent", ""))
+            await context.add_cookies([cookie])  # type: ignore[list-item]
         complaints = Complaints(self.url("/"), list(expected))
         complaints.listen(context)
         try:

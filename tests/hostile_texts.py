@@ -15,6 +15,17 @@ HOSTILE = (
 # Texts of several lines may have these; a name may not (app.domain.fields).
 REORDERING = ("\u202eright to left\u202d", "\u2067an isolate that never ends")
 
+
+def packed(most: int) -> list[str]:
+    """All of them in few texts of up to `most` characters, 100 and more."""
+    texts = [""]
+    for text in HOSTILE:
+        if texts[-1] and len(texts[-1]) + 1 + len(text) > most:
+            texts.append("")
+        texts[-1] = f"{texts[-1]} {text[:most]}".strip()
+    return texts
+
+
 _FOUND = """() => {
     const found = [...document.querySelectorAll(
         "script:not([src]), style, [onerror], [onload], main svg:not(.chart), main img[src='x'], iframe, object, " +

@@ -72,7 +72,7 @@ def service_figures(samples: Sequence[Sample]) -> list[Figure]:
         Figure("Open streams", total(samples, "events_streams"), "events_streams"),
         Figure("Events delivered", total(samples, "events_deliveries_total"), "events_deliveries_total"),
         Figure("Cache hits", round(100 * hits / max(1, hits + misses), 1), "cache_hits_total", "%"),
-        Figure("Cache reads", hits + misses, "cache_hits_total"),
+        Figure("Cache reads", hits + misses, "cache_misses_total"),
         Figure("Limits admitted", total(samples, "rate_limit_total", outcome="allowed"), "rate_limit_total"),
         Figure("Limits denied", total(samples, "rate_limit_total", outcome="denied"), "rate_limit_total"),
         Figure("Redis outages", outages, "redis_outages_total"),

@@ -29,13 +29,16 @@ function note(chart) {
 function draw({ svg, seen }) {
   if (!seen.length) return;
   const most = Math.max(...seen);
-  const points = seen.map((each, index) => `${100 - (seen.length - 1 - index) * (100 / (MOST - 1))},${39 - (each / (most || 1)) * 37}`);
+  const points = seen.map(
+    (each, index) => `${100 - (seen.length - 1 - index) * (100 / (MOST - 1))},${39 - (each / (most || 1)) * 37}`,
+  );
   const area = document.createElementNS(SVG, "polygon");
   area.setAttribute("points", [`${points[0].split(",")[0]},39.5`, ...points, "100,39.5"].join(" "));
   const line = document.createElementNS(SVG, "polyline");
   line.setAttribute("points", points.join(" "));
   svg.replaceChildren(svg.querySelector("line"), area, line);
-  svg.closest("figure").querySelector("[data-now]").textContent = `now ${numbers.format(seen.at(-1))}, most ${numbers.format(most)}`;
+  svg.closest("figure").querySelector("[data-now]").textContent =
+    `now ${numbers.format(seen.at(-1))}, most ${numbers.format(most)}`;
 }
 
 function show(state, text) {
@@ -47,9 +50,9 @@ async function look() {
   if (document.hidden) return;
   const answered = await refresh(REGIONS);
   show(answered ? "live" : "offline", answered ? "Live" : "Offline");
-  if (answered) for (const chart of charts) note(chart), draw(chart);
+  if (answered) for (const chart of charts) (note(chart), draw(chart));
 }
 
-for (const chart of charts) note(chart), draw(chart);
+for (const chart of charts) (note(chart), draw(chart));
 show("live", "Live");
 setInterval(look, PERIOD_MS);

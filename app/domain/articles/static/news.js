@@ -39,7 +39,8 @@ async function load(path) {
   searching = new AbortController();
   const { signal } = searching;
   const done = await refresh(REGIONS, { path, signal });
-  if (!done && !signal.aborted) document.getElementById("found").textContent = "The search does not answer. Try again in a moment.";
+  if (!done && !signal.aborted)
+    document.getElementById("found").textContent = "The search does not answer. Try again in a moment.";
   return done;
 }
 

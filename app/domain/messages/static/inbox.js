@@ -15,8 +15,6 @@ function mark(online) {
   };
 }
 
-connect(
-  ["presence"],
-  { new_message: showMessages, user_online: mark(true), user_offline: mark(false) },
-  () => refresh(["messages", "online"]),
+connect(["presence"], { new_message: showMessages, user_online: mark(true), user_offline: mark(false) }, () =>
+  refresh(["messages", "online"]),
 );
