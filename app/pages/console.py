@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import cast
 
 from quart import Blueprint, render_template
 from quart_schema import hide
@@ -67,7 +66,7 @@ async def _nodes(found: Resources) -> list[Node]:
     if deployment(found.redis).is_embedded:
         return []
     try:
-        clients = cast(list[dict[str, str]], await found.redis.client_list())
+        clients = await found.redis.client_list()
     except ResponseError:
         return []
     except RedisError as error:

@@ -90,7 +90,7 @@ async def list_tasks() -> str:
     depth = await queue.depth()
     counts = {
         "waiting": depth["high"] + depth["normal"] + depth["low"] + depth["limited"],
-        **{place: depth[place] for place in ("scheduled", "running", "dead")},  # type: ignore[literal-required]
+        **{place: depth[place] for place in ("scheduled", "running", "dead")},
     }
     return await render_template(
         "console_tasks.html",

@@ -5,12 +5,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.async_api import Page, ViewportSize, async_playwright
 
 from app.domain.seed import seed
 from app.migrations import upgrade
 from app.resources import Resources
 from tests.browser.every_path import find_paths
+from tests.browser.test_console import unknown
 from tests.browsing import DESKTOP, PHONE, Account, Site, site_settings
 from tests.clients.chromium import ARGUMENTS
 from tests.served import Served
@@ -18,6 +20,14 @@ from tests.services import binary
 from tests.waiting import eventually
 
 FOLDER = Path("var/screenshots")
+# Those of the README, by the names that they have there: of few colours, so that they are small.
+SHOWN = {
+    "news": "front-desktop-light",
+    "console": "console-desktop-dark",
+    "inbox": "inbox-desktop-light",
+    "phone": "front-phone-dark",
+}
+IMAGES = Path("docs/images")
 SIZES: dict[str, ViewportSize] = {"desktop": DESKTOP, "phone": PHONE}
 
 
@@ -40,6 +50,7 @@ async def _take_all(site: Site, folder: Path, only: str) -> None:
     users = await seed(site.resources)
     [admin] = [Account(user.id, "Ada Admin", user.email) for user in users if "admin" in user.roles]
     await eventually(lambda: _is_idle(site.resources), seconds=120)
+    await _do_something(site, admin)
     paths = await find_paths(site, admin)
     for scheme in ("light", "dark"):
         for size, viewport in SIZES.items():
@@ -52,11 +63,27 @@ async def _take_all(site: Site, folder: Path, only: str) -> None:
                         await _take(page, site.url(path), folder / f"{name}-{size}-{scheme}.png")
 
 
+async def _do_something(site: Site, admin: Account) -> None:
+    """What fills the pages: a cart, a report, a dead task."""
+    await site.resources.queue.submit([unknown.call(f"order {number}") for number in range(3)])
+    async with site.visit("/products", account=admin) as page:
+        for number in range(3):
+            await page.goto(site.url("/products"))
+            await page.locator(".cards a").nth(number).click()
+            await page.get_by_role("button", name="Add to the cart").click()
+        await page.goto(site.url("/reports"))
+        await page.get_by_role("button", name="Make the report").click()
+        await page.get_by_role("link", name="Download CSV").wait_for()
+    await site.account("Ben Bakker")
+
+
 async def _take(page: Page, url: str, file: Path) -> None:
     await page.goto(url)
     await page.wait_for_load_state("load")
     if await page.locator("[data-connection]").count():
         await page.locator("[data-state=live]").first.wait_for()
+    if await page.locator("[data-charts]").count():
+        await eventually(lambda: page.evaluate("document.querySelector('polyline').points.length > 4"), seconds=30)
     if await page.locator("[aria-busy=true]").count():
         await page.locator("[aria-busy=false]").first.wait_for()
     await page.screenshot(path=file, animations="disabled")
@@ -69,4 +96,9 @@ async def _is_idle(resources: Resources) -> bool:
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
-    asyncio.run(main(FOLDER, sys.argv[1] if len(sys.argv) > 1 else ""))
+    only = sys.argv[1] if len(sys.argv) > 1 else ""
+    asyncio.run(main(FOLDER, only))
+    for name, taken in SHOWN.items():
+        if only in taken:
+            with Image.open(FOLDER / f"{taken}.png") as image:
+                image.convert("RGB").quantize(64).save(IMAGES / f"{name}.png", optimize=True)

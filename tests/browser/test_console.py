@@ -2,6 +2,7 @@
 
 import re
 import time
+from typing import Any
 
 import pytest
 from playwright.async_api import expect
@@ -46,7 +47,7 @@ async def test_the_console_is_for_admins(site: Site) -> None:
             await expect(page.get_by_role("link", name="Console")).to_have_count(0)
     async with site.visit("/console") as page:
         await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
-        form = {"id": "x"}
+        form: dict[str, str | float | bool] = {"id": "x"}
         answer = await page.request.post(
             site.url("/console/tasks/default/purge"), form=form, headers={"Sec-Fetch-Site": "same-origin"}
         )
@@ -114,7 +115,7 @@ async def test_it_stays_light_with_many_dead_tasks(site: Site, amount: int) -> N
     for start in range(0, amount, 1000):
         async with site.resources.redis.pipeline(transaction=False) as pipe:
             for number, each in enumerate(ids[start : start + 1000], start):
-                record = {"name": "many", "state": "failed", "error": f"reason {number}", "payload": "1"}
+                record: Any = {"name": "many", "state": "failed", "error": f"reason {number}", "payload": "1"}
                 pipe.hset(keys.task_record(queue.name, each), mapping=record)
                 pipe.zadd(place, {each: number})
             await pipe.execute()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Response
+from playwright.async_api import Response, ViewportSize, expect
 
 from app.domain.seed import seed
 from tests.browser.axe import violations
@@ -14,6 +14,8 @@ from tests.browsing import DESKTOP, IN_BROWSER, PHONE, Account, Site
 pytestmark = IN_BROWSER
 
 MOST_BYTES = 60_000
+ZOOMED: ViewportSize = {"width": 640, "height": 450}
+NARROW: ViewportSize = {"width": 320, "height": 640}
 SHIFTED = """() => new Promise((resolve) => {
     let shifted = 0
     new PerformanceObserver((list) => {
@@ -75,7 +77,7 @@ async def test_every_page_fits_its_screen_and_stays_where_it_is(
                 await page.goto(site.url(path))
                 assert await page.evaluate(SHIFTED) < 0.05, (path, size)
                 assert not await page.evaluate(SCROLLS_SIDEWAYS), (path, size, await page.evaluate(TOO_WIDE))
-            for size in ({"width": 640, "height": 450}, {"width": 320, "height": 640}):
+            for size in (ZOOMED, NARROW):
                 await page.set_viewport_size(size)
                 assert not await page.evaluate(SCROLLS_SIDEWAYS), (path, size, await page.evaluate(TOO_WIDE))
 
@@ -103,7 +105,7 @@ async def test_every_page_is_small_and_begins_with_a_way_to_its_content(
             await page.keyboard.press("Tab")
             assert await page.evaluate("document.activeElement.textContent") == "Skip to the content", path
             await page.keyboard.press("Enter")
-            await page.wait_for_function("document.activeElement.id === 'main'")
+            await expect(page.locator("#main")).to_be_focused()
 
 
 async def test_every_page_is_read_without_scripts(site: Site, admin: Account, paths: dict[str, str]) -> None:

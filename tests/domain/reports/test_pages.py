@@ -61,7 +61,7 @@ async def test_a_wrong_order_says_what_is_wrong_without_scripts(site: Site) -> N
         await expect(page.locator("#end-wrong")).to_contain_text("The end is before the start")
         await expect(page.get_by_label("First day")).to_have_value("2026-03-02")
         for text in packed(200):
-            form = {"type": text, "start": text, "end": "2026-01-01"}
+            form: dict[str, str | float | bool] = {"type": text, "start": text, "end": "2026-01-01"}
             await page.request.post(site.url("/reports"), form=form, headers={"Sec-Fetch-Site": "same-origin"})
             answer = await page.goto(site.url(f"/reports/{'x' * 20}"))
             assert answer is not None
