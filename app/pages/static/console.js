@@ -5,7 +5,6 @@ import { refresh } from "/static/live.js";
 const REGIONS = ["health", "figures", "workers", "nodes"];
 const PERIOD_MS = 2000;
 const MOST = 60;
-const SVG = "http://www.w3.org/2000/svg";
 const connection = document.querySelector("[data-connection]");
 const charts = [...document.querySelectorAll("[data-chart]")].map((svg) => ({ svg, seen: [], before: null }));
 const numbers = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
@@ -29,12 +28,14 @@ function note(chart) {
 function draw({ svg, seen }) {
   if (!seen.length) return;
   const most = Math.max(...seen);
+  // The line begins in the middle and grows until the chart is full.
+  const span = Math.min(MOST, Math.max(15, 2 * seen.length)) - 1;
   const points = seen.map(
-    (each, index) => `${100 - (seen.length - 1 - index) * (100 / (MOST - 1))},${39 - (each / (most || 1)) * 37}`,
+    (each, index) => `${100 - (seen.length - 1 - index) * (100 / span)},${39 - (each / (most || 1)) * 37}`,
   );
-  const area = document.createElementNS(SVG, "polygon");
+  const area = document.createElementNS(svg.namespaceURI, "polygon");
   area.setAttribute("points", [`${points[0].split(",")[0]},39.5`, ...points, "100,39.5"].join(" "));
-  const line = document.createElementNS(SVG, "polyline");
+  const line = document.createElementNS(svg.namespaceURI, "polyline");
   line.setAttribute("points", points.join(" "));
   svg.replaceChildren(svg.querySelector("line"), area, line);
   svg.closest("figure").querySelector("[data-now]").textContent =
