@@ -15,7 +15,7 @@ from app.web.html.layout import PageLink
 
 # By it the application finds the slices' login hooks.
 AT_LOGIN = "quartet_at_login"
-# Called with the user's id and the visitor's session, which the hook may change. AppError: the login fails.
+# Called with the user's id and the browser's session, which the hook may change. AppError: the login fails.
 LoginHook = Callable[[Resources, int, MutableMapping[str, Any]], Awaitable[None]]
 
 
@@ -40,7 +40,7 @@ class Slice:
     pages       its HTML pages, and `links`: those in the navigation. One with the path / is the front page
     tables      the models that its migrations make, and `unmapped`: how the names of others begin
     tasks       what the worker runs, and `schedule`: when the recurring ones are due
-    at_login    takes over what a visitor's session holds, after the password was checked and before the session is made
+    at_login    takes over what the session of a browser held before the login, after the user's session was made
     handlers    what the subscriber calls with events
     seed        adds the demo data that belongs to these demo accounts
     """
