@@ -19,7 +19,7 @@ from tests.application import create_test_app
 from tests.deployments import RedisCluster
 from tests.services import RedisServer, postgres
 
-pytest_plugins = ["tests.databases", "tests.served"]
+pytest_plugins = ["tests.databases", "tests.served", "tests.browsing"]
 
 _numbers = itertools.count()
 

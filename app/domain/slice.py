@@ -12,6 +12,7 @@ from app.kit.metrics import Metric
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.resources import Resources
+from app.web.html.layout import PageLink
 
 # By it the application finds the slices' login hooks.
 AT_LOGIN = "quartet_at_login"
@@ -37,6 +38,7 @@ async def _no_demo_data(_resources: Resources, _users: Sequence[DemoUser]) -> No
 class Slice:
     """One slice of the domain.
 
+    pages       its HTML pages, and `links`: those in the navigation. One with the path / is the front page
     tables      the models that its migrations make, and `unmapped`: how the names of others begin
     tasks       what the worker runs, and `schedule`: when the recurring ones are due
     at_login    takes over what the session of a browser held before the login, after the user's session was made
@@ -46,6 +48,8 @@ class Slice:
     """
 
     blueprint: Blueprint
+    pages: Blueprint | None = None
+    links: tuple[PageLink, ...] = ()
     tables: tuple[type[Base], ...] = ()
     unmapped: tuple[str, ...] = ()
     tasks: tuple[Task[Any], ...] = ()

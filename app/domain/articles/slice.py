@@ -1,5 +1,6 @@
 """What the service takes from the articles."""
 
+from app.domain.articles import pages
 from app.domain.articles.models import Article
 from app.domain.articles.routes import blueprint
 from app.domain.articles.seed import publish_demo_articles
@@ -9,6 +10,8 @@ from app.domain.slice import Slice
 
 SLICE = Slice(
     blueprint=blueprint,
+    pages=pages.blueprint,
+    links=pages.LINKS,
     tables=(Article,),
     unmapped=("articles_search",),
     tasks=TASKS,
