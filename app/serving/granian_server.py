@@ -44,7 +44,10 @@ def refusals(settings: Settings) -> list[str]:
 
 
 class Cuttable:
-    """The application, whose requests can be counted and cancelled: Granian waits for them without an end."""
+    """The application, whose requests can be counted and cancelled: Granian waits for them without an end.
+
+    A request that ends without a response is 400, not Granian's 500: its body was malformed, or its client has left.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -57,8 +60,19 @@ class Cuttable:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
         self._tasks.add(task)
+        is_answered = scope["type"] != "http"
+
+        async def answer(message: Any) -> None:
+            nonlocal is_answered
+            is_answered = True
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, answer)
+            if not is_answered:
+                headers = [(b"connection", b"close"), (b"content-length", b"0")]
+                await send({"type": "http.response.start", "status": 400, "headers": headers})
+                await send({"type": "http.response.body", "body": b""})
         finally:
             self._tasks.discard(task)
 

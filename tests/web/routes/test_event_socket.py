@@ -20,11 +20,6 @@ from tests.domain.client import Client
 from tests.served import SERVER, Served
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.skipif(
-    SERVER == "granian", reason="Granian refuses a WebSocket without a body, and closes one without its code"
-)
-
-
 @pytest.fixture
 def served_settings() -> dict[str, str]:
     return {"MAX_STREAMS": "3"}
