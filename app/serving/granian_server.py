@@ -44,10 +44,7 @@ def refusals(settings: Settings) -> list[str]:
 
 
 class Cuttable:
-    """The application, whose requests can be counted and cancelled: Granian waits for them without an end.
-
-    A request that ends without a response is 400, not Granian's 500: its body was malformed, or its client has left.
-    """
+    """The application, whose requests can be counted and cancelled: Granian waits for them without an end."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -60,21 +57,53 @@ class Cuttable:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
         self._tasks.add(task)
-        is_answered = scope["type"] != "http"
+        try:
+            await (self._socket if scope["type"] == "websocket" else self._request)(scope, receive, send)
+        finally:
+            self._tasks.discard(task)
+
+    async def _request(self, scope: Any, receive: Any, send: Any) -> None:
+        """One that ends without a response is 400, not Granian's 500: its body was malformed, or its client left."""
+        is_answered = False
 
         async def answer(message: Any) -> None:
             nonlocal is_answered
             is_answered = True
             await send(message)
 
-        try:
-            await self._app(scope, receive, answer)
-            if not is_answered:
-                headers = [(b"connection", b"close"), (b"content-length", b"0")]
-                await send({"type": "http.response.start", "status": 400, "headers": headers})
-                await send({"type": "http.response.body", "body": b""})
-        finally:
-            self._tasks.discard(task)
+        await self._app(scope, receive, answer)
+        if not is_answered:
+            headers = [(b"connection", b"close"), (b"content-length", b"0")]
+            await send({"type": "http.response.start", "status": 400, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _socket(self, scope: Any, receive: Any, send: Any) -> None:
+        """Granian closes none while something receives from it, as Quart does without a pause."""
+        closing, unheard, closed = asyncio.Event(), asyncio.Lock(), asyncio.Event()
+
+        async def receive_message() -> Any:
+            # Quart reads both, and Granian sends one.
+            return {"bytes": None, "text": None, **await receive()}
+
+        async def hear() -> Any:
+            async with unheard:
+                message = await first_of(closing.wait(), receive_message())
+            if not isinstance(message, dict):
+                # Quart ends the handler at this message: not before its close has been sent.
+                await closed.wait()
+                return {"type": "websocket.disconnect", "code": 1005}
+            return message
+
+        async def say(message: Any) -> None:
+            if message["type"] != "websocket.close":
+                await send(message)
+                return
+            closing.set()
+            async with unheard:
+                await send(message)
+            closed.set()
+
+        await self._app(scope, hear, say)
 
     async def end(self, *, within_seconds: float) -> int:
         """Wait for the requests, and cancel those that take longer; the number of these."""
@@ -91,7 +120,7 @@ class Cuttable:
 async def serve_granian(serving: Serving, settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. CannotListen where the address cannot be had."""
     logger.warning(
-        "Granian has no such limits, or its own: %s; a WebSocket is refused without a body, closed without its code",
+        "Granian has no such limits, or its own: %s; a WebSocket is refused without a body",
         ", ".join(WITHOUT_EFFECT),
     )
     # Granian would share a port that is served already.
