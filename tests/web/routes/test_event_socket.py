@@ -20,6 +20,7 @@ from tests.domain.client import Client
 from tests.served import SERVER, Served
 from tests.waiting import eventually
 
+
 @pytest.fixture
 def served_settings() -> dict[str, str]:
     return {"MAX_STREAMS": "3"}
