@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from bench import app, cache, client, data, events, limits, logins, tasks
+from bench import app, cache, client, data, events, limits, logins, serving, slow_clients, tasks
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
@@ -12,6 +12,8 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "app": app.main,
     "logins": logins.main,
     "data": data.main,
+    "serving": serving.main,
+    "slow_clients": slow_clients.main,
     "tasks": tasks.main,
     "events": events.main,
     "events_10000": events.main_of_10_000,

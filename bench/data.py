@@ -5,7 +5,7 @@ No answer comes from a cache. Words are spread as in a language: the most freque
 
 import asyncio
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 
 from app.migrations import upgrade
 from bench.rounds import Side, redis_server, report, run_rounds

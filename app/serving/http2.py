@@ -64,6 +64,7 @@ class Http2(H2Protocol):
         super().__init__(**options)
         self._limits = limits
         self._resets = 0
+        self._is_set_up = False
         self._receiving: set[int] = set()
         codes = h2.settings.SettingCodes
         # Without ENABLE_CONNECT_PROTOCOL: WebSockets are for HTTP/1.1.
@@ -107,6 +108,12 @@ class Http2(H2Protocol):
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         for event in events:
+            if not self._is_set_up:
+                if not isinstance(event, h2.events.RemoteSettingsChanged):
+                    # RFC 9113, 3.4: a client begins with its settings, which h2 does not check.
+                    await self._end(h2.errors.ErrorCodes.PROTOCOL_ERROR)
+                    return
+                self._is_set_up = True
             if isinstance(event, h2.events.RequestReceived):
                 await self._request(event)
             elif isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
@@ -116,8 +123,7 @@ class Http2(H2Protocol):
                 self._receiving.discard(event.stream_id)
                 self._resets += 1
                 if self._resets > MOST_RESETS + self.keep_alive_requests // 2:
-                    await self.send(RawData(self._goodbye(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)))
-                    await self.send(Closed())
+                    await self._end(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
                     return
                 await super()._handle_events([event])
             elif not isinstance(event, h2.events.PriorityUpdated):
@@ -168,6 +174,10 @@ class Http2(H2Protocol):
             self.connection.reset_stream(stream_id, code)
             await self._flush()
         await super()._close_stream(stream_id)
+
+    async def _end(self, code: h2.errors.ErrorCodes) -> None:
+        await self.send(RawData(self._goodbye(code)))
+        await self.send(Closed())
 
     def _goodbye(self, code: h2.errors.ErrorCodes) -> bytes:
         with suppress(h2.exceptions.ProtocolError):

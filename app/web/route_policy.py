@@ -204,11 +204,11 @@ def _declared_for(app: Quart, views: Iterable[View]) -> set[Declaration]:
     """
     blueprints: list[Any] = list(app.blueprints.values())
     names = {blueprint.import_name for blueprint in blueprints}
-    found = declarations_within(views, modules=names) | declarations_within(vars(app).values())
-    for name in names & sys.modules.keys():
-        values = list(vars(sys.modules[name]).values())
-        found |= declarations_within(values, inside=name)
-        blueprints += [value for value in values if isinstance(value, Blueprint)]
+    found = declarations_within(views, modules=names)
+    modules = names & sys.modules.keys()
+    values = [value for name in modules for value in vars(sys.modules[name]).values()]
+    found |= declarations_within((*vars(app).values(), *values), inside=modules)
+    blueprints += [value for value in values if isinstance(value, Blueprint)]
     return found | {each for bearer in (*blueprints, app) for each in declarations_on(bearer)}
 
 

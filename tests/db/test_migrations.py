@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.db.schema import Schema
 from app.factory import MIGRATIONS
 from app.migrations import check, downgrade, upgrade
-from tests.commands import quartet
+from tests.commands import quartet, started
 from tests.databases import create_postgres
 
 
@@ -79,7 +79,7 @@ def test_a_new_migration_joins_its_branch_or_begins_one(tmp_path: Path) -> None:
     settings = {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'test.db'}", "PYTHONPATH": str(tmp_path)}
     for branch in ("users", "notes"):
         for command in (("upgrade",), ("revision", branch, "Something new.")):
-            done = quartet(tmp_path, "db", *command, **settings)
+            done = started(tmp_path, "db", *command, **settings)
             assert done.returncode == 0, done.stderr
     versions = tmp_path / "app" / "migrations" / "versions"
     *_, before, newest = sorted(versions.glob("users_*.py"))
@@ -91,7 +91,7 @@ def test_a_new_migration_joins_its_branch_or_begins_one(tmp_path: Path) -> None:
     assert "nicknames" not in first
     check = [sys.executable, "-m", "ruff", "format", "--check"]
     subprocess.run([*check, newest, versions / "notes_0001.py"], check=True, capture_output=True)
-    assert quartet(tmp_path, "db", "upgrade", **settings).returncode == 0
+    assert started(tmp_path, "db", "upgrade", **settings).returncode == 0
 
 
 def test_a_database_with_an_unknown_migration_is_refused_and_left_alone(tmp_path: Path) -> None:

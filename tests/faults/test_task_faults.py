@@ -23,7 +23,7 @@ from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import task
 from tests.commands import serving
-from tests.faults.served_tasks import endless, short
+from tests.faults.tasks import endless, short
 from tests.faults.worker_process import LEASE_SECONDS, work
 from tests.kit.tasks.task_worker import Counted, ended, in_state, info_of, working
 from tests.readme import ROOT

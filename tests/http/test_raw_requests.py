@@ -4,15 +4,17 @@ Each is answered as RFC 9112 demands, or its connection is closed: never 5xx, an
 """
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.serving.limits import Limits
 from tests.application import create_test_app
+from tests.http.otherwise import NO_HTTP1, OTHERWISE, SERVED_IN_PARTS, WAIT_SECONDS
 from tests.http.wire import converse
-from tests.served import served
+from tests.served import SERVER, served
 
 HOST = b"Host: 127.0.0.1\r\n"
 LIVE = b"/health/live"
@@ -170,34 +172,44 @@ async def port(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[int]:
         yield port
 
 
+def shapes(table: dict[str, tuple[bytes, Any]]) -> Iterator[tuple[str, bytes, Any]]:
+    yield from ((name, *shape) for name, shape in table.items() if name not in NO_HTTP1)
+
+
 async def test_what_is_well_formed_is_answered(port: int) -> None:
     wrong = {}
-    for name, (sent, expected) in GOOD.items():
-        answer = await converse(port, sent, methods=(sent.split(b" ")[0].strip(),))
-        if answer.statuses != expected or not answer.closed:
+    for name, sent, expected in shapes(GOOD):
+        answer = await converse(port, sent, methods=(sent.split(b" ")[0].strip(),), seconds=WAIT_SECONDS)
+        if answer.statuses != OTHERWISE.get(name, expected) or not answer.closed:
             wrong[name] = (answer.statuses, answer.closed)
     assert wrong == {}
 
 
 async def test_what_is_malformed_is_refused_once_and_its_connection_closed(port: int) -> None:
     wrong = {}
-    for name, (sent, expected) in BAD.items():
+    for name, sent, expected in shapes(BAD):
         # What follows on the connection must not be read as a request.
-        answer = await converse(port, sent, SMUGGLED)
-        if len(answer.statuses) > 1 or not expected.issuperset(answer.statuses) or not answer.closed:
+        answer = await converse(port, sent, SMUGGLED, seconds=WAIT_SECONDS)
+        if name in OTHERWISE:
+            right = answer.statuses == OTHERWISE[name]
+        else:
+            right = len(answer.statuses) <= 1 and expected.issuperset(answer.statuses) and answer.closed
+        if not right:
             wrong[name] = (answer.statuses, answer.closed)
     assert wrong == {}
 
 
 async def test_a_head_without_an_end_is_refused_at_its_limit(port: int) -> None:
-    assert (await converse(port, b"GET /" + b"a" * 80_000)).statuses == [414]
+    # The others count the request line as a part of the head.
+    too_long = 414 if SERVER == "ours" else 431
+    assert (await converse(port, b"GET /" + b"a" * 80_000)).statuses == [too_long]
     assert (await converse(port, b"GET / HTTP/1.1\r\n" + HOST + b"X-A: " + b"a" * 80_000)).statuses == [431]
 
 
 async def test_each_shape_in_single_bytes_is_answered_as_whole(port: int) -> None:
     wrong = {}
-    for name, (sent, expected) in BAD.items():
-        if len(sent) < 400:
+    for name, sent, expected in shapes(BAD):
+        if len(sent) < 400 and name not in (*OTHERWISE, *SERVED_IN_PARTS):
             answer = await converse(port, *(sent[place : place + 1] for place in range(len(sent))))
             if len(answer.statuses) > 1 or not expected.issuperset(answer.statuses) or not answer.closed:
                 wrong[name] = (answer.statuses, answer.closed)
@@ -212,8 +224,9 @@ async def test_a_hundred_pipelined_requests_have_a_hundred_answers_in_order(port
 
 async def test_a_half_closed_connection_is_closed(port: int) -> None:
     for sent in (b"", b"GET", get(), post(b"Content-Length: 10", body=b"{}")):
-        answer = await converse(port, sent, half_close=True)
-        assert answer.closed
+        answer = await converse(port, sent, half_close=True, seconds=WAIT_SECONDS)
+        # Plain Hypercorn waits for keep_alive_timeout.
+        assert answer.closed or SERVER == "plain"
         assert len(answer.statuses) <= 1
 
 
@@ -227,6 +240,7 @@ async def test_expectations_of_100(port: int) -> None:
     assert answer.statuses in ([200], [417])
 
 
+@pytest.mark.skipif(SERVER != "ours", reason="the other servers may close before the client has read the answer")
 @pytest.mark.parametrize("length", [b"Content-Length: 5000000", b"Transfer-Encoding: chunked"])
 async def test_a_body_that_is_too_long_is_413_and_the_answer_arrives(port: int, length: bytes) -> None:
     """While the client still sends: a reset would destroy the answer."""
@@ -257,7 +271,7 @@ async def test_a_redirect_leads_to_the_public_url_and_not_to_the_host(port: int)
 )
 async def test_ranges(port: int, given: bytes, status: int, part: bytes | None) -> None:
     """RFC 9110, 14.2 and 15.5.17: an unknown unit and an invalid range are ignored, an unsatisfiable one is 416."""
-    answer = await converse(port, get(b"Range: " + given, b"Connection: close", target=b"/static/account.css"))
+    answer = await converse(port, get(b"Range: " + given, b"Connection: close", target=b"/static/quartet.css"))
     [(found, headers, _)] = answer.responses
     assert found == status
     assert headers.get(b"content-range", b"").startswith(part or b"")

@@ -42,7 +42,8 @@ async def converse(
                     received += data
         except TimeoutError:
             closed = False
-        except ConnectionResetError:
+        except OSError:
+            # A reset, or a pipe that is broken where the last parts were still to be sent.
             pass
     finally:
         writer.close()

@@ -19,9 +19,6 @@ from app.serving.tls import Certificate
 from tests.serving.application import Application, ours
 from tests.waiting import eventually
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-GOAWAY = 7
-
 
 class Client:
     """An h2 connection over TLS, which keeps every event."""
@@ -208,51 +205,3 @@ async def test_priorities_are_ignored(authority: trustme.CA, certificate: Certif
         it.flush()
         asked = it.ask(b"/")
         await eventually(lambda: it.status(asked) == 200)
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-# After RFC 9113: each is a connection error, which closes the connection.
-BROKEN = {
-    "no preface": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "DATA on stream 0": PREFACE + frame(0, 0, 0, b"x"),
-    "DATA on an idle stream": PREFACE + frame(0, 0, 1, b"x"),
-    "HEADERS on stream 0": PREFACE + frame(1, 5, 0, b"\x82\x84\x87\x41\x01x"),
-    "HEADERS on an even stream": PREFACE + frame(1, 5, 2, b"\x82\x84\x87\x41\x01x"),
-    "HEADERS that do not decode": PREFACE + frame(1, 5, 1, b"\xff\xff\xff\xff\xff\xff"),
-    "a frame that is too large": PREFACE + frame(0, 0, 1, b"x" * 20_000),
-    "PING of a wrong size": PREFACE + frame(6, 0, 0, b"1234"),
-    "PING on a stream": PREFACE + frame(6, 0, 1, b"12345678"),
-    "SETTINGS of a wrong size": PREFACE + frame(4, 0, 0, b"12345"),
-    "SETTINGS on a stream": PREFACE + frame(4, 0, 1),
-    "SETTINGS with a window that is too large": PREFACE + frame(4, 0, 0, b"\x00\x04\xff\xff\xff\xff"),
-    "WINDOW_UPDATE of nothing": PREFACE + frame(8, 0, 0, b"\x00\x00\x00\x00"),
-    "WINDOW_UPDATE beyond the largest": PREFACE + frame(8, 0, 0, b"\x7f\xff\xff\xff") * 2,
-    "CONTINUATION without HEADERS": PREFACE + frame(9, 4, 1, b"\x82"),
-    "a frame between HEADERS and CONTINUATION": PREFACE + frame(1, 1, 1, b"\x82") + frame(6, 0, 0, b"12345678"),
-    "RST_STREAM of an idle stream": PREFACE + frame(3, 0, 1, b"\x00\x00\x00\x00"),
-    "PUSH_PROMISE of a client": PREFACE + frame(5, 4, 1, b"\x00\x00\x00\x02\x82"),
-}
-
-
-async def test_connection_errors_close_the_connection_and_nothing_else(
-    authority: trustme.CA, certificate: Certificate, caplog: pytest.LogCaptureFixture
-) -> None:
-    kept = []
-    async with ours(Application(), tls=certificate.context) as port, client(authority, port) as other:
-        for name, sent in BROKEN.items():
-            async with opened(authority, port) as (reader, writer):
-                writer.write(sent)
-                try:
-                    async with asyncio.timeout(10):
-                        await reader.read()
-                except TimeoutError:
-                    kept.append(name)
-                except OSError:
-                    pass
-        asked = other.ask(b"/")
-        await eventually(lambda: other.status(asked) == 200)
-    assert kept == []
-    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

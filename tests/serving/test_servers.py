@@ -2,18 +2,31 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import trustme
 
-from tests.commands import ROOT, quartet, serving
-from tests.services import free_port
+from app.serving.granian_server import WITHOUT_EFFECT, refusals
+from app.settings import load_settings
+from app.settings_server import ServerSettings
+from tests.commands import ROOT, environment, quartet, serving
+from tests.services import end
+from tests.serving.test_sockets import authority, trusting, write
+from tests.waiting import eventually
+
+GRANIAN = ("-m", "app.cli", "serve", "--server", "granian")
+__all__ = ["authority"]
 
 SERVED = [
+    "tests/http",
+    "tests/clients/test_documented_clients.py",
     "tests/domain/test_events_api.py",
     "tests/domain/test_hostile_requests.py",
     "tests/web/routes/test_event_socket.py",
@@ -33,8 +46,7 @@ def test_the_tests_with_a_server_hold_on_the_others(server: str) -> None:
 
 
 async def test_granian_serves_and_its_stop_ends_streams_first(embedded: dict[str, str], tmp_path: Path) -> None:
-    command = ("-m", "app.cli", "serve", "--server", "granian")
-    with serving(embedded | {"DRAIN_SECONDS": "0.2"}, tmp_path, *command) as (process, port):
+    with serving(embedded | {"DRAIN_SECONDS": "0.2"}, tmp_path, *GRANIAN) as (process, port):
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient() as client:
             answer = await client.get(f"{url}/health/live")
@@ -48,16 +60,95 @@ async def test_granian_serves_and_its_stop_ends_streams_first(embedded: dict[str
         assert await asyncio.to_thread(process.wait, 30) == 0
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"BIND": "fd://3"},
-        {"WORKER_MAX_REQUESTS": "10"},
-        {"WORKERS": "2", "REDIS_URL": "redis://127.0.0.1:1"},
-    ],
-)
-def test_what_granian_cannot_do_is_refused_by_name(tmp_path: Path, given: dict[str, str]) -> None:
-    done = quartet(tmp_path, "serve", **{"SERVER": "granian", "BIND": f"127.0.0.1:{free_port()}", **given})
-    assert done.returncode == 1
-    assert f"{next(iter(given))}" in done.stderr
-    assert "Traceback" not in done.stderr
+REFUSED = {
+    "BIND": {"BIND": "fd://3"},
+    "WORKERS": {"WORKERS": "2", "REDIS_URL": "redis://127.0.0.1:1"},
+    "WORKER_MAX_REQUESTS": {"WORKER_MAX_REQUESTS": "10"},
+    "REDIRECT_BIND": {"REDIRECT_BIND": "127.0.0.1:1", "TLS_CERTIFICATE": "cert.pem", "TLS_KEY": "key.pem"},
+    "MAX_HEADER_BYTES": {"MAX_HEADER_BYTES": "4096"},
+    **{name: {name: "7000"} for name in WITHOUT_EFFECT if name != "SEND_TIMEOUT_SECONDS"},
+    "SEND_TIMEOUT_SECONDS": {"SEND_TIMEOUT_SECONDS": "7"},
+}
+# Each is used by the servers of the tests below; HSTS is the application's.
+HOLDS = {
+    "SERVER",
+    "READINESS_DELAY_SECONDS",
+    "DRAIN_SECONDS",
+    "TLS_CERTIFICATE",
+    "TLS_KEY",
+    "HTTP2",
+    "HEADER_TIMEOUT_SECONDS",
+    "HSTS_SECONDS",
+}
+
+
+def test_under_granian_every_setting_of_the_server_holds_or_is_refused() -> None:
+    assert {*HOLDS, *REFUSED} == {name.upper() for name in ServerSettings.model_fields}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_granian_cannot_do_is_refused_by_name(name: str) -> None:
+    [problem] = refusals(load_settings({"SERVER": "granian", **REFUSED[name]}))
+    assert problem.startswith(name)
+    assert "\n" not in problem
+
+
+def test_a_refusal_ends_the_start(tmp_path: Path) -> None:
+    done = quartet(tmp_path, "serve", SERVER="granian", BIND="fd://3")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: SERVER=granian:\n  BIND=fd://: Granian opens its sockets itself\n",
+    )
+
+
+async def test_granian_has_tls_http2_and_the_limits_of_a_head(
+    embedded: dict[str, str], authority: trustme.CA, tmp_path: Path
+) -> None:
+    settings = embedded | write(authority, tmp_path)
+    settings |= {"HTTP2": "1", "MAX_HEADER_BYTES": "9000", "HEADER_TIMEOUT_SECONDS": "0.5"}
+    with serving(settings, tmp_path, *GRANIAN) as (_, port):
+        async with httpx.AsyncClient(verify=trusting(authority)) as client:
+            assert (await client.get(f"https://localhost:{port}/health/live")).status_code == 200
+            answer = await client.get(f"https://localhost:{port}/health/live", headers={"X-Large": "a" * 20_000})
+            assert answer.status_code == 431
+        options: Any = {"ssl": trusting(authority), "server_hostname": "localhost"}
+        # A head without an end: closed after its time.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, **options)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        async with asyncio.timeout(10):
+            assert b" 200 " not in await reader.read()
+        writer.close()
+        options["ssl"].set_alpn_protocols(["h2"])
+        _, writer = await asyncio.open_connection("127.0.0.1", port, **options)
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+        writer.close()
+
+
+def start(settings: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, *GRANIAN], env=environment(settings), cwd=folder)
+
+
+async def test_granian_on_a_unix_socket_is_unready_before_it_stops(
+    embedded: dict[str, str], sqlite_template: Path, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "s")
+    shutil.copy(sqlite_template, tmp_path / "walk.db")
+    process = start(embedded | {"BIND": f"unix:{path}", "READINESS_DELAY_SECONDS": "1"}, tmp_path)
+    try:
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path)) as client:
+
+            async def status(of: str) -> int | None:
+                try:
+                    return (await client.get(f"http://localhost/health/{of}")).status_code
+                except httpx.TransportError:
+                    return None
+
+            async def has(of: str, expected: int) -> bool:
+                return await status(of) == expected
+
+            await eventually(lambda: has("ready", 200), seconds=30)
+            process.send_signal(signal.SIGTERM)
+            await eventually(lambda: has("ready", 503))
+        assert await asyncio.to_thread(process.wait, 30) == 0
+    finally:
+        end(process)

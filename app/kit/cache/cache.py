@@ -5,7 +5,7 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -17,7 +17,7 @@ from app.kit.cache.entry import MISS, TOKEN_BYTES, Codec, json_codec
 from app.kit.cache.loader import Loader
 from app.kit.cache.model import BLOCK, CacheResult, DoNotStore, LoadRequest
 from app.kit.client.errors import record_failure
-from app.kit.durations import LONGEST_SECONDS, check_seconds
+from app.kit.durations import check_seconds
 from app.kit.keys import Keys, digest
 from app.kit.telemetry import NoTelemetry, Telemetry
 
@@ -184,7 +184,7 @@ class Cache:
             compute=compute,
             codec=codec,
             ttl_ms=_ms(ttl_seconds),
-            grace_ms=_ms(grace_seconds, least=0),
+            grace_ms=_ms(grace_seconds, 0),
             tags=() if callable(tags) else self._tags(tags),
             late_tags=None if late is None else lambda result: self._tags(late(result)),
         )
@@ -206,6 +206,8 @@ class Cache:
 
     def _tags(self, tags: TagNames) -> tuple[str, ...]:
         # Half a digest is enough: two tags that shared one would be invalidated together, which does no harm.
+        if tags == ():
+            return ()
         names = (self._namespace + tag.encode("utf-8", "surrogatepass") for tag in tag_names(tags))
         return tuple(digest(name)[:TAG_DIGITS] for name in names)
 
@@ -214,9 +216,8 @@ class Cache:
             self._telemetry.count(f"cache_{name}", amount, name=UNNAMED)
 
 
-def _ms(seconds: float, *, least: float = 0.001) -> int:
+# Each hit asks for the same few times. Typed: True is no number of seconds, though it equals 1.
+@lru_cache(maxsize=256, typed=True)
+def _ms(seconds: float, least: float = 0.001) -> int:
     """Whole milliseconds. ValueError, TypeError: see check_seconds()."""
-    # Each hit passes here: what is right costs no call.
-    if type(seconds) not in (int, float) or not least <= seconds <= LONGEST_SECONDS:
-        check_seconds("a time to live or of grace", seconds, least=least)
-    return math.ceil(seconds * 1000)
+    return math.ceil(check_seconds("a time to live or of grace", seconds, least=least) * 1000)
