@@ -17,7 +17,7 @@ from app.kit.tasks.queue import Place, Queue
 from app.web.context import resources
 from app.web.html.forms import SEE_OTHER, validated
 from app.web.identity import auth
-from app.web.number import Number
+from app.web.number import PLAIN_DIGITS
 
 TASKS = "/console/tasks"
 PER_PAGE = 50
@@ -39,7 +39,7 @@ class TaskQuery(BaseModel):
     queue: str = "default"
     place: Place = "dead"
     q: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)] = ""
-    offset: Annotated[Number, Field(ge=0, le=10_000_000)] = 0
+    offset: Annotated[int, Field(ge=0, le=10_000_000), PLAIN_DIGITS] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from app.kit.keys import Keys
 from app.kit.tasks.queue import Queue
 from tests.commands import environment
 from tests.databases import create_postgres
-from tests.faults.served_tasks import short
+from tests.faults.tasks import short
 from tests.kit.tasks.task_worker import info_of
 from tests.nginx import Nginx
 from tests.services import RedisServer, end, free_port, wait_until_listening
