@@ -192,7 +192,7 @@ def _missing_is_404(view: View) -> View:
             return await view(**arguments)
         except (OSError, ValueError) as error:
             # A name that no file system takes: too long, or with a NUL in it.
-            raise NotFound from error
+            raise NotFound("There is nothing at this path.") from error
 
     return static
 

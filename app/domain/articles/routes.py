@@ -67,7 +67,7 @@ async def list_articles(query_args: ArticleQuery) -> Response:
 @validate_querystring(Search)
 @document_response(SearchPage)
 async def search(query_args: Search) -> Response:
-    """The articles that have all words of `q`, the latest first."""
+    """The articles that have all words of `q`, the latest first; of more than a thousand the last thousand."""
     found = await service.search_articles(resources(), query_args.q, query_args)
     response = jsonify(found)
     size, q = query_args.per_page, query_args.q

@@ -98,7 +98,7 @@ class ArticleListing(RootModel[ArticlePage | ArticlesAfter]):
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page of the articles that a search has found. `pages` is the number of pages."""
+    """One page of the articles that a search has found, the last thousand at most. `pages` is the number of pages."""
 
     results: list[ArticleListed]
     total: int

@@ -112,7 +112,7 @@ def _policy(limit: Limit, endpoints: list[str]) -> LimitPolicy:
 def _limit(name: str) -> Limit:
     found = _declared(current_app).get(name)
     if found is None:
-        raise NotFound
+        raise NotFound("There is no such limit.")
     return found[0]
 
 

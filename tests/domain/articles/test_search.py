@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from quart import Quart
 
+from app.domain.articles import service
 from app.domain.articles.search import MOST_BYTES_OF_WORDS, words_of
 from app.domain.paging import place_of, to_cursor
 from tests.domain.client import Client
@@ -83,6 +84,16 @@ async def test_search_follows_changes_and_has_pages(client: Client) -> None:
     await ada.delete(f"/articles/{numbers[1]}")
     assert [each["title"] for each in (await search(client, "same"))["results"]] == ["Same 2"]
     assert [each["title"] for each in (await search(client, "other"))["results"]] == ["Other"]
+
+
+async def test_of_many_articles_the_last_are_found(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MOST_FOUND", 3)
+    ada = await client.registered()
+    for number in range(5):
+        await ada.post("/articles", {"title": f"Number {number}", "content": "Of many."})
+    pages = [await (await client.get(f"/search?q=many&per_page=2&page={page}")).get_json() for page in (1, 2, 3)]
+    titles = [each["title"] for page in pages for each in page["results"]]
+    assert (titles, pages[0]["total"], pages[0]["pages"]) == (["Number 4", "Number 3", "Number 2"], 3, 2)
 
 
 async def test_what_cannot_be_searched_is_refused(client: Client, subtests: pytest.Subtests) -> None:
