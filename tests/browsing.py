@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, async_playwright, expect
 from quart import Quart
 from quart_schema import hide
 
@@ -28,6 +28,9 @@ IN_BROWSER = pytest.mark.asyncio(loop_scope="session")
 PASSWORD = "correct horse battery"
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+
+# On a loaded machine.
+expect.set_options(timeout=20_000)
 
 _numbers = itertools.count(1)
 
@@ -71,9 +74,9 @@ class Site:
 
     @asynccontextmanager
     async def visit(
-        self, path: str = "/", *, account: Account | None = None, expected: Sequence[str] = (), **options: Any
+        self, path: str | None = "/", *, account: Account | None = None, expected: Sequence[str] = (), **options: Any
     ) -> AsyncIterator[Page]:
-        """A tab of a fresh profile at `path`, signed in as the account. At its end it has nothing to complain of.
+        """A tab of a fresh profile at `path` (None: empty), signed in as the account. Its end raises what went wrong.
 
         `expected`: parts of complaints that the test provokes. `options` are those of Playwright's new_context().
         """
@@ -90,7 +93,8 @@ class Site:
         complaints.listen(context)
         try:
             page = await context.new_page()
-            await page.goto(self.url(path))
+            if path is not None:
+                await page.goto(self.url(path))
             yield page
         finally:
             await context.close()

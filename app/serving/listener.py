@@ -88,17 +88,23 @@ class Listener:
         reported = self.loop.time()
         while True:
             await asyncio.sleep(self.clock.interval_seconds)
-            now = self.loop.time()
-            for number, connection in enumerate([*self._open, *self._refused]):
-                reason = self.clock.overdue(connection, now)
-                if reason:
-                    self.count(reason)
-                if number % AT_A_TIME == AT_A_TIME - 1:
-                    await asyncio.sleep(0)
+            await self._look()
             self._telemetry.gauge("connections_open", len(self._open))
+            now = self.loop.time()
             if now - reported >= REPORT_SECONDS:
                 reported = now
                 self.report()
+
+    async def _look(self) -> None:
+        """A call of its own, at whose end no variable keeps the last connection."""
+        now = self.loop.time()
+        for number, connection in enumerate([*self._open, *self._refused]):
+            # It may have ended since: the clock would never forget it.
+            is_here = connection in self._open or connection in self._refused
+            if is_here and (reason := self.clock.overdue(connection, now)):
+                self.count(reason)
+            if number % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)
 
     def report(self) -> None:
         if self._ended:

@@ -22,7 +22,7 @@ async def find_paths(site: Site, admin: Account) -> dict[str, str]:
     found: dict[str, str] = {}
     waiting = ["/", *UNLINKED]
     adapter = site.app.url_map.bind("localhost")
-    async with site.visit("/health", account=admin) as page:
+    async with site.visit(None, account=admin) as page:
         while waiting:
             path = waiting.pop(0)
             rule = adapter.match(urlsplit(path).path, return_rule=True)[0].rule

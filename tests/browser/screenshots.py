@@ -54,7 +54,7 @@ async def _take_all(site: Site, folder: Path, only: str) -> None:
     paths = await find_paths(site, admin)
     for scheme in ("light", "dark"):
         for size, viewport in SIZES.items():
-            async with site.visit("/health", account=admin, viewport=viewport, color_scheme=scheme) as page:
+            async with site.visit(None, account=admin, viewport=viewport, color_scheme=scheme) as page:
                 for rule, path in paths.items():
                     name = (
                         rule.strip("/").replace("/", "-").replace("<", "").replace(">", "").replace(":", "-") or "front"

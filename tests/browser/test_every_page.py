@@ -49,7 +49,7 @@ async def test_every_page_is_reached_by_links(site: Site, paths: dict[str, str])
 async def test_axe_finds_nothing_in_light_or_dark(site: Site, admin: Account, paths: dict[str, str]) -> None:
     pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
     found = []
-    async with site.visit("/health", account=admin, reduced_motion="reduce") as page:
+    async with site.visit(None, account=admin, reduced_motion="reduce") as page:
         for path in paths.values():
             await page.emulate_media(color_scheme="light")
             await page.goto(site.url(path))
@@ -70,7 +70,7 @@ async def test_every_page_fits_its_screen_and_stays_where_it_is(
     site: Site, admin: Account, paths: dict[str, str]
 ) -> None:
     """At 320 px, which is also 1280 px at a zoom of 400 % (WCAG 1.4.10), at 200 %, on a phone and on a desktop."""
-    async with site.visit("/health", account=admin) as page:
+    async with site.visit(None, account=admin) as page:
         for path in paths.values():
             for size in (PHONE, DESKTOP):
                 await page.set_viewport_size(size)
@@ -92,7 +92,7 @@ async def test_every_page_is_small_and_begins_with_a_way_to_its_content(
         if response.request.resource_type in ("document", "stylesheet", "script"):
             sizes[response.url] = int(response.headers.get("content-length", 0))
 
-    async with site.visit("/health", account=admin) as page:
+    async with site.visit(None, account=admin) as page:
         session = await page.context.new_cdp_session(page)
         await session.send("Network.setCacheDisabled", {"cacheDisabled": True})
         page.on("response", note)
@@ -109,7 +109,7 @@ async def test_every_page_is_small_and_begins_with_a_way_to_its_content(
 
 
 async def test_every_page_is_read_without_scripts(site: Site, admin: Account, paths: dict[str, str]) -> None:
-    async with site.visit("/health", account=admin, java_script_enabled=False) as page:
+    async with site.visit(None, account=admin, java_script_enabled=False) as page:
         for path in paths.values():
             await page.goto(site.url(path))
             assert await page.title(), path

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -174,3 +174,22 @@ async def test_what_ends_early_is_one_line_of_counts(caplog: pytest.LogCaptureFi
     lines = [record.getMessage() for record in caplog.records if "connections ended" in record.getMessage()]
     assert lines == ["connections ended: 3 slow head"]
     assert "hidden" not in caplog.text
+
+
+async def test_a_connection_that_ends_while_others_are_looked_at_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks: list[Clock] = []
+
+    def kept(limits: Limits) -> Clock:
+        clocks.append(Clock(limits))
+        return clocks[-1]
+
+    monkeypatch.setattr(listeners, "Clock", kept)
+    monkeypatch.setattr(listeners, "AT_A_TIME", 1)
+    monkeypatch.setattr(Clock, "interval_seconds", 0)
+    async with ours(Application()) as port:
+        for _ in range(10):
+            async with AsyncExitStack() as clients:
+                for _ in range(20):
+                    await clients.enter_async_context(connected(port))
+                await eventually(lambda: len(clocks[0]._states) == 20)
+            await eventually(lambda: not clocks[0]._states)

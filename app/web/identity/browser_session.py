@@ -21,6 +21,7 @@ SessionState = Literal["open", "detached", "down"]
 
 # Flask's own name for it.
 _PERMANENT = "_permanent"
+_FLASHES = "_flashes"
 
 
 def has_header_credential(headers: Headers) -> bool:
@@ -184,8 +185,11 @@ class BrowserSession(SessionMixin):
         try:
             if self.record is not None:
                 changed, removed = changed_fields(self.record)
-                if (changed or removed) and not await store.save(self.record, changed=changed, removed=removed):
-                    raise _superseded()
+                if changed or removed:
+                    saved = await store.save(self.record, changed=changed, removed=removed)
+                    # A message that was shown is no loss: it ended with the session.
+                    if not saved and (changed or removed != {_FLASHES}):
+                        raise _superseded()
             elif self._data and self._can_send_cookie:
                 for sent_id in self._sent_ids:
                     if await store.is_superseded(sent_id):

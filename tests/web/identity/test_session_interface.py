@@ -485,6 +485,24 @@ async def test_a_slow_request_neither_revives_a_logout_nor_touches_the_cookie(ap
     assert await stored(store, record) is None
 
 
+async def test_a_page_that_has_shown_a_message_is_answered_although_its_session_has_ended(
+    app: Quart, store: SessionStore
+) -> None:
+    record = await store.create({"_flashes": [["message", "saved"]], "a": 1}, channel="cookie", user_id=1)
+
+    async def page() -> dict[str, Any]:
+        shown = get_flashed_messages()
+        await store.delete(record.id)
+        return {"shown": shown}
+
+    app.add_url_rule("/", "page", page)
+    response = await get(app, cookie=record.id)
+    assert response.status_code == 200
+    assert await response.get_json() == {"shown": ["saved"]}
+    assert "Set-Cookie" not in response.headers
+    assert await stored(store, record) is None
+
+
 async def test_an_old_sessions_expiry_slides_after_the_answer(redis: Redis, keys: Keys) -> None:
     store = store_on(redis, keys, touch_after_seconds=0)
     app = session_app(store)
