@@ -20,6 +20,7 @@ from app.serving.connection import Connection
 from app.serving.http1 import RequestStream
 from app.serving.http2 import BoundedBuffer, Http2
 from app.serving.limits import Limits
+from app.serving.listener import Listener
 from app.serving.tls import Certificate
 from tests.serving.application import Application, ours
 from tests.waiting import eventually
@@ -244,3 +245,22 @@ async def test_connections_leave_nothing_in_memory(authority: trustme.CA, certif
             await eventually(lambda: app.streams == app.waiting == 0)
             app.written = 0
             await eventually(lambda: not held())
+
+
+async def test_a_connection_that_closes_twice_can_still_be_looked_at(
+    authority: trustme.CA, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TLS transport that is closed twice fails where it is asked what is unsent, as the clock does."""
+    opening: list[Connection] = []
+    add = Listener.add
+
+    def noting(self: Listener, connection: Connection) -> bool:
+        opening.append(connection)
+        return add(self, connection)
+
+    monkeypatch.setattr(Listener, "add", noting)
+    async with ours(Application(), tls=certificate.context) as port, opened(authority, port):
+        await eventually(lambda: opening)
+        opening[0].close()
+        opening[0].close()
+        assert opening[0].transport.get_write_buffer_size() >= 0
