@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-long check bench services lock
+.PHONY: help run dev test test-long check bench screenshots services lock
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -24,7 +24,7 @@ endif
 IN_VENV := $(VENV)/bin/python
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 run: $(VENV)/requirements.installed ## Serve on 127.0.0.1:8000 with demo data; needs no Redis and no PostgreSQL
 	@exec $(IN_VENV) -m app.cli run
@@ -48,10 +48,13 @@ check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the dir
 	@$(IN_VENV) -m ruff check .
 	@$(IN_VENV) -m ruff format --check .
 
-bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed bench/.venv-older/requirements-older.installed ## Measure beside peers; NAME=client picks one (limits, cache, app, logins, serving, slow_clients, tasks, events, events_10000), ROUNDS=3 is quicker
+bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed bench/.venv-older/requirements-older.installed ## Measure beside peers; NAME=client picks one (limits, cache, app, logins, data, serving, slow_clients, tasks, events, events_10000), ROUNDS=3 is quicker
 	@$(IN_VENV) -m bench $(NAME) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-services: ## Install what some tests start: Redis, Sentinel, PostgreSQL, nginx, Chromium, curl (apt-get)
+screenshots: $(VENV)/requirements-dev.installed ## Screenshots of the pages with demo data into var/screenshots
+	@$(IN_VENV) -m tests.browser.screenshots
+
+services: ## Install what some tests start: Redis, Sentinel, PostgreSQL, nginx, Chromium, curl, promtool (apt-get)
 	@.ci/services
 
 lock: ## Pin anew what pyproject.toml and bench/requirements.in allow (needs uv on PATH); pins that still fit stay

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from quart import Quart
+from quart import Blueprint, Quart
 from quart_schema import APIKeySecurityScheme, HttpSecurityScheme, Info, QuartSchema, hide
 
 from app import __version__
@@ -18,15 +18,18 @@ from app.domain.users.lookups import UserLookups
 from app.kit.client.url import BadURL, parse_url
 from app.kit.events.handler import EventHandler
 from app.kit.limits.limit import Limit
+from app.kit.metrics import Metric
 from app.lifespan import Jobs, consuming, open_resources, relaying, streaming, subscribing
-from app.pages import accounts
+from app.pages import accounts, console, console_tasks, front
 from app.pages import routes as pages
+from app.pages import settings as settings_page
 from app.settings import Settings, SettingsError
 from app.web import problems
 from app.web.caching.stored_response import CACHED_HOSTS
 from app.web.context import EXTENSION
 from app.web.guard import GuardedQuart
 from app.web.host import stated_hosts
+from app.web.html import error_pages, layout
 from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
@@ -45,6 +48,9 @@ BLUEPRINTS = (
     tasks.blueprint,
     pages.blueprint,
     accounts.blueprint,
+    settings_page.blueprint,
+    console.blueprint,
+    console_tasks.blueprint,
     health.blueprint,
     metrics.blueprint,
 )
@@ -65,7 +71,7 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     app.config.update(_configuration(settings))
     app.url_map.converters["int"] = Identifier
     app.request_class = StrictRequest
-    telemetry = PrometheusTelemetry(version=__version__)
+    telemetry = PrometheusTelemetry(version=__version__, metrics=metrics_of(slices))
     app.extensions[metrics.TELEMETRY_EXTENSION] = telemetry
     app.extensions[AT_LOGIN] = tuple(each.at_login for each in slices if each.at_login)
     app.extensions[health.SCHEMA] = Schema(MIGRATIONS)
@@ -73,8 +79,12 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     tasks.keep_names(app, [task.name for task in jobs.tasks if task.events])
     _register_web(app, settings, telemetry)
     _register_schema(app)
-    for blueprint in (*(each.blueprint for each in slices), *BLUEPRINTS):
+    own = [each.pages for each in slices if each.pages]
+    for blueprint in (*(each.blueprint for each in slices), *own, *BLUEPRINTS):
         app.register_blueprint(blueprint)
+    if not any(rule.rule == "/" for rule in app.url_map.iter_rules()):
+        app.register_blueprint(front.blueprint)
+    layout.register(app, [*(link for each in slices for link in each.links), *pages.LINKS])
     app.compile_routes()
     _register_lifespan(app, settings, telemetry, slices)
     return app
@@ -86,6 +96,11 @@ def jobs_of(slices: Sequence[Slice] = SLICES) -> Jobs:
         tasks=tuple(task for each in slices for task in each.tasks),
         schedule=tuple(entry for each in slices for entry in each.schedule),
     )
+
+
+def metrics_of(slices: Sequence[Slice] = SLICES) -> tuple[Metric, ...]:
+    """What the slices count and measure."""
+    return tuple(metric for each in slices for metric in each.metrics)
 
 
 def handlers_of(slices: Sequence[Slice] = SLICES) -> tuple[EventHandler, ...]:
@@ -133,6 +148,8 @@ def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTe
         ),
     )
     auth.register(app, UserLookups())
+    # The last one is the first to see a response: the others add their headers to the page.
+    error_pages.register(app, login_path="/login")
 
 
 def _register_schema(app: Quart) -> None:
@@ -149,6 +166,7 @@ def _register_schema(app: Quart) -> None:
     )
     app.json = StrictJSONProvider(app)
     hide(Quart.send_static_file)
+    hide(Blueprint.send_static_file)
 
 
 def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTelemetry, slices: Sequence[Slice]) -> None:

@@ -22,8 +22,9 @@ from app.kit.client.errors import UNAVAILABLE
 from app.kit.events.handler import EventHandler
 from app.kit.events.subscriber import Subscriber
 from app.kit.keys import Keys
+from app.kit.loop_lag import LoopLag
 from app.kit.sessions.revocation import Revocations
-from app.kit.supervisor import all_supervised, supervised
+from app.kit.supervisor import Job, all_supervised, supervised
 from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.kit.tasks.worker import Worker
@@ -84,8 +85,12 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
 
 @asynccontextmanager
 async def relaying(resources: Resources) -> AsyncIterator[None]:
-    """Relay the outbox during the block, and at its end the last commits of this process."""
-    async with supervised("outbox", lambda: resources.outbox, telemetry=resources.telemetry):
+    """Relay the outbox during the block, and at its end the last commits of this process; measure the loop's lag."""
+    makes: dict[str, Callable[[], Job]] = {
+        "outbox": lambda: resources.outbox,
+        "loop_lag": lambda: LoopLag(resources.telemetry),
+    }
+    async with all_supervised(makes, telemetry=resources.telemetry):
         yield
 
 

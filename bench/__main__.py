@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from bench import app, cache, client, events, limits, logins, serving, slow_clients, tasks
+from bench import app, cache, client, data, events, limits, logins, serving, slow_clients, tasks
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
@@ -11,6 +11,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "cache": cache.main,
     "app": app.main,
     "logins": logins.main,
+    "data": data.main,
     "serving": serving.main,
     "slow_clients": slow_clients.main,
     "tasks": tasks.main,

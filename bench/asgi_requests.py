@@ -29,8 +29,8 @@ async def print_requests(app: Quart, path: str, *, headers: Headers, status: int
     await print_cost("CPU, µs a request", call, callers=CALLERS)
 
 
-async def get(app: Quart, path: str, *, headers: Headers) -> tuple[int, Headers]:
-    """The status and the headers of the answer."""
+async def get(app: Quart, target: str, *, headers: Headers) -> tuple[int, Headers]:
+    """The status and the headers of the answer. `target`: the path, and a query if it has one."""
     status, received = 0, Headers()
     requests = [cast(ASGIReceiveEvent, {"type": "http.request", "body": b"", "more_body": False})]
 
@@ -43,11 +43,12 @@ async def get(app: Quart, path: str, *, headers: Headers) -> tuple[int, Headers]
         if event["type"] == "http.response.start":
             status, received = event["status"], _decode(event["headers"])
 
-    await app(_scope(path, headers), receive, send)
+    await app(_scope(target, headers), receive, send)
     return status, received
 
 
-def _scope(path: str, headers: Headers) -> HTTPScope:
+def _scope(target: str, headers: Headers) -> HTTPScope:
+    path, _, query = target.partition("?")
     sent = {"host": "127.0.0.1", "user-agent": "bench", "accept": "*/*", **headers}
     scope: dict[str, Any] = {
         "type": "http",
@@ -57,7 +58,7 @@ def _scope(path: str, headers: Headers) -> HTTPScope:
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         "client": ("127.0.0.1", 50_000),

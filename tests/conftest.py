@@ -1,6 +1,8 @@
 """Fixtures for all tests: Redis in each deployment, and key names that no other test uses."""
 
+import gc
 import itertools
+import os
 import shutil
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
@@ -17,9 +19,20 @@ from tests.application import create_test_app
 from tests.deployments import RedisCluster
 from tests.services import RedisServer, postgres
 
-pytest_plugins = ["tests.databases", "tests.served"]
+pytest_plugins = ["tests.databases", "tests.served", "tests.browsing"]
 
 _numbers = itertools.count()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are CPUs: a part of the tests' time is waiting, for servers and for leases to end."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now lives as long as the run: no collection of garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

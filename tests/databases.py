@@ -1,17 +1,18 @@
 """Fresh, migrated databases for tests. A copy of a template takes milliseconds, migrating anew does not."""
 
+import asyncio
 import itertools
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import make_url
 
 from app.db.database import Database
 from app.migrations import upgrade
-from tests.services import binary
 
 _numbers = itertools.count()
 
@@ -31,11 +32,19 @@ def postgres_template(postgres_url: str) -> str:
 
 
 def create_postgres(server_url: str, *, template: str) -> str:
-    """The URL of a new database on the same server."""
+    """The URL of a new database on the same server. It may be called inside a running loop."""
     url, name = make_url(server_url), f"test{next(_numbers)}"
-    assert url.host
-    address = ["-h", url.host, "-p", str(url.port), "-U", str(url.username)]
-    subprocess.run([binary("createdb"), *address, "-T", template, name], check=True, capture_output=True)
+
+    async def create() -> None:
+        connection = await asyncpg.connect(host=url.host, port=url.port, user=url.username, database="postgres")
+        try:
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        finally:
+            await connection.close()
+
+    # A session by asyncpg costs a tenth of a createdb process, and there are hundreds of databases in a run.
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(asyncio.run, create()).result()
     return url.set(database=name).render_as_string(hide_password=False)
 
 

@@ -102,44 +102,63 @@ class RedisServer:
             end(self.process)
 
 
+class PostgresServer:
+    """A PostgreSQL of its own, with an empty database, that a test may stop and start again on the same port."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="quartet-pg-"))
+        self.port = free_port()
+        # PostgreSQL refuses to run as root: where the tests do, its own user runs it.
+        root = os.geteuid() == 0
+        self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if root else []
+        if root:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self._run(binary("initdb"), "-D", self.folder / "data", "-U", "quartet", "-A", "trust", "--no-sync")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+asyncpg://quartet@127.0.0.1:{self.port}/quartet"
+
+    def start(self) -> "PostgresServer":
+        address = ["-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder)]
+        self.process = subprocess.Popen(
+            [*self._as_user, binary("postgres"), "-D", str(self.folder / "data"), *address, "-F"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.folder,
+        )
+        wait_until_listening(self.port, self.process)
+        return self
+
+    def create_database(self) -> "PostgresServer":
+        """The port listens a moment before the server accepts sessions."""
+        deadline = time.monotonic() + 20
+        command = [binary("createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "quartet", "quartet"]
+        while subprocess.run(command, capture_output=True).returncode != 0:
+            if time.monotonic() > deadline:
+                raise TimeoutError("PostgreSQL accepts no session")
+            time.sleep(0.05)
+        return self
+
+    def stop(self, *, with_signal: int = signal.SIGINT) -> None:
+        """SIGINT ends the sessions, SIGQUIT all at once, as a crash does."""
+        if self.process is not None:
+            end(self.process, with_signal=with_signal)
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, *command: str | Path) -> None:
+        subprocess.run([*self._as_user, *command], check=True, capture_output=True, cwd=self.folder)
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """A fresh PostgreSQL, as the URL of an empty database."""
-    initdb, server, createdb = binary("initdb"), binary("postgres"), binary("createdb")
-    folder = Path(tempfile.mkdtemp(prefix="quartet-pg-"))
-    # PostgreSQL refuses to run as root: where the tests do, its own user runs it.
-    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-    if as_user:
-        shutil.chown(folder, "postgres", "postgres")
-    port = free_port()
+    server = PostgresServer()
     try:
-        subprocess.run(
-            [*as_user, initdb, "-D", folder / "data", "-U", "quartet", "-A", "trust", "--no-sync"],
-            check=True,
-            capture_output=True,
-            cwd=folder,
-        )
-        process = subprocess.Popen(
-            [*as_user, server, "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-        )
-        try:
-            wait_until_listening(port, process)
-            _create_database(createdb, port)
-            yield f"postgresql+asyncpg://quartet@127.0.0.1:{port}/quartet"
-        finally:
-            end(process, with_signal=signal.SIGINT)
+        yield server.start().create_database().url
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _create_database(createdb: str, port: int) -> None:
-    """The port listens a moment before the server accepts sessions."""
-    deadline = time.monotonic() + 20
-    command = [createdb, "-h", "127.0.0.1", "-p", str(port), "-U", "quartet", "quartet"]
-    while subprocess.run(command, capture_output=True).returncode != 0:
-        if time.monotonic() > deadline:
-            raise TimeoutError("PostgreSQL accepts no session")
-        time.sleep(0.05)
+        server.close()

@@ -20,7 +20,7 @@ from app.cli.database import _seed
 from app.lifespan import BACKGROUND_SECONDS
 from app.serving.sockets import _hint
 from app.settings import Settings, load_settings
-from tests.commands import quartet
+from tests.commands import quartet, started
 from tests.services import binary, free_port
 
 PRODUCTION = {
@@ -173,7 +173,7 @@ def test_a_database_that_is_down_is_an_error_that_says_so(tmp_path: Path) -> Non
 
 
 def test_the_version_is_told_whatever_the_settings(tmp_path: Path) -> None:
-    assert quartet(tmp_path, "--version", WORKERS="many").stdout == f"quartet {__version__}\n"
+    assert started(tmp_path, "--version", WORKERS="many").stdout == f"quartet {__version__}\n"
 
 
 def test_the_table_of_settings_tells_values_and_sources_and_no_secret(tmp_path: Path) -> None:

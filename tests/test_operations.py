@@ -16,10 +16,12 @@ from quart.testing import QuartClient
 
 from app.db.outage import QUIET_SECONDS
 from app.errors import root_cause
+from app.factory import create_app
 from app.kit.client.breaker import Breaker
 from app.kit.sessions.record import bucket_for, new_id
 from app.migrations import upgrade
 from app.resources import Resources
+from app.settings import load_settings
 from app.web.context import EXTENSION
 from app.web.routes.metrics import PROXY_HEADERS
 from tests.application import create_test_app
@@ -90,7 +92,7 @@ async def test_metrics_with_a_token_ask_for_it(sqlite_template: Path) -> None:
             assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
 
 
-@pytest.mark.parametrize("path", ["/api/v1/notices", "/docs", "/nothing", "/health/live", "/static/docs.css"])
+@pytest.mark.parametrize("path", ["/api/v1/notices", "/docs", "/nothing", "/health/live", "/static/quartet.css"])
 async def test_every_answer_has_the_security_headers_and_an_id(client: QuartClient, path: str) -> None:
     headers = (await client.get(path)).headers
     assert "unsafe-inline" not in headers["Content-Security-Policy"]
@@ -323,9 +325,14 @@ async def test_a_task_that_finds_the_database_down_is_logged_in_a_line(caplog: p
     assert not [record for record in caplog.records if record.exc_info]
 
 
-async def test_the_front_leads_to_the_documents_until_there_are_pages(client: QuartClient) -> None:
-    answer = await client.get("/")
+async def test_the_front_leads_to_the_documents_unless_a_slice_has_a_page_there(sqlite_template: Path) -> None:
+    settings = load_settings({"ENVIRONMENT": "testing", "DATABASE_URL": f"sqlite+aiosqlite:///{sqlite_template}"})
+    async with create_app(settings, slices=[]).test_app() as serving:
+        answer = await serving.test_client().get("/")
     assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
+
+
+async def test_browsers_find_the_icon(client: QuartClient) -> None:
     icon = await client.get("/favicon.ico")
     assert (icon.status_code, icon.content_type) == (200, "image/svg+xml; charset=utf-8")
 

@@ -2,14 +2,15 @@
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from app.cli.running import refuse_embedded, run_to_end
 from app.domain.users.models import ROLES
-from app.domain.users.schemas import Registration
+from app.domain.users.passwords import set_password
+from app.domain.users.schemas import NewPassword, Registration
 from app.domain.users.service import account_id, delete_account, list_accounts, register_user, set_roles
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources
@@ -19,7 +20,12 @@ from app.settings import Settings
 
 # What an account without a role is called here.
 NO_ROLE = "user"
+ModelT = TypeVar("ModelT", bound=BaseModel)
 ROLE = click.Choice([*sorted(ROLES), NO_ROLE])
+
+
+class GivenPassword(BaseModel):
+    password: NewPassword
 
 
 @click.group()
@@ -35,12 +41,7 @@ def users() -> None:
 def users_create(settings: Settings, email: str, name: str, role: str) -> None:
     """Make an account for EMAIL. The password is asked for, or is the first line of standard input."""
     # Not an option: the arguments of a process are seen by every user of the machine.
-    password = _password()
-    try:
-        data = Registration(email=email, name=name, password=password)
-    except ValidationError as error:
-        problems = [f"{each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()]
-        raise click.ClickException("; ".join(problems)) from None
+    data = _validated(Registration, email=email, name=name, password=_password())
 
     async def create(resources: Resources) -> None:
         user = await register_user(
@@ -95,6 +96,21 @@ def users_set_role(settings: Settings, email: str, role: str) -> None:
     _run(settings, change)
 
 
+@users.command("set-password")
+@click.argument("email")
+@click.pass_obj
+def users_set_password(settings: Settings, email: str) -> None:
+    """Give the account EMAIL a password, which is asked for, or is the first line of standard input. Its sessions
+    end."""
+    _refuse_embedded(settings)
+    data = _validated(GivenPassword, password=_password())
+
+    async def change(resources: Resources) -> None:
+        await set_password(resources, await account_id(resources, email), data.password)
+
+    _run(settings, change)
+
+
 @users.command("end-sessions")
 @click.argument("email")
 @click.pass_obj
@@ -114,6 +130,14 @@ def _password() -> str:
         password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
         return password
     return sys.stdin.readline().rstrip("\r\n")
+
+
+def _validated(model: type[ModelT], **values: str) -> ModelT:
+    try:
+        return model(**values)
+    except ValidationError as error:
+        problems = [f"{each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()]
+        raise click.ClickException("; ".join(problems)) from None
 
 
 def _roles(role: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from prometheus_client import start_http_server
 
 from app import __version__
 from app.cli.running import refuse_embedded, run_to_end
-from app.factory import jobs_of
+from app.factory import jobs_of, metrics_of
 from app.kit.aio import Backoff, first_of, stop_signal
 from app.kit.telemetry import NoTelemetry, Telemetry
 from app.lifespan import consuming, open_resources, relaying
@@ -105,7 +105,7 @@ async def _work(
 def _telemetry(address: Address | None) -> Telemetry:
     if address is None:
         return NoTelemetry()
-    telemetry = PrometheusTelemetry(version=__version__)
+    telemetry = PrometheusTelemetry(version=__version__, metrics=metrics_of())
     host, port = address
     try:
         start_http_server(port, host, telemetry.registry)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from sqlalchemy import CursorResult, Executable, Row
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from app.db.base import Base
@@ -94,7 +95,7 @@ class Database:
     ) -> None:
         """`writers` says who reads the primary although there is a replica. `options` hold for each of the two."""
         primary = open_engines(url, **options)
-        self._engines = set(primary)
+        self._engines = {"primary": set(primary)}
         self._writing = async_sessionmaker(primary.writes, expire_on_commit=False)
         self._reading = async_sessionmaker(primary.reads, expire_on_commit=False)
         self._primary = Outage("the database")
@@ -104,7 +105,7 @@ class Database:
         self._session_ended = asyncio.Event()
         if replica_url:
             replica = open_engines(replica_url, **options)
-            self._engines.update(replica)
+            self._engines["replica"] = set(replica)
             self._replica = Replica(async_sessionmaker(replica.reads, expire_on_commit=False), writers)
 
     @asynccontextmanager
@@ -190,6 +191,15 @@ class Database:
                 await finished(session.close())
         return session is not None
 
+    def pool_use(self) -> dict[str, tuple[int, int]]:
+        """Of `primary` and, where there is one, `replica`: the connections in use, and the idle ones."""
+        used = {}
+        for name, engines in self._engines.items():
+            # Two engines of one database may share a pool.
+            pools = [pool for pool in {engine.pool for engine in engines} if isinstance(pool, QueuePool)]
+            used[name] = (sum(pool.checkedout() for pool in pools), sum(pool.checkedin() for pool in pools))
+        return used
+
     async def close(self) -> None:
         """Wait for the sessions that are open, a moment at most, and disconnect: one used longer is not closed."""
         try:
@@ -199,7 +209,7 @@ class Database:
                     await self._session_ended.wait()
         except TimeoutError:
             logger.warning("%d database sessions did not end in time", self._sessions)
-        for engine in self._engines:
+        for engine in set().union(*self._engines.values()):
             await engine.dispose()
 
     @contextmanager

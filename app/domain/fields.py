@@ -7,6 +7,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -16,7 +17,7 @@ from pydantic import (
 )
 
 from app.errors import MOST_LISTED, Invalid
-from app.web.number import Number
+from app.web.number import PLAIN_DIGITS
 from app.web.problems import field_errors
 
 MOST_PER_PAGE = 100
@@ -55,8 +56,8 @@ class Body(BaseModel):
 class Page(BaseModel):
     """The query of a paged list. A page past the end is empty."""
 
-    page: Number = Field(default=1, ge=1, le=LAST_PAGE)
-    per_page: Number = Field(default=20, ge=1, le=MOST_PER_PAGE)
+    page: Annotated[int, Field(ge=1, le=LAST_PAGE), PLAIN_DIGITS] = 1
+    per_page: Annotated[int, Field(ge=1, le=MOST_PER_PAGE), PLAIN_DIGITS] = 20
 
     @property
     def offset(self) -> int:
@@ -78,6 +79,10 @@ def _without_nul(text: str) -> str:
     return text
 
 
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def normalize_email(text: str) -> str:
     """One form for each address: RFC 5321 as email-validator knows it, all in lower case. ValueError for others.
 
@@ -94,5 +99,7 @@ def normalize_email(text: str) -> str:
 
 WITHOUT_NUL = AfterValidator(_without_nul)
 VISIBLE = AfterValidator(_visible)
+# JSON has one type of numbers: 4.0 is an integer too (JSON Schema, core, 4.2.3). Other types are not converted.
+WHOLE = BeforeValidator(_whole)
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), VISIBLE]
 Email = Annotated[str, StringConstraints(max_length=LONGEST_EMAIL), WITHOUT_NUL, AfterValidator(normalize_email)]

@@ -1,17 +1,15 @@
-"""Paging: cursors, which stay exact while rows are added, and the links between pages (RFC 8288)."""
+"""Paging: cursors, which stay exact while rows are added, and the links between numbered pages."""
 
 import base64
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
-from urllib.parse import urlencode
 
 from pydantic import AfterValidator
-from quart import request
 
 from app.db.database import LARGEST_ID
-from app.web.links import link_to
+from app.web.links import links
 
 LONGEST_CURSOR = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -50,15 +48,4 @@ def page_links(endpoint: str, *, page: int, pages: int, **query: object) -> Mapp
     """The header Link of a page among `pages`: the first, the previous, the next and the last one that there are."""
     numbers = {"first": 1, "prev": page - 1, "next": page + 1, "last": pages}
     there = {relation: number for relation, number in numbers.items() if 1 <= number <= pages}
-    links = [_link(endpoint, relation, {**query, "page": number}) for relation, number in there.items()]
-    return {"Link": ", ".join(links)} if links else {}
-
-
-def cursor_links(endpoint: str, *, cursor: str | None, **query: object) -> Mapping[str, str]:
-    """The header Link to what follows a cursor."""
-    return {} if cursor is None else {"Link": _link(endpoint, "next", {**query, "cursor": cursor})}
-
-
-def _link(endpoint: str, relation: str, query: Mapping[str, object]) -> str:
-    address = link_to(endpoint, **(request.view_args or {}))
-    return f'<{address}?{urlencode(query)}>; rel="{relation}"'
+    return links(endpoint, {relation: {**query, "page": number} for relation, number in there.items()})

@@ -31,6 +31,9 @@ class Keys:
     def session_epoch(self, bucket: str, user_id: int) -> str:
         return f"{{{self.namespace}:session:{bucket}}}:epoch:{user_id}"
 
+    def session_superseded(self, bucket: str, session_digest: str) -> str:
+        return f"{{{self.namespace}:session:{bucket}}}:superseded:{session_digest}"
+
     def session_call(self, bucket: str, call: str) -> str:
         return f"{{{self.namespace}:session:{bucket}}}:call:{call}"
 

@@ -4,11 +4,14 @@ The branches have the slices' names and their own first migration, so that the f
 that needs a table of another branch says so by `depends_on`.
 """
 
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 
 
 def upgrade(database_url: str) -> None:
@@ -30,12 +33,13 @@ def check(database_url: str) -> None:
 def new_revision(database_url: str, branch: str, message: str) -> None:
     """Write the next migration of a branch, or the first of a new one, into versions/.
 
-    It holds what the models have and the database at this URL, which must be up to date, has not.
+    It holds what the models have and the database at this URL, which must be up to date, has not. Formatted where ruff
+    is installed, as it is for developers.
     """
     configuration = _configuration(database_url)
     scripts = ScriptDirectory.from_config(configuration)
     numbers = [each.revision for each in scripts.walk_revisions() if branch in each.branch_labels]
-    command.revision(
+    written = command.revision(
         configuration,
         message,
         autogenerate=True,
@@ -43,6 +47,9 @@ def new_revision(database_url: str, branch: str, message: str) -> None:
         branch_label=None if numbers else branch,
         rev_id=f"{branch}_{len(numbers) + 1:04}",
     )
+    if isinstance(written, Script) and find_spec("ruff"):
+        for fix in (("check", "--fix", "--exit-zero", "--select", "F401,I"), ("format",)):
+            subprocess.run([sys.executable, "-m", "ruff", *fix, "--quiet", written.path], check=True)  # noqa: S603
 
 
 def _configuration(database_url: str) -> Config:

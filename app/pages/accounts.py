@@ -1,32 +1,38 @@
 """The pages for signing in and out, registering, and a new password. They work without JavaScript."""
 
 from contextlib import suppress
-from typing import cast
 
-from quart import Blueprint, Response, redirect, render_template, request
+from quart import Blueprint, Response, current_app, flash, redirect, render_template, request
 from quart.typing import ResponseReturnValue
 from quart_schema import hide
-from redis.exceptions import RedisError
 
+from app.domain.seed import ACCOUNTS
 from app.domain.users import passwords, service
 from app.domain.users.login_limit import limit_logins, limit_resets
 from app.domain.users.schemas import Login, PasswordReset, Registration, ResetRequest
 from app.domain.users.sign_in import sign_in_browser, sign_in_new_user
 from app.domain.users.tasks import RESET_PATH
 from app.errors import AppError, Unauthorized
-from app.pages.forms import Form, FormField, safe_target, show_form, validated, where_from
 from app.web.context import resources
+from app.web.html.forms import (
+    SEE_OTHER,
+    FormField,
+    PageForm,
+    safe_target,
+    show_form,
+    show_problems,
+    typed,
+    validated,
+    where_from,
+)
 from app.web.identity import auth
 from app.web.limits.declare import exempt, rate_limit
-from app.web.middleware.strict_json import StrictRequest
-from app.web.problems import redis_failure
 
 REASON = "a form without data, the same for everyone; it must also open while Redis is down"
-SEE_OTHER = 303  # RFC 9110, 15.4.4: the answer to a form is another page, fetched by GET
 
 EMAIL = FormField("email", "Email address", "email", "username")
-NEW_PASSWORD = FormField("password", "New password (8 characters or more)", "password", "new-password")
-LOGIN = Form(
+NEW_PASSWORD = FormField("password", "New password", "password", "new-password", hint="8 characters or more")
+LOGIN = PageForm(
     "Sign in",
     "Sign in",
     (
@@ -35,16 +41,20 @@ LOGIN = Form(
         FormField("remember", "Stay signed in on this device", "checkbox", required=False),
     ),
     (("/register", "Make an account"), ("/password-reset", "I have forgotten my password")),
+    ("next",),
 )
-LOGOUT = Form("Sign out", "Sign out")
-REGISTER = Form(
+LOGOUT = PageForm("Sign out", "Sign out")
+REGISTER = PageForm(
     "Make an account",
     "Register",
     (FormField("name", "Name", autocomplete="name"), EMAIL, NEW_PASSWORD),
     (("/login", "I have an account"),),
+    ("next",),
 )
-RESET = Form("A new password", "Send me a link", (EMAIL,), (("/login", "Back"),))
-CONFIRM = Form("A new password", "Set the password", (NEW_PASSWORD,), (("/password-reset", "Send me another link"),))
+RESET = PageForm("A new password", "Send me a link", (EMAIL,), (("/login", "Back"),))
+CONFIRM = PageForm(
+    "A new password", "Set the password", (NEW_PASSWORD,), (("/password-reset", "Send me another link"),), ("token",)
+)
 FORMS = {
     "/login": LOGIN,
     "/logout": LOGOUT,
@@ -56,28 +66,27 @@ FORMS = {
 blueprint = Blueprint("accounts", __name__, template_folder="templates")
 
 
-@blueprint.errorhandler(AppError)
 async def show_problem(problem: AppError) -> Response:
-    """The form again, with what was wrong and what was typed, passwords excepted.
-
-    A long form that was refused before it was parsed, as by the limit of an address, is not parsed to show it.
-    """
-    form = await cast(StrictRequest, request).form_to_show()
-    values = {name: form[name] for name in ("name", "email", "remember") if name in form}
-    token, target = form.get("token", ""), safe_target(form.get("next", ""))
-    return await show_form(FORMS[request.path], values, problem=problem, token=token, target=target)
+    """The form again, with what was wrong and what was typed, passwords excepted."""
+    form = FORMS[request.path]
+    values = await typed(form)
+    return await _show(form, values | {"next": safe_target(values.get("next", ""))}, problem)
 
 
-@blueprint.errorhandler(RedisError)
-async def show_outage(error: RedisError) -> Response:
-    return await show_problem(redis_failure(error))
+show_problems(blueprint, show_problem, answers_refusals=True)
+
+
+async def _show(form: PageForm, values: dict[str, str], problem: AppError | None = None) -> Response:
+    is_first_look = form is LOGIN and current_app.config.get("QUARTET_DEVELOPMENT")
+    demo_accounts = [email for email, *_ in ACCOUNTS] if is_first_look else []
+    return await show_form(form, values, problem=problem, demo_accounts=demo_accounts)
 
 
 @blueprint.get("/login")
 @hide
 @exempt(REASON)
 async def login_page() -> Response:
-    return await show_form(LOGIN, {}, target=where_from())
+    return await _show(LOGIN, {"next": where_from()})
 
 
 @blueprint.post("/login")
@@ -94,7 +103,7 @@ async def login() -> ResponseReturnValue:
 @hide
 @exempt(REASON)
 async def logout_page() -> Response:
-    return await show_form(LOGOUT, {})
+    return await _show(LOGOUT, {})
 
 
 @blueprint.post("/logout")
@@ -111,7 +120,7 @@ async def logout() -> ResponseReturnValue:
 @hide
 @exempt(REASON)
 async def register_page() -> Response:
-    return await show_form(REGISTER, {}, target=where_from())
+    return await _show(REGISTER, {"next": where_from()})
 
 
 @blueprint.post("/register")
@@ -129,7 +138,7 @@ async def register() -> ResponseReturnValue:
 @hide
 @exempt(REASON)
 async def reset_page() -> Response:
-    return await show_form(RESET, {})
+    return await _show(RESET, {})
 
 
 @blueprint.post("/password-reset")
@@ -147,7 +156,7 @@ async def reset() -> str:
 @exempt(REASON)
 async def confirm_page() -> Response:
     """The page that the mail links to."""
-    return await show_form(CONFIRM, {}, token=request.args.get("token", ""))
+    return await _show(CONFIRM, {"token": request.args.get("token", "")})
 
 
 @blueprint.post(RESET_PATH)
@@ -157,4 +166,5 @@ async def confirm() -> ResponseReturnValue:
     form = await request.form
     data = validated(PasswordReset, {name: form.get(name, "") for name in ("token", "password")})
     await passwords.reset_password(resources(), token=data.token, password=data.password)
+    await flash("Your password is changed. Sign in with the new one.")
     return redirect("/login", SEE_OTHER)

@@ -1,22 +1,16 @@
 """The page that shows the API's document, with no part from another host."""
 
-from quart import Blueprint, Response, current_app, redirect, render_template, url_for
-from quart.typing import ResponseReturnValue
+from quart import Blueprint, Response, current_app, render_template
 from quart_schema import hide
 
+from app.web.html.layout import PageLink
 from app.web.limits.declare import exempt
 
 OPENAPI = "quartet_openapi"
 REASON = "the same page for everyone, made without a backend; it must also open while Redis is down"
 
 blueprint = Blueprint("pages", __name__, template_folder="templates")
-
-
-@blueprint.get("/")
-@hide
-@exempt(REASON)
-async def front() -> ResponseReturnValue:
-    return redirect(url_for("pages.docs"))
+LINKS = (PageLink("/console", "Console", "admins"), PageLink("/docs", "API"))
 
 
 @blueprint.get("/favicon.ico")

@@ -15,16 +15,21 @@ class DocumentedAnswer:
     status: int
     content_type: str | None = None
     description: str = ""
+    headers: tuple[str, ...] = ()
 
 
-def answers(*statuses: int, content_type: str | None = None, description: str = "") -> Callable[[ViewT], ViewT]:
+def answers(
+    *statuses: int, content_type: str | None = None, description: str = "", headers: tuple[str, ...] = ()
+) -> Callable[[ViewT], ViewT]:
     """Document these statuses; those of success have a body of `content_type`. A route may have several.
+
+    `headers`: names of openapi.HEADERS that the answer may have.
 
     Not needed where other declarations say it: 401 and 403, 404 of a path with an id, 422 of a validated body, 429.
     """
 
     def decorate(view: ViewT) -> ViewT:
-        found = tuple(DocumentedAnswer(status, content_type, description) for status in statuses)
+        found = tuple(DocumentedAnswer(status, content_type, description, headers) for status in statuses)
         view.__dict__[_ATTRIBUTE] = (*found, *answers_of(view))
         return view
 

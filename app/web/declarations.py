@@ -6,11 +6,11 @@ that holds it, a decorator has hidden it.
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from types import FunctionType, MemberDescriptorType, MethodType
+from functools import lru_cache, partial
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType, NoneType
 from typing import Any, TypeVar
 
 from flask.sansio.scaffold import Scaffold
@@ -23,6 +23,8 @@ Bearer = TypeVar("Bearer")
 Policy = TypeVar("Policy")
 
 _ATTRIBUTE = "__declarations__"
+# What most values are; they hold nothing.
+_PLAIN = frozenset({str, bytes, int, float, bool, NoneType, ModuleType})
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 # Counts the declarations of this process: policies that were compiled before the last one are compiled again.
 generation = 0
@@ -72,11 +74,11 @@ def declared(bearer: object, kind: type[Policy]) -> tuple[Policy, ...]:
 
 
 def declarations_within(
-    roots: Iterable[object], *, modules: set[str] | None = None, inside: str = ""
+    roots: Iterable[object], *, modules: set[str] | None = None, inside: Collection[str] = ()
 ) -> set[Declaration]:
     """The declarations on these objects, and on all that they hold the way decorators hold what they replace.
 
-    `modules` receives the names of the modules whose functions were found. Classes of the module `inside` are searched
+    `modules` receives the names of the modules whose functions were found. Classes of the modules `inside` are searched
     whatever they are, others if they are classes of views. Blueprints and apps are left out.
     """
     found: set[Declaration] = set()
@@ -84,6 +86,8 @@ def declarations_within(
     waiting = list(roots)
     while waiting:
         each = waiting.pop()
+        if type(each) in _PLAIN:
+            continue
         # Proxies are left out first: outside a request they raise at any access.
         if type(each) is LocalProxy or isinstance(each, Scaffold) or id(each) in seen:
             continue
@@ -118,16 +122,22 @@ def _held(value: Any) -> Iterator[object]:
 
 
 def _slots(value: object) -> Iterator[object]:
-    for each in type(value).__mro__:
-        for member in vars(each).values():
-            if isinstance(member, MemberDescriptorType):
-                # A slot that has no value yet is left out.
-                with suppress(AttributeError):
-                    yield member.__get__(value)
+    cls: Any = type(value)
+    for member in _slots_of(cls):
+        # A slot that has no value yet is left out.
+        with suppress(AttributeError):
+            yield member.__get__(value)
 
 
-def _is_searched(cls: type, inside: str) -> bool:
-    return issubclass(cls, ClassView) or cls.__module__ == inside
+@lru_cache(maxsize=1024)
+def _slots_of(cls: type) -> tuple[MemberDescriptorType, ...]:
+    """A class gets its slots when it is made, and none later."""
+    members = (member for each in cls.__mro__ for member in vars(each).values())
+    return tuple(member for member in members if isinstance(member, MemberDescriptorType))
+
+
+def _is_searched(cls: type, inside: Collection[str]) -> bool:
+    return issubclass(cls, ClassView) or cls.__module__ in inside
 
 
 def _members(cls: type) -> Iterator[object]:

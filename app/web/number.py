@@ -1,7 +1,6 @@
-"""A number in a query: it has one spelling."""
+"""Numbers in a query: each has one spelling."""
 
 import re
-from typing import Annotated
 
 from pydantic import BeforeValidator
 
@@ -14,5 +13,6 @@ def _in_plain_digits(value: object) -> object:
     return value
 
 
-# Without a sign, leading zeros, white space or a fraction; other spellings do not validate (422).
-Number = Annotated[int, BeforeValidator(_in_plain_digits)]
+# Without a sign, leading zeros, white space or a fraction; other spellings do not validate (422). After the bounds in
+# Annotated: those that come after it are not in the document of the API.
+PLAIN_DIGITS = BeforeValidator(_in_plain_digits)

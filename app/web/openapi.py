@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from quart import Quart
+from quart_schema.conversion import model_schema
 from quart_schema.openapi import OpenAPIProvider
 from quart_schema.validation import QUART_SCHEMA_QUERYSTRING_ATTRIBUTE
 from werkzeug.routing import BaseConverter, IntegerConverter, Rule
@@ -13,7 +14,7 @@ from werkzeug.routing import BaseConverter, IntegerConverter, Rule
 from app.db.database import LARGEST_ID
 from app.errors import MOST_LISTED
 from app.principal import CREDENTIALS
-from app.web.answers import DocumentedAnswer, answers_of
+from app.web.answers import answers_of
 from app.web.examples import JSONSchema, example_of
 from app.web.limits.declare import RouteLimits
 from app.web.problems import MEDIA_TYPE
@@ -43,6 +44,7 @@ IDEMPOTENCY_KEY: JSONSchema = {
     "description": "A repeat with the same text within a day gets the first answer, and is not carried out.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
+EVENT = 'id: 9b1c-1767225600000-0\nevent: article_created\ndata: {"type":"article_created","data":{"id":7}}\n\n'
 PROBLEM: JSONSchema = {
     "title": "Problem",
     "description": "Problem details (RFC 9457).",
@@ -103,6 +105,17 @@ class Document(OpenAPIProvider):
             parameter["schema"] |= {"minimum": 0, "maximum": LARGEST_ID}
         return parameter
 
+    def build_querystring_parameters(self, model: type[Any]) -> tuple[list[JSONSchema], JSONSchema]:
+        parameters, definitions = super().build_querystring_parameters(model)
+        required = model_schema(model, preference=self._app.config["QUART_SCHEMA_CONVERSION_PREFERENCE"]).get(
+            "required", ()
+        )
+        return [each | {"required": each["name"] in required} for each in parameters], definitions
+
+    def build_request_body(self, *arguments: Any) -> tuple[JSONSchema, JSONSchema]:
+        body, definitions = super().build_request_body(*arguments)
+        return body | {"required": True}, definitions
+
     def build_paths(self, rule: Rule) -> tuple[JSONSchema, JSONSchema]:
         paths, components = super().build_paths(rule)
         route = self._routes[rule.endpoint]
@@ -132,9 +145,11 @@ def _complete(operation: JSONSchema, rule: Rule, view: Callable[..., Any], polic
     declared = answers_of(view)
     for answer in declared:
         if answer.status < 400:
-            responses[str(answer.status)] = _success(answer)
+            response = responses.setdefault(str(answer.status), {"description": answer.description})
+            if answer.content_type:
+                response["content"] = response.get("content", {}) | _content(answer.content_type)
     if not responses:
-        responses["200" if method == "get" else "204"] = _success(DocumentedAnswer(200 if method == "get" else 204))
+        responses["200" if method == "get" else "204"] = {}
     if policy.cache is not None and policy.cache.public:
         responses["304"] = {"description": "The client has this state already."}
     for status in sorted(
@@ -142,7 +157,8 @@ def _complete(operation: JSONSchema, rule: Rule, view: Callable[..., Any], polic
     ):
         responses[str(status)] = _problem(status)
     for status, response in responses.items():
-        names = _header_names(int(status), policy, method)
+        names = [*_header_names(int(status), policy)]
+        names += [name for each in declared if str(each.status) == status for name in each.headers]
         response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         response["description"] = response.get("description") or HTTPStatus(int(status)).phrase
     operation["responses"] = responses
@@ -170,12 +186,11 @@ def _errors(rule: Rule, view: Callable[..., Any], policy: RoutePolicy, method: s
     return found
 
 
-def _success(answer: DocumentedAnswer) -> JSONSchema:
-    response: JSONSchema = {"description": answer.description}
-    if answer.content_type:
-        kind = {} if answer.content_type == "application/json" else {"type": "string"}
-        response["content"] = {answer.content_type: {"schema": kind}}
-    return response
+def _content(kind: str) -> JSONSchema:
+    if kind == "text/event-stream":
+        # OpenAPI 3.1 has no schema of a sequence of events.
+        return {kind: {"schema": {}, "example": EVENT}}
+    return {kind: {"schema": {} if kind == "application/json" else {"type": "string"}}}
 
 
 def _problem(status: int) -> JSONSchema:
@@ -185,7 +200,7 @@ def _problem(status: int) -> JSONSchema:
     return {"content": {MEDIA_TYPE: {"schema": schema, "example": full}}}
 
 
-def _header_names(status: int, policy: RoutePolicy, method: str) -> Iterator[str]:
+def _header_names(status: int, policy: RoutePolicy) -> Iterator[str]:
     yield from _ALWAYS
     if isinstance(policy.limits, RouteLimits) and status != 400:
         yield from _LIMITED

@@ -192,7 +192,7 @@ def _missing_is_404(view: View) -> View:
             return await view(**arguments)
         except (OSError, ValueError) as error:
             # A name that no file system takes: too long, or with a NUL in it.
-            raise NotFound from error
+            raise NotFound("There is nothing at this path.") from error
 
     return static
 
@@ -204,11 +204,11 @@ def _declared_for(app: Quart, views: Iterable[View]) -> set[Declaration]:
     """
     blueprints: list[Any] = list(app.blueprints.values())
     names = {blueprint.import_name for blueprint in blueprints}
-    found = declarations_within(views, modules=names) | declarations_within(vars(app).values())
-    for name in names & sys.modules.keys():
-        values = list(vars(sys.modules[name]).values())
-        found |= declarations_within(values, inside=name)
-        blueprints += [value for value in values if isinstance(value, Blueprint)]
+    found = declarations_within(views, modules=names)
+    modules = names & sys.modules.keys()
+    values = [value for name in modules for value in vars(sys.modules[name]).values()]
+    found |= declarations_within((*vars(app).values(), *values), inside=modules)
+    blueprints += [value for value in values if isinstance(value, Blueprint)]
     return found | {each for bearer in (*blueprints, app) for each in declarations_on(bearer)}
 
 

@@ -3,7 +3,7 @@
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest, values
@@ -12,8 +12,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from app.kit.metrics import SECONDS_BUCKETS
+from app.kit.metrics import Metric as Declaration
+from app.web.metrics import METRICS
+
 PREFIX = "quartet_"
-SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 # Where the workers of one supervisor keep what they count: prometheus_client's own variable.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -22,10 +25,11 @@ Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 
 class MetricFamily(Generic[Metric]):
-    """The metrics of one kind, each made at first use; a name must always have the same labels."""
+    """The metrics of one kind, each made at first use. KeyError: a name that is not declared as one of this kind."""
 
-    def __init__(self, make: Callable[[str, list[str]], Metric]) -> None:
-        self._make: Callable[[str, list[str]], Metric] = make
+    def __init__(self, declarations: Iterable[Declaration], make: Callable[[Declaration], Metric]) -> None:
+        self._declarations = {each.name: each for each in declarations}
+        self._make: Callable[[Declaration], Metric] = make
         self._metrics: dict[str, Metric] = {}
         # Each series that was asked for: prometheus_client looks for one anew under a lock.
         self._series: dict[tuple[str, ...], Metric] = {}
@@ -36,7 +40,7 @@ class MetricFamily(Generic[Metric]):
         if series is None:
             metric = self._metrics.get(name)
             if metric is None:
-                metric = self._metrics[name] = self._make(PREFIX + name, list(labels))
+                metric = self._metrics[name] = self._make(self._declarations[name])
             series = self._series[key] = metric.labels(**labels) if labels else metric
         return series
 
@@ -45,17 +49,16 @@ class MetricFamily(Generic[Metric]):
 
 
 class PrometheusTelemetry:
-    """app.kit.telemetry.Telemetry over prometheus_client."""
+    """app.kit.telemetry.Telemetry over prometheus_client. `metrics`: the declarations of the slices."""
 
-    def __init__(self, *, version: str) -> None:
+    def __init__(self, *, version: str, metrics: Sequence[Declaration] = ()) -> None:
         self.registry = CollectorRegistry()
         self._collection_began = 0.0
         self._collecting_seconds = 0.0
-        self._counters = MetricFamily(lambda name, labels: Counter(name, name, labels, registry=self.registry))
-        self._gauges = MetricFamily(self._make_gauge)
-        self._histograms = MetricFamily(
-            lambda name, labels: Histogram(name, name, labels, registry=self.registry, buckets=SECONDS_BUCKETS)
-        )
+        declared = [*METRICS, *metrics]
+        self._counters = MetricFamily((each for each in declared if each.kind == "counter"), self._make_counter)
+        self._gauges = MetricFamily((each for each in declared if each.kind == "gauge"), self._make_gauge)
+        self._histograms = MetricFamily((each for each in declared if each.kind == "histogram"), self._make_histogram)
         if FOLDER in os.environ:
             # Those of one process would come from another at each scrape, and Info has no form for several.
             self.gauge("app_info", 1.0, version=version)
@@ -104,11 +107,16 @@ class PrometheusTelemetry:
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
 
-    def _make_gauge(self, name: str, labels: list[str]) -> Gauge:
-        # What is stored in Redis is the same whichever worker has read it; the rest is each worker's own (`pid`).
-        is_common = name.startswith((f"{PREFIX}task_queue", f"{PREFIX}app_info"))
-        mode: Literal["mostrecent", "all"] = "mostrecent" if is_common else "all"
-        return Gauge(name, name, labels, registry=self.registry, multiprocess_mode=mode)
+    def _make_counter(self, each: Declaration) -> Counter:
+        return Counter(PREFIX + each.name, each.help, each.labels, registry=self.registry)
+
+    def _make_gauge(self, each: Declaration) -> Gauge:
+        # What is read from Redis is the same whichever worker has read it; the rest is each worker's own (`pid`).
+        mode: Literal["mostrecent", "all"] = "mostrecent" if each.is_shared else "all"
+        return Gauge(PREFIX + each.name, each.help, each.labels, registry=self.registry, multiprocess_mode=mode)
+
+    def _make_histogram(self, each: Declaration) -> Histogram:
+        return Histogram(PREFIX + each.name, each.help, each.labels, registry=self.registry, buckets=SECONDS_BUCKETS)
 
 
 def count_as(name: str) -> None:

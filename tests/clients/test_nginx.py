@@ -1,78 +1,25 @@
 """Through nginx with the configuration that is shipped, over TLS and HTTP/2."""
 
-import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.clients.chromium import opened_page
 from tests.clients.http2 import connected
-from tests.commands import ROOT
+from tests.nginx import Nginx
 from tests.served import Served
-from tests.services import binary, end, free_port, wait_until_listening
+from tests.services import end
 from tests.waiting import eventually
 
-SHIPPED = ROOT / "deploy" / "nginx" / "quartet.conf"
 STREAMS = 50
-# What a server of the tests has and a system's nginx has otherwise: one process, and all files in a folder.
-AROUND = """
-daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
-events {{ worker_connections 512; }}
-http {{
-    log_format connections '$connection $server_protocol $status $uri';
-    access_log {folder}/access.log connections;
-    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-    uwsgi_temp_path {folder}; scgi_temp_path {folder};
-    include {folder}/quartet.conf;
-}}
-"""
-
-
-class Nginx:
-    """nginx before a server of the tests. It has another port, address and certificate than the shipped file."""
-
-    def __init__(self, folder: Path, *, upstream: int) -> None:
-        self.port = free_port()
-        self.folder = folder
-        authority = trustme.CA()
-        certificate = authority.issue_cert("127.0.0.1")
-        certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
-        self.tls = ssl.create_default_context()
-        authority.configure_trust(self.tls)
-        text = SHIPPED.read_text()
-        for shipped, ours in {
-            "127.0.0.1:8000": f"127.0.0.1:{upstream}",
-            "listen 443 ": f"listen 127.0.0.1:{self.port} ",
-            "/etc/ssl/certs/quartet.pem": f"{folder}/server.pem",
-            "/etc/ssl/private/quartet.key": f"{folder}/server.pem",
-        }.items():
-            assert text.count(shipped) == 1, shipped
-            text = text.replace(shipped, ours)
-        (folder / "quartet.conf").write_text(text)
-        (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
-
-    def start(self) -> subprocess.Popen[bytes]:
-        command = [binary("nginx"), "-p", str(self.folder), "-e", f"{self.folder}/error.log", "-c"]
-        process = subprocess.Popen([*command, str(self.folder / "nginx.conf")], stdout=subprocess.DEVNULL)
-        wait_until_listening(self.port, process)
-        return process
-
-    def log(self) -> list[list[str]]:
-        """The connection, the protocol, the status and the path of every request that has ended."""
-        return [line.split() for line in (self.folder / "access.log").read_text().splitlines()]
-
-    def url(self, path: str, *, scheme: str = "https") -> str:
-        return f"{scheme}://127.0.0.1:{self.port}{path}"
 
 
 @pytest.fixture
 def nginx(server: Served, tmp_path: Path) -> Iterator[Nginx]:
-    nginx = Nginx(tmp_path, upstream=server.port)
+    nginx = Nginx(tmp_path, nodes=[server.port])
     process = nginx.start()
     yield nginx
     end(process)
@@ -139,6 +86,6 @@ async def test_ten_event_sources_of_a_page_share_a_connection(server: Served, ng
 
         await eventually(have_heard)
     await eventually(lambda: server.resources.hub.streams == 0)
-    streams = [connection for connection, _, _, path in nginx.log() if path == "/api/v1/events"]
+    streams = [connection for connection, _, _, path, *_ in nginx.log() if path == "/api/v1/events"]
     assert len(streams) == 10
     assert len(set(streams)) == 1

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.db.schema import Schema
 from app.factory import MIGRATIONS
 from app.migrations import check, downgrade, upgrade
-from tests.commands import quartet
+from tests.commands import quartet, started
 from tests.databases import create_postgres
 
 
@@ -71,6 +71,7 @@ def write_revision(folder: Path, revision: str, *, depends_on: str | None) -> No
 def test_a_new_migration_joins_its_branch_or_begins_one(tmp_path: Path) -> None:
     """On a copy of the application, since the migration becomes a file of it."""
     shutil.copytree(MIGRATIONS.parent, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(MIGRATIONS.parent.parent / "pyproject.toml", tmp_path)
     models = tmp_path / "app" / "domain" / "users" / "models.py"
     models.write_text(
         models.read_text() + "\n\nclass Nickname(Base):\n    __tablename__ = 'nicknames'\n\n    id: Mapped[Id]\n"
@@ -78,17 +79,19 @@ def test_a_new_migration_joins_its_branch_or_begins_one(tmp_path: Path) -> None:
     settings = {"DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'test.db'}", "PYTHONPATH": str(tmp_path)}
     for branch in ("users", "notes"):
         for command in (("upgrade",), ("revision", branch, "Something new.")):
-            done = quartet(tmp_path, "db", *command, **settings)
+            done = started(tmp_path, "db", *command, **settings)
             assert done.returncode == 0, done.stderr
     versions = tmp_path / "app" / "migrations" / "versions"
     *_, before, newest = sorted(versions.glob("users_*.py"))
     second, first = newest.read_text(), (versions / "notes_0001.py").read_text()
-    assert f"down_revision = '{before.stem}'" in second
-    assert "op.create_table('nicknames'" in second
+    assert f'down_revision = "{before.stem}"' in second
+    assert 'op.create_table(\n        "nicknames"' in second
     assert "down_revision = None" in first
-    assert "branch_labels = ('notes',)" in first
+    assert 'branch_labels = ("notes",)' in first
     assert "nicknames" not in first
-    assert quartet(tmp_path, "db", "upgrade", **settings).returncode == 0
+    check = [sys.executable, "-m", "ruff", "format", "--check"]
+    subprocess.run([*check, newest, versions / "notes_0001.py"], check=True, capture_output=True)
+    assert started(tmp_path, "db", "upgrade", **settings).returncode == 0
 
 
 def test_a_database_with_an_unknown_migration_is_refused_and_left_alone(tmp_path: Path) -> None:

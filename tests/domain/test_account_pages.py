@@ -11,8 +11,8 @@ from quart import Quart, Response
 from app.domain.users.models import User
 from app.domain.users.reset_token import fingerprint_of, make_reset_token
 from app.pages.accounts import FORMS
-from app.pages.forms import safe_target
 from app.resources import Resources
+from app.web.html.forms import safe_target
 from tests.domain.browser import Browser
 from tests.domain.client import PASSWORD, Client
 
@@ -52,25 +52,27 @@ async def signed_in_as(browser: Browser) -> str | None:
     return (await answer.get_json())["email"] if answer.status_code == 200 else None
 
 
-@pytest.mark.parametrize("path", FORMS)
-async def test_a_form_is_plain_html_under_the_policy(browser: Browser, path: str) -> None:
-    answer = await browser.get(path)
-    assert answer.status_code == 200
-    assert "unsafe" not in answer.headers["Content-Security-Policy"]
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert "Set-Cookie" not in answer.headers
-    page = await page_of(answer)
-    assert [tag for tag, _ in page.tags if tag in ("script", "style")] == []
-    names = {name for _, attributes in page.tags for name in attributes}
-    assert not [name for name in names if name == "style" or name.startswith("on")]
-    [form] = [attributes for tag, attributes in page.tags if tag == "form"]
-    assert (form["method"], form["action"]) == ("post", path)
-    labels = {attributes.get("for") for tag, attributes in page.tags if tag == "label"}
-    for name, given in page.inputs.items():
-        assert given["type"] in ("hidden", "checkbox") or name in labels
-    for tag, attributes in page.tags:
-        if tag == "link":
-            assert (await browser.get(str(attributes["href"]))).status_code == 200
+async def test_a_form_is_plain_html_under_the_policy(browser: Browser, subtests: pytest.Subtests) -> None:
+    for path in FORMS:
+        with subtests.test(f"{ascii(path):.40}"):
+            answer = await browser.get(path)
+            assert answer.status_code == 200
+            assert "unsafe" not in answer.headers["Content-Security-Policy"]
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert "Set-Cookie" not in answer.headers
+            page = await page_of(answer)
+            scripts = [attributes for tag, attributes in page.tags if tag in ("script", "style")]
+            assert [each for each in scripts if not str(each.get("src")).startswith("/static/")] == []
+            names = {name for _, attributes in page.tags for name in attributes}
+            assert not [name for name in names if name == "style" or name.startswith("on")]
+            [form] = [attributes for tag, attributes in page.tags if tag == "form"]
+            assert (form["method"], form["action"]) == ("post", path)
+            labels = {attributes.get("for") for tag, attributes in page.tags if tag == "label"}
+            for name, given in page.inputs.items():
+                assert given["type"] in ("hidden", "checkbox") or name in labels
+            for tag, attributes in page.tags:
+                if tag == "link" and not str(attributes["href"]).startswith("data:"):
+                    assert (await browser.get(str(attributes["href"]))).status_code == 200
 
 
 async def test_a_login_signs_the_browser_in_and_goes_back(client: Client, browser: Browser) -> None:
@@ -131,9 +133,9 @@ async def test_too_many_wrong_logins_are_told_in_the_form(client: Client, browse
     assert api.status_code == 429
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
+async def test_a_login_leads_to_no_other_site(client: Client, browser: Browser, subtests: pytest.Subtests) -> None:
+    await client.register()
+    for target in [
         "//evil.example",
         "https://evil.example/",
         "/\\evil.example",
@@ -146,19 +148,18 @@ async def test_too_many_wrong_logins_are_told_in_the_form(client: Client, browse
         "/" + "x" * 3000,
         " //evil.example",
         "/\x00",
-    ],
-)
-async def test_a_login_leads_to_no_other_site(client: Client, browser: Browser, target: str) -> None:
-    await client.register()
-    assert safe_target(target) == "/"
-    answer = await browser.post("/login", form={**RIGHT, "next": target})
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    ]:
+        with subtests.test(f"{ascii(target):.40}"):
+            assert safe_target(target) == "/"
+            answer = await browser.post("/login", form={**RIGHT, "next": target})
+            assert (answer.status_code, answer.headers["Location"]) == (303, "/")
 
 
-@pytest.mark.parametrize("referer", ["http://evil.example/a", "http://[", "http://localhost/login", "http://localhost"])
-async def test_only_a_page_of_this_site_is_gone_back_to(browser: Browser, referer: str) -> None:
-    page = await page_of(await browser.get("/login", headers={"Referer": referer}))
-    assert page.inputs["next"]["value"] == "/"
+async def test_only_a_page_of_this_site_is_gone_back_to(browser: Browser, subtests: pytest.Subtests) -> None:
+    for referer in ["http://evil.example/a", "http://[", "http://localhost/login", "http://localhost"]:
+        with subtests.test(f"{ascii(referer):.40}"):
+            page = await page_of(await browser.get("/login", headers={"Referer": referer}))
+            assert page.inputs["next"]["value"] == "/"
 
 
 async def test_a_login_from_another_site_is_refused(client: Client, browser: Browser) -> None:
@@ -222,16 +223,17 @@ async def test_a_new_password_by_the_link_of_the_mail(client: Client, browser: B
     assert (await browser.post("/login", form={**RIGHT, "password": new["password"]})).status_code == 303
 
 
-@pytest.mark.parametrize("path", FORMS)
-async def test_any_body_is_an_answer(browser: Browser, path: str) -> None:
-    for headers, data in (
-        ({"Content-Type": "application/json"}, b"{}"),
-        ({"Content-Type": "application/x-www-form-urlencoded"}, b"\xff%ff%00&email=%00&&=&next=%00"),
-        ({"Content-Type": "multipart/form-data; boundary=x"}, b"--x\r\n"),
-        ({}, b""),
-    ):
-        answer = await browser.post(path, headers=headers, data=data)
-        assert answer.status_code < 500, (path, headers, await answer.get_data())
+async def test_any_body_is_an_answer(browser: Browser, subtests: pytest.Subtests) -> None:
+    for path in FORMS:
+        with subtests.test(f"{ascii(path):.40}"):
+            for headers, data in (
+                ({"Content-Type": "application/json"}, b"{}"),
+                ({"Content-Type": "application/x-www-form-urlencoded"}, b"\xff%ff%00&email=%00&&=&next=%00"),
+                ({"Content-Type": "multipart/form-data; boundary=x"}, b"--x\r\n"),
+                ({}, b""),
+            ):
+                answer = await browser.post(path, headers=headers, data=data)
+                assert answer.status_code < 500, (path, headers, await answer.get_data())
 
 
 async def end_this_session(browser: Browser) -> Response:

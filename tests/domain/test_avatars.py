@@ -125,9 +125,9 @@ async def test_of_two_uploads_the_later_is_shown_whichever_task_is_last(client: 
     assert await avatar_url(ada) == url
 
 
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
+async def test_what_is_no_image_or_too_much_is_refused(client: Client, subtests: pytest.Subtests) -> None:
+    ada = await client.registered()
+    for data, status in [
         (b"", 415),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415),
         (b"%PDF-1.7", 415),
@@ -142,11 +142,9 @@ async def test_of_two_uploads_the_later_is_shown_whichever_task_is_last(client: 
         (png_header(2**31 - 1, 2**31 - 1), 422),
         (png_header(10_001, 1), 422),
         (b"\x89PNG\r\n\x1a\n" + b"x" * (1 << 20), 413),
-    ],
-)
-async def test_what_is_no_image_or_too_much_is_refused(client: Client, data: bytes, status: int) -> None:
-    ada = await client.registered()
-    assert await put(ada, data) == status
+    ]:
+        with subtests.test(f"{ascii(data):.40} {ascii(status):.40}"):
+            assert await put(ada, data) == status
 
 
 async def test_an_image_that_is_damaged_inside_leaves_the_earlier_one(client: Client, resources: Resources) -> None:
@@ -202,10 +200,11 @@ def test_damaged_metadata_is_no_damaged_image(place: int, value: int) -> None:
     assert Image.open(BytesIO(small)).size == (256, 256)
 
 
-@pytest.mark.parametrize("version", ["a%00b", "%ED%A0%80", "A" * 16, "0" * 15, "0" * 17, "a" * 5000, "0" * 15 + "%0A"])
-async def test_a_version_that_is_none_is_not_found(client: Client, version: str) -> None:
+async def test_a_version_that_is_none_is_not_found(client: Client, subtests: pytest.Subtests) -> None:
     ada = await client.registered()
-    assert (await client.get(f"/users/{ada.user_id}/avatar/{version}")).status_code == 404
+    for version in ["a%00b", "%ED%A0%80", "A" * 16, "0" * 15, "0" * 17, "a" * 5000, "0" * 15 + "%0A"]:
+        with subtests.test(f"{ascii(version):.40}"):
+            assert (await client.get(f"/users/{ada.user_id}/avatar/{version}")).status_code == 404
 
 
 async def test_only_oneself_uploads_and_an_admin_may_delete(client: Client, resources: Resources) -> None:

@@ -1,6 +1,5 @@
 """No principal gets an answer that was cached for another: every route that reads, asked by two users and by nobody."""
 
-import itertools
 import re
 
 from quart import Quart, Response
@@ -12,6 +11,9 @@ from tests.domain.client import Client
 
 # Their answers are streams, or differ from call to call.
 LEFT_OUT = {"/api/v1/events", "/health", "/health/ready", "/metrics"}
+
+# Of any two askers each comes before the other, and each is the first of all.
+ORDERS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
 
 Answer = tuple[int, str, str | None]
 
@@ -58,7 +60,7 @@ async def test_each_gets_what_they_would_get_without_the_others(
         for asker in askers:
             await forget(resources)
             alone.append(await ask(asker, path))
-        for order in itertools.permutations(range(3)):
+        for order in ORDERS:
             await forget(resources)
             for number in order:
                 assert await ask(askers[number], path) == alone[number], (path, order)

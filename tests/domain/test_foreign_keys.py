@@ -17,11 +17,19 @@ ROUTES = [
 
 
 @pytest.mark.parametrize("spoilt", ["record", "index", "epoch"])
-@pytest.mark.parametrize(("method", "path", "body"), ROUTES, ids=[path for _, path, _ in ROUTES])
 async def test_no_route_fails_and_the_next_login_but_one_is_good(
-    client: Client, resources: Resources, method: str, path: str, body: object, spoilt: str
+    client: Client, resources: Resources, spoilt: str, subtests: pytest.Subtests
 ) -> None:
-    ada = await client.registered()
+    for number, (method, path, body) in enumerate(ROUTES):
+        with subtests.test(path):
+            elsewhere = client.with_headers(X_Forwarded_For=f"198.51.100.{number}")
+            await assert_goes_on(elsewhere, resources, f"ada{number}", method, path, body, spoilt=spoilt)
+
+
+async def assert_goes_on(
+    client: Client, resources: Resources, name: str, method: str, path: str, body: object, *, spoilt: str
+) -> None:
+    ada = await client.registered(name)
     session_id, keys = ada.headers["X-Session-ID"], resources.keys
     bucket = bucket_for(ada.user_id)
     assert bucket_of(session_id) == bucket
@@ -39,7 +47,7 @@ async def test_no_route_fails_and_the_next_login_but_one_is_good(
     answer = await ada.send(method, path, body)
     assert answer.status_code in (200, 204, 401)
     await spoil()
-    statuses = [(await client.log_in()).status_code for _ in range(3)]
+    statuses = [(await client.log_in(name)).status_code for _ in range(3)]
     assert statuses in ([200, 200, 200], [401, 200, 200])
-    fresh = await client.signed_in()
+    fresh = await client.signed_in(name)
     assert (await fresh.send(method, path, body)).status_code in (200, 204)

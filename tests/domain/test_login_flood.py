@@ -6,9 +6,17 @@ import threading
 import pytest
 
 from app.resources import Resources
+from app.settings import Settings
 from tests.domain.client import Client
 
 LOGINS = 200
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With hashes of the cost that the service has."""
+    costs = ("argon2_time_cost", "argon2_memory_kib")
+    return settings.model_copy(update={name: Settings.model_fields[name].default for name in costs})
 
 
 class Gauge:

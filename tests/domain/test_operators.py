@@ -8,7 +8,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from app.domain.users.passwords import authenticate
 from app.domain.users.service import register_user, user_roles
+from app.errors import Unauthorized
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry
 from app.lifespan import open_resources
@@ -61,6 +63,24 @@ async def test_an_operator_ends_the_sessions_of_one_account(
         assert await resources.sessions.get(other.id, channel="cookie") is not None
 
 
+@pytest.mark.server
+async def test_an_operator_sets_a_password_and_the_sessions_end(
+    environ: dict[str, str], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    environ["REDIS_URL"] = redis_server.url
+    async with open_resources(load_settings(environ), role="web", telemetry=NoTelemetry()) as resources:
+        user = await register_user(resources, email="c@example.org", name="C", password=PASSWORD)
+        session = await resources.sessions.create({}, channel="header", user_id=user.id)
+        done = await users(tmp_path, "set-password", "C@example.org", input="another password\n", **environ)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert await resources.sessions.get(session.id, channel="header") is None
+        assert (await authenticate(resources, email="c@example.org", password="another password"))[0].id == user.id
+        with pytest.raises(Unauthorized):
+            await authenticate(resources, email="c@example.org", password=PASSWORD)
+    refused = await users(tmp_path, "set-password", "C@example.org", input="short\n", **environ)
+    assert (refused.returncode, "password: String should have at least 8" in refused.stderr) == (1, True)
+
+
 async def test_an_operator_makes_an_account(environ: dict[str, str], tmp_path: Path) -> None:
     create = partial(users, tmp_path, "create", "New@Example.org", "--name", "New", "--role", "admin", **environ)
     done = await create(input=f"{PASSWORD}\n")
@@ -82,6 +102,7 @@ async def test_an_operator_makes_an_account(environ: dict[str, str], tmp_path: P
         (("set-role", "a@example.org", "king"), "king"),
         (("set-role", "a@example.org", "admin"), "memory://"),
         (("end-sessions", "a@example.org"), "memory://"),
+        (("set-password", "a@example.org"), "memory://"),
     ],
 )
 async def test_what_cannot_be_done_is_one_line(

@@ -25,8 +25,9 @@ class TaskWorker:
         while True:
             await eventually(self._outbox_is_empty)
             await self._worker(burst=True).run()
-            depth = await self.resources.queue.depth()
-            if await self._outbox_is_empty() and not (depth["high"] or depth["normal"] or depth["low"]):
+            # In the order in which a task moves: read the other way round, one that is being relayed would be missed.
+            is_empty, depth = await self._outbox_is_empty(), await self.resources.queue.depth()
+            if is_empty and not (depth["high"] or depth["normal"] or depth["low"]):
                 return
 
     @asynccontextmanager

@@ -271,7 +271,7 @@ async def test_a_redirect_leads_to_the_public_url_and_not_to_the_host(port: int)
 )
 async def test_ranges(port: int, given: bytes, status: int, part: bytes | None) -> None:
     """RFC 9110, 14.2 and 15.5.17: an unknown unit and an invalid range are ignored, an unsatisfiable one is 416."""
-    answer = await converse(port, get(b"Range: " + given, b"Connection: close", target=b"/static/account.css"))
+    answer = await converse(port, get(b"Range: " + given, b"Connection: close", target=b"/static/quartet.css"))
     [(found, headers, _)] = answer.responses
     assert found == status
     assert headers.get(b"content-range", b"").startswith(part or b"")

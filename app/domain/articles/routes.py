@@ -7,7 +7,7 @@ from quart_schema import document_response, tag, validate_querystring, validate_
 from app.domain.articles import service
 from app.domain.articles.schemas import (
     ArticleList,
-    ArticlePage,
+    ArticleListing,
     ArticleQuery,
     ArticleShown,
     Draft,
@@ -16,7 +16,7 @@ from app.domain.articles.schemas import (
     Versioned,
 )
 from app.domain.articles.tags import LIST_TAGS
-from app.domain.paging import cursor_links, page_links
+from app.domain.paging import page_links
 from app.domain.users.tags import user_tag
 from app.web.answers import answers
 from app.web.caching.cached_view import cached_view
@@ -25,7 +25,7 @@ from app.web.idempotency import idempotent
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
 from app.web.limits.subjects import by_principal
-from app.web.links import link_to
+from app.web.links import link_to, links
 
 blueprint = Blueprint("articles", __name__, url_prefix="/api/v1")
 LIST = "articles.list_articles"
@@ -35,9 +35,10 @@ PUBLIC = {"Cache-Control": "public, no-cache"}
 
 @blueprint.get("/articles")
 @cached_view(60, tags=LIST_TAGS, query=("page", "per_page", "cursor"), public=True)
+@answers(200, headers=("Link",))
 @tag(["articles"])
 @validate_querystring(ArticleQuery)
-@document_response(ArticlePage)
+@document_response(ArticleListing)
 async def list_articles(query_args: ArticleQuery) -> Response:
     """A page of articles, the latest first.
 
@@ -52,7 +53,8 @@ async def list_articles(query_args: ArticleQuery) -> Response:
         return response
     after = await service.list_articles_after(resources(), query_args.cursor, limit=size)
     response = jsonify(after)
-    response.headers.update(cursor_links(LIST, cursor=after.next_cursor, per_page=size))
+    if after.next_cursor:
+        response.headers.update(links(LIST, {"next": {"cursor": after.next_cursor, "per_page": size}}))
     # There are more cursors than a cache should hold.
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -60,17 +62,17 @@ async def list_articles(query_args: ArticleQuery) -> Response:
 
 @blueprint.get("/search")
 @rate_limit("30/minute", key=by_principal)
+@answers(200, headers=("Link",))
 @tag(["articles"])
 @validate_querystring(Search)
 @document_response(SearchPage)
 async def search(query_args: Search) -> Response:
-    """The articles that have all words of `q`, the latest first."""
+    """The articles that have all words of `q`, the latest first; of more than a thousand the last thousand."""
     found = await service.search_articles(resources(), query_args.q, query_args)
     response = jsonify(found)
-    links = page_links(
-        "articles.search", page=found.current_page, pages=found.pages, per_page=query_args.per_page, q=query_args.q
-    )
-    response.headers.update(links)
+    size, q = query_args.per_page, query_args.q
+    others = page_links("articles.search", page=found.current_page, pages=found.pages, per_page=size, q=q)
+    response.headers.update(others)
     return response
 
 

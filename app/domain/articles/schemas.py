@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, RootModel, StringConstraints
 
 from app.domain.articles.models import Article
 from app.domain.articles.search import MOST_WORDS_OF_QUERY, words_of
@@ -92,9 +92,13 @@ class ArticlesAfter:
     next_cursor: str | None
 
 
+class ArticleListing(RootModel[ArticlePage | ArticlesAfter]):
+    """A page, or with `cursor` the articles after it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """One page of the articles that a search has found. `pages` is the number of pages."""
+    """One page of the articles that a search has found, the last thousand at most. `pages` is the number of pages."""
 
     results: list[ArticleListed]
     total: int

@@ -29,6 +29,7 @@ from app.resources import Resources
 
 MOST_POPULAR = 10
 MOST_BY_AUTHOR = 100
+MOST_FOUND = 1000
 
 
 async def list_articles(resources: Resources, page: Page) -> ArticlePage:
@@ -49,9 +50,11 @@ async def list_articles_after(resources: Resources, cursor: str, *, limit: int) 
 
 
 async def search_articles(resources: Resources, query: str, page: Page) -> SearchPage:
-    """`query` has a word at least."""
+    """Of the last MOST_FOUND articles that have all words of `query`, of which there is one at least."""
     async with resources.database.read() as session:
-        found, total = await store.search_articles(session, words_of(query), offset=page.offset, limit=page.per_page)
+        found, total = await store.search_articles(
+            session, words_of(query), offset=page.offset, limit=page.per_page, most=MOST_FOUND
+        )
     return SearchPage([listed(each) for each in found], total, -(-total // page.per_page), page.page)
 
 

@@ -4,7 +4,22 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Select, Table, bindparam, column, delete, func, literal, select, table, text, tuple_, update
+from sqlalchemy import (
+    ColumnClause,
+    Select,
+    Table,
+    TextClause,
+    bindparam,
+    column,
+    delete,
+    func,
+    literal,
+    select,
+    table,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import defer
 
 from app.db.base import UtcDateTime
@@ -34,9 +49,12 @@ async def get_article_for_update(session: WriteSession, article_id: int) -> Arti
 
 async def list_articles(session: ReadSession, *, offset: int, limit: int) -> tuple[Sequence[Article], int]:
     """A page, the latest first, and the number of all articles."""
-    latest = select(Article).options(_WITHOUT_CONTENT).order_by(Article.published_at.desc(), Article.id.desc())
+    order = (Article.published_at.desc(), Article.id.desc())
+    # The index alone is read up to the offset, and only the rows of the page.
+    ids = select(Article.id).order_by(*order).offset(offset).limit(limit)
     total = await session.scalar(select(func.count()).select_from(Article))
-    return await session.scalars(latest.offset(offset).limit(limit)), total or 0
+    page = select(Article).options(_WITHOUT_CONTENT).where(Article.id.in_(ids)).order_by(*order)
+    return await session.scalars(page), total or 0
 
 
 async def list_articles_before(session: ReadSession, place: Place, *, limit: int) -> Sequence[Article]:
@@ -47,23 +65,30 @@ async def list_articles_before(session: ReadSession, place: Place, *, limit: int
 
 
 async def search_articles(
-    session: ReadSession, words: Sequence[str], *, offset: int, limit: int
+    session: ReadSession, words: Sequence[str], *, offset: int, limit: int, most: int
 ) -> tuple[Sequence[Article], int]:
-    """A page of the articles that have all of these words, the latest first, and the number of all of them."""
-    found = _ids_with(session, words)
-    latest = select(Article).options(_WITHOUT_CONTENT).where(Article.id.in_(found))
-    latest = latest.order_by(Article.published_at.desc(), Article.id.desc())
-    total = await session.scalar(found.with_only_columns(func.count()))
-    return await session.scalars(latest.offset(offset).limit(limit)), total or 0
+    """A page of the last `most` articles that have all of these words, the last first, and the number of them."""
+    found = _ids_with(session, words).limit(most).subquery()
+    number = found.columns[0]
+    ids = select(number).order_by(number.desc()).offset(offset).limit(limit)
+    page = select(Article).options(_WITHOUT_CONTENT).where(Article.id.in_(ids)).order_by(Article.id.desc())
+    total = await session.scalar(select(func.count()).select_from(found))
+    return await session.scalars(page), total or 0
 
 
 def _ids_with(session: ReadSession, words: Sequence[str]) -> Select[Any]:
+    """The last first: with a limit it is then read from the index of the words, or from the last row back where the
+    words are frequent, and either way little is read."""
     # The words have no quotes in them, and none is read as an operator.
     if session.dialect == "sqlite":
         match = text("articles_search MATCH :words").bindparams(words=" ".join(f'"{word}"' for word in words))
-        return select(column("rowid")).select_from(table("articles_search")).where(match)
+        return _last(column("rowid"), match)
     match = text("words @@ CAST(:words AS tsquery)").bindparams(words=" & ".join(f"'{word}'" for word in words))
-    return select(column("article_id")).select_from(table("articles_search")).where(match)
+    return _last(column("article_id"), match)
+
+
+def _last(number: ColumnClause[int], match: TextClause) -> Select[Any]:
+    return select(number).select_from(table("articles_search")).where(match).order_by(number.desc())
 
 
 async def update_words(session: WriteSession, article_id: int, words: Sequence[str]) -> None:

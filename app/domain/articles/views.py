@@ -3,7 +3,10 @@
 from redis.exceptions import RedisError
 
 from app.kit.client.errors import record_failure
+from app.kit.metrics import Metric, counter
 from app.resources import Resources
+
+METRICS: tuple[Metric, ...] = (counter("article_views_lost", "Views that Redis could not count."),)
 
 
 def views_key(resources: Resources) -> str:

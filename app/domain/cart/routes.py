@@ -20,7 +20,7 @@ async def get_cart() -> Response:
     return jsonify(await service.get_cart(resources(), auth.current_principal_or_none(), session))
 
 
-@blueprint.put("/items/<int(min=1):product_id>")
+@blueprint.put("/items/<int:product_id>")
 @answers(409)
 @tag(["cart"])
 @validate_request(Quantity)
@@ -32,7 +32,7 @@ async def put_item(product_id: int, data: Quantity) -> Response:
     return jsonify(cart)
 
 
-@blueprint.delete("/items/<int(min=1):product_id>")
+@blueprint.delete("/items/<int:product_id>")
 @tag(["cart"])
 @document_response(CartShown)
 async def delete_item(product_id: int) -> Response:

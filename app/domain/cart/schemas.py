@@ -1,17 +1,18 @@
 """The request and response bodies of the cart."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import Field
 
-from app.domain.fields import Body
+from app.domain.fields import WHOLE, Body
 
 MOST_OF_ONE = 99
 MOST_ITEMS = 100
 
 
 class Quantity(Body):
-    quantity: int = Field(ge=1, le=MOST_OF_ONE, strict=True)
+    quantity: Annotated[int, Field(ge=1, le=MOST_OF_ONE, strict=True), WHOLE]
 
 
 @dataclass(frozen=True, slots=True)

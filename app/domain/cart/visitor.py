@@ -36,5 +36,6 @@ def cart_id(session: Fields) -> str:
 
 
 def remove_cart(session: Fields) -> None:
-    for name in [_ID, *(f"{_ITEM}{product_id}" for product_id in items_in(session))]:
-        session.pop(name, None)
+    """What a parallel request adds meanwhile belongs to another cart, under an id of its own."""
+    set_items(session, {})
+    session[_ID] = secrets.token_hex(16)

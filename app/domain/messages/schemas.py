@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.db.database import LARGEST_ID
-from app.domain.fields import WITHOUT_NUL, Body
+from app.domain.fields import WHOLE, WITHOUT_NUL, Body
 from app.domain.messages.models import Message
-from app.web.number import Number
+from app.web.number import PLAIN_DIGITS
 
 LONGEST_CONTENT = 5000
 LONGEST_PREVIEW = 100
@@ -19,7 +19,7 @@ MOST_UNREAD = 1000
 
 
 class NewMessage(Body):
-    recipient_id: Annotated[int, Field(ge=1, le=LARGEST_ID, strict=True)]
+    recipient_id: Annotated[int, Field(ge=1, le=LARGEST_ID, strict=True), WHOLE]
     content: Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_CONTENT), WITHOUT_NUL
     ]
@@ -29,8 +29,8 @@ class MessageQuery(BaseModel):
     """`before`: the `next_before` of the page before, for the next one. Without it: the latest messages."""
 
     box: Literal["inbox", "sent"] = "inbox"
-    before: Annotated[Number, Field(ge=1, le=LARGEST_ID)] | None = None
-    limit: Number = Field(default=20, ge=1, le=MOST_A_PAGE)
+    before: Annotated[int, Field(ge=1, le=LARGEST_ID), PLAIN_DIGITS] | None = None
+    limit: Annotated[int, Field(ge=1, le=MOST_A_PAGE), PLAIN_DIGITS] = 20
 
 
 @dataclass(frozen=True, slots=True)

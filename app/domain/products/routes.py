@@ -4,6 +4,7 @@ from quart import Blueprint, Response, jsonify
 from quart.typing import ResponseReturnValue
 from quart_schema import document_response, tag, validate_querystring, validate_request
 
+from app.domain.paging import page_links
 from app.domain.products import categories, service
 from app.domain.products.schemas import (
     CategoryFields,
@@ -18,6 +19,7 @@ from app.domain.products.tags import CATEGORIES_TAG, list_tag, product_tag
 from app.web.answers import answers
 from app.web.caching.cached_view import cached_view
 from app.web.context import resources
+from app.web.idempotency import idempotent
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
 from app.web.limits.subjects import by_principal
@@ -37,12 +39,20 @@ CACHE_SECONDS = 600
     query=("category_id", "page", "per_page"),
     public=True,
 )
+@answers(200, headers=("Link",))
 @tag(["products"])
 @validate_querystring(ProductQuery)
 @document_response(ProductPage)
 async def list_products(query_args: ProductQuery) -> Response:
     """A page of products by name, of all categories or of one."""
-    return jsonify(await service.list_products(resources(), query_args))
+    found = await service.list_products(resources(), query_args)
+    response = jsonify(found)
+    category, size = query_args.category_id, query_args.per_page
+    others = page_links(
+        "products.list_products", page=found.current_page, pages=found.pages, category_id=category, per_page=size
+    )
+    response.headers.update(others)
+    return response
 
 
 @blueprint.get("/products/<int:product_id>")
@@ -56,6 +66,7 @@ async def get_product(product_id: int) -> Response:
 
 
 @blueprint.post("/products")
+@idempotent
 @answers(409)
 @auth.require_role("editor", "admin")
 @tag(["products"])
@@ -98,6 +109,7 @@ async def list_categories() -> Response:
 
 
 @blueprint.post("/categories")
+@idempotent
 @answers(409)
 @auth.require_role("editor", "admin")
 @tag(["products"])

@@ -7,16 +7,16 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from app.db.database import LARGEST_ID
-from app.domain.fields import VISIBLE, WITHOUT_NUL, Body, Name, Page
+from app.domain.fields import VISIBLE, WHOLE, WITHOUT_NUL, Body, Name, Page
 from app.domain.products.models import Category, Product
 from app.domain.products.prices import PRICE_PATTERN, to_price
-from app.web.number import Number
+from app.web.number import PLAIN_DIGITS
 
 
 class ProductQuery(Page):
     """Without `category_id`: the products of all categories."""
 
-    category_id: Annotated[Number, Field(ge=1, le=LARGEST_ID)] | None = None
+    category_id: Annotated[int, Field(ge=1, le=LARGEST_ID), PLAIN_DIGITS] | None = None
 
 
 class ProductFields(Body):
@@ -25,7 +25,7 @@ class ProductFields(Body):
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), VISIBLE]
     description: Annotated[str, StringConstraints(max_length=2000), WITHOUT_NUL] = ""
     price: Annotated[str, StringConstraints(pattern=PRICE_PATTERN), Field(examples=["4.20"])]
-    category_id: Annotated[int, Field(ge=1, le=LARGEST_ID, strict=True)]
+    category_id: Annotated[int, Field(ge=1, le=LARGEST_ID, strict=True), WHOLE]
 
 
 class CategoryFields(Body):

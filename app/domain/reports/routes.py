@@ -6,13 +6,13 @@ from quart_schema import document_response, tag, validate_querystring, validate_
 
 from app.domain.reports import service
 from app.domain.reports.formats import as_csv, as_json
+from app.domain.reports.order_limit import limit_orders
 from app.domain.reports.schemas import NewReport, ReportAccepted, ReportFormat, ReportShown
 from app.domain.reports.sources import columns_of
 from app.web.answers import answers
 from app.web.context import resources
+from app.web.idempotency import idempotent
 from app.web.identity import auth
-from app.web.limits.declare import rate_limit
-from app.web.limits.subjects import by_principal
 from app.web.links import link_to
 
 blueprint = Blueprint("reports", __name__, url_prefix="/api/v1/reports")
@@ -21,8 +21,9 @@ DOWNLOAD_SECONDS = 600
 
 
 @blueprint.post("")
+@idempotent
 @auth.require_auth()
-@rate_limit("5/hour", key=by_principal)
+@limit_orders
 @tag(["reports"])
 @validate_request(NewReport)
 @document_response(ReportAccepted, 202)

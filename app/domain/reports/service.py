@@ -1,6 +1,6 @@
 """Reports: ordering one, and reading one that is ready."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,11 +11,13 @@ from app.domain.reports.models import Report
 from app.domain.reports.schemas import NewReport, ReportAccepted
 from app.domain.reports.tasks import MOST_ROWS, Order, count_rows, make_report
 from app.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from app.kit.tasks.info import TaskInfo
 from app.kit.tasks.model import is_task_id
 from app.principal import Principal
 from app.resources import Resources
 
 Rows = list[list[Any]]
+MOST_LISTED = 50
 
 
 async def order_report(resources: Resources, principal: Principal, data: NewReport) -> ReportAccepted:
@@ -28,6 +30,21 @@ async def order_report(resources: Resources, principal: Principal, data: NewRepo
         raise Invalid([{"loc": ["date_range"], "msg": f"the report would have more than {MOST_ROWS} rows"}])
     handle = await resources.queue.enqueue(make_report, order, owner=principal.user_id)
     return ReportAccepted(handle.id, handle.state, handle.position)
+
+
+async def list_reports(resources: Resources, principal: Principal) -> Sequence[Report]:
+    """The user's reports of the last day that were begun, the latest first."""
+    async with resources.database.read(primary=True) as session:
+        return await store.list_by_owner(session, principal.user_id, moment=now(), limit=MOST_LISTED)
+
+
+async def get_order(resources: Resources, principal: Principal, task_id: str) -> TaskInfo:
+    """The task of a report. Forbidden: another's. NotFound: no such report, or not any more."""
+    info = await resources.queue.get(task_id)
+    if info is None or info.name != make_report.name:
+        raise NotFound("There is no such report.")
+    _require_owner(principal, info.owner)
+    return info
 
 
 async def get_report(resources: Resources, principal: Principal, task_id: str) -> Report:
@@ -53,15 +70,12 @@ async def read_parts(resources: Resources, report: Report) -> AsyncIterator[Rows
 
 
 async def _why_missing(resources: Resources, principal: Principal, task_id: str) -> Exception:
-    info = await resources.queue.get(task_id)
-    if info is None or info.name != make_report.name:
-        return NotFound("There is no such report.")
-    _require_owner(principal, info.owner)
+    info = await get_order(resources, principal, task_id)
     match info.state:
         case "done":
             return NotFound("The report has expired.")
         case "failed" | "aborted":
-            return Conflict(f"The report was not made: the state of the state of its task is {info.state}.")
+            return Conflict(f"The report was not made: the state of its task is {info.state}.")
         case _:
             return Conflict(f"The report is not ready: the state of its task is {info.state}.")
 

@@ -1,5 +1,6 @@
 """The SQL of reports and their parts."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, select, update
@@ -28,6 +29,12 @@ async def get_finished(session: ReadSession, task_id: str, *, moment: datetime) 
     """The first report that an attempt of the task has finished, until it expires."""
     finished = select(Report).where(Report.task_id == task_id, Report.finished_at.is_not(None))
     return await session.scalar(finished.where(Report.expires_at > moment).order_by(Report.id).limit(1))
+
+
+async def list_by_owner(session: ReadSession, owner_id: int, *, moment: datetime, limit: int) -> Sequence[Report]:
+    """Those that have not expired, the latest first."""
+    owned = select(Report).where(Report.owner_id == owner_id, Report.expires_at > moment)
+    return await session.scalars(owned.order_by(Report.id.desc()).limit(limit))
 
 
 async def get_part(session: ReadSession, report_id: int, number: int) -> str | None:

@@ -8,7 +8,7 @@ from app.domain.users.models import User
 from app.domain.users.reset_token import ResetToken, fingerprint_of, read_reset_token
 from app.domain.users.service import login_email
 from app.domain.users.tasks import send_password_reset
-from app.errors import Conflict, Forbidden, Invalid, Unauthorized, Unavailable
+from app.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, Unavailable
 from app.kit.keys import digest
 from app.principal import Principal
 from app.resources import Resources
@@ -71,6 +71,15 @@ async def reset_password(resources: Resources, *, token: str, password: str) -> 
     except Conflict:
         # Another request with the same token was faster.
         raise _bad_token() from None
+
+
+async def set_password(resources: Resources, user_id: int, password: str) -> None:
+    """For operators. The user's sessions end. NotFound: there is no such user."""
+    async with resources.database.read(primary=True) as session:
+        user = await store.get_user(session, user_id)
+    if user is None:
+        raise NotFound("There is no such user.")
+    await _set_password(resources, user, password, ends_sessions=True)
 
 
 def _is_current(token: ResetToken, user: User) -> bool:

@@ -84,10 +84,8 @@ def encode_record(
 
 def decode_record(session_id: str, fields: Mapping[bytes, bytes]) -> SessionRecord:
     """The session that a hash holds. SessionRejected when it is too large or holds something else."""
+    data, stored = decode_fields(fields)
     try:
-        stored = {name[2:].decode(): value for name, value in fields.items() if name.startswith(_DATA)}
-        if encoded_size(stored) > MAX_SESSION_BYTES:
-            raise SessionRejected("too_large")
         user = fields.get(b"user")
         return SessionRecord(
             id=session_id,
@@ -99,12 +97,23 @@ def decode_record(session_id: str, fields: Mapping[bytes, bytes]) -> SessionReco
             metadata={
                 name[2:].decode(): value.decode() for name, value in fields.items() if name.startswith(_METADATA)
             },
-            data={name: decode_value(value) for name, value in stored.items()},
+            data=data,
             stored=stored,
         )
+    except (KeyError, ValueError):
+        raise SessionRejected("corrupt") from None
+
+
+def decode_fields(fields: Mapping[bytes, bytes]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The data of a hash, decoded and as it is stored. SessionRejected when it is too large or no data."""
+    try:
+        stored = {name[2:].decode(): value for name, value in fields.items() if name.startswith(_DATA)}
+        if encoded_size(stored) > MAX_SESSION_BYTES:
+            raise SessionRejected("too_large")
+        return {name: decode_value(value) for name, value in stored.items()}, stored
     except SessionRejected:
         raise
-    except (KeyError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         raise SessionRejected("corrupt") from None
 
 

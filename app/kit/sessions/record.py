@@ -65,6 +65,11 @@ class SessionRecord:
         return abs(time.time() - self.last_activity)
 
 
+def ended_record(session_id: str) -> SessionRecord:
+    """A visitor's session of which nothing is known but its well-formed id, because there is none any more."""
+    return SessionRecord(session_id, "cookie", None, 0, 0, 0, {}, {}, {})
+
+
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
     """What a user is shown of a session. Times are epoch seconds by Redis' clock."""

@@ -1,6 +1,7 @@
 """How the store runs its scripts: again after a lost reply, and after foreign keys were removed."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from redis.asyncio import Redis
@@ -8,7 +9,19 @@ from redis.exceptions import ResponseError
 
 from app.kit.client.errors import UNAVAILABLE
 from app.kit.scripts import Argument, run_script
+from app.kit.sessions.codec import SessionRejected
 from app.kit.telemetry import Telemetry
+
+
+@contextmanager
+def wrong_type_rejected() -> Iterator[None]:
+    """SessionRejected where Redis answers that a key has another type."""
+    try:
+        yield
+    except ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        raise SessionRejected("wrong_type") from None
 
 
 class SessionScripts:
@@ -34,6 +47,14 @@ class SessionScripts:
         except UNAVAILABLE:
             self._telemetry.count("session_unreachable", operation=operation)
             raise
+
+    @contextmanager
+    def rejections_counted(self) -> Iterator[None]:
+        """Ends the block where a record is rejected."""
+        try:
+            yield
+        except SessionRejected as error:
+            self._telemetry.count("session_rejected", reason=error.reason)
 
     async def _run(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         # Repeatable: each script leaves the same state when it runs twice with the same arguments.

@@ -1,14 +1,12 @@
 """Sessions in Redis: one hash a session, for the browser's cookie and the header token alike."""
 
-import asyncio
 import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from app.kit.client.errors import record_failure
 from app.kit.keys import Keys, digest
@@ -16,15 +14,16 @@ from app.kit.scripts import Argument
 from app.kit.sessions.codec import (
     MAX_SESSION_BYTES,
     SessionRejected,
+    decode_fields,
     decode_info,
     decode_record,
     encode_fields,
     encode_record,
     field_name,
 )
-from app.kit.sessions.record import Channel, SessionInfo, SessionRecord, bucket_for, bucket_of, new_id
+from app.kit.sessions.record import Channel, SessionInfo, SessionRecord, bucket_for, bucket_of, ended_record, new_id
 from app.kit.sessions.revocation import Revocation
-from app.kit.sessions.scripts import SessionScripts
+from app.kit.sessions.scripts import SessionScripts, wrong_type_rejected
 from app.kit.sessions.values import SessionTooLarge
 from app.kit.telemetry import NoTelemetry, Telemetry
 
@@ -71,7 +70,7 @@ class SessionStore:
         A login reads it before it reads the password's hash from the database: then a password change that ends all
         sessions also refuses the logins that checked the old password.
         """
-        with self._rejections_counted(), _wrong_type_rejected():
+        with self._scripts.rejections_counted(), wrong_type_rejected():
             key = self._keys.session_epoch(bucket_for(user_id), user_id)
             epoch = await self._scripts.counted("epoch", self._redis.get(key))
             return epoch.decode(errors="replace") if epoch else ""
@@ -85,10 +84,9 @@ class SessionStore:
         channel: Channel,
         user_id: int | None = None,
         metadata: Mapping[str, str] | None = None,
-        replaces: str | None = None,
         epoch: str | None = None,
     ) -> SessionRecord:
-        """A new session; the one it `replaces` is ended in the same batch. Beyond `max_per_user` the oldest ends.
+        """A new session. Beyond `max_per_user` the oldest of the user's ends.
 
         Unstorable: `data` cannot be kept. SessionsEnded: the user's epoch is not `epoch` any more.
         """
@@ -101,10 +99,7 @@ class SessionStore:
         args: list[Argument] = [self._idle_ms, self._absolute_ms, digest(session_id), self._keys.session(bucket, "")]
         args += [self._max_per_user, ANY_EPOCH if epoch is None else epoch, self._keys.revocations(), EPOCH_MS]
         args += [part for pair in fields.items() for part in pair]
-        calls = [self._scripts.run("create", keys=keys, args=args)]
-        if replaces is not None:
-            calls.append(self.delete(replaces))
-        times = (await asyncio.gather(*calls))[0]
+        times = await self._scripts.run("create", keys=keys, args=args)
         if times is None:
             raise SessionsEnded
         made = {b"created": times[0], b"active": times[0], b"expires": times[1]}
@@ -112,7 +107,7 @@ class SessionStore:
 
     async def get(self, session_id: str, *, channel: Channel) -> SessionRecord | None:
         """The session of an id that came over `channel`; None where there is none, or it cannot be read."""
-        with self._rejections_counted():
+        with self._scripts.rejections_counted():
             return await self._read(session_id, channel)
         return None
 
@@ -147,8 +142,9 @@ class SessionStore:
     async def rotate(self, record: SessionRecord) -> bool:
         """Give the session a new id, in Redis and in `record`. False: it has ended."""
         new = new_id(record.bucket)
-        keys = [self._key(record), self._keys.session(record.bucket, digest(new)), *self._index(record)]
-        args = [record.public_id, digest(new), self._keys.revocations()]
+        keys = [self._key(record), self._keys.session(record.bucket, digest(new)), self._superseded(record)]
+        keys += self._index(record)
+        args: list[Argument] = [record.public_id, digest(new), self._keys.revocations(), CALL_MS]
         if not await self._scripts.run("rotate", keys=keys, args=args):
             return False
         record.id = new
@@ -159,13 +155,38 @@ class SessionStore:
         bucket = bucket_of(session_id)
         return bucket is not None and await self._delete(bucket, digest(session_id), user="")
 
+    async def take(self, record: SessionRecord) -> bool:
+        """End a session whose data another one has taken over from `record`.
+
+        False: it holds other data, which `record` now has too, and goes on. Where it had ended there is nothing more to
+        take over, unless another take() ended it, a minute ago at most.
+        """
+        keys = [self._key(record), self._superseded(record)]
+        args: list[Argument] = [record.public_id, self._keys.session_index(record.bucket, "")]
+        args += [self._keys.revocations(), CALL_MS, "" if record.user_id is None else record.user_id]
+        args += [part for name, value in record.stored.items() for part in (field_name(name), value)]
+        found = await self._scripts.run("take", keys=keys, args=args)
+        if found is None:
+            return True
+        with self._scripts.rejections_counted():
+            record.data, record.stored = decode_fields(dict(zip(found[::2], found[1::2], strict=True)))
+            return False
+        # What cannot be read is not taken over.
+        await self.delete(record.id)
+        return True
+
+    async def is_superseded(self, session_id: str) -> bool:
+        """Whether the session has another id, or went into another one by take(), since a minute ago at most."""
+        key = self._superseded(ended_record(session_id))
+        return bool(await self._scripts.counted("is_superseded", self._redis.exists(key)))
+
     async def list(self, user_id: int) -> Sequence[SessionInfo]:
         """A user's sessions, the most recently active first."""
         bucket = bucket_for(user_id)
         keys, args = [self._keys.session_index(bucket, user_id)], [self._keys.session(bucket, "")]
         infos = []
         for row in await self._scripts.run("list", keys=keys, args=args):
-            with self._rejections_counted():
+            with self._scripts.rejections_counted():
                 infos.append(decode_info(row))
         return sorted(infos, key=lambda info: info.last_activity, reverse=True)
 
@@ -196,7 +217,7 @@ class SessionStore:
         bucket = bucket_of(session_id)
         if bucket is None:
             raise SessionRejected("malformed")
-        with _wrong_type_rejected():
+        with wrong_type_rejected():
             fields = await self._scripts.counted(
                 "get", self._redis.hgetall(self._keys.session(bucket, digest(session_id)))
             )
@@ -230,22 +251,8 @@ class SessionStore:
     def _key(self, record: SessionRecord) -> str:
         return self._keys.session(record.bucket, record.public_id)
 
+    def _superseded(self, record: SessionRecord) -> str:
+        return self._keys.session_superseded(record.bucket, record.public_id)
+
     def _index(self, record: SessionRecord) -> Sequence[str]:
         return [] if record.user_id is None else [self._keys.session_index(record.bucket, record.user_id)]
-
-    @contextmanager
-    def _rejections_counted(self) -> Iterator[None]:
-        try:
-            yield
-        except SessionRejected as error:
-            self._telemetry.count("session_rejected", reason=error.reason)
-
-
-@contextmanager
-def _wrong_type_rejected() -> Iterator[None]:
-    try:
-        yield
-    except ResponseError as error:
-        if not str(error).startswith("WRONGTYPE"):
-            raise
-        raise SessionRejected("wrong_type") from None

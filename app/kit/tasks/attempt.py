@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+# A loop that is later than this was blocked: what is alive could not say so.
+LATE_SECONDS = 0.1
+
 
 class TimedOut(Exception):
     """The attempt took longer, or was silent for longer, than its task allows."""
@@ -45,7 +48,10 @@ class Deadlines:
 
     def _look(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._at, self._timer = math.inf, None
+        late_seconds, self._at, self._timer = now - self._at, math.inf, None
+        if late_seconds > LATE_SECONDS:
+            for attempt in tuple(self._attempts):
+                attempt.beat()
         for attempt in [attempt for attempt in self._attempts if attempt.deadline <= now]:
             self.discard(attempt)
             attempt.expire()

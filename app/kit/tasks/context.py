@@ -81,12 +81,17 @@ class TaskContext:
         return self._logger
 
     def report_progress(self, percent: int) -> None:
-        """Set the task's progress, 0 to 100; it is readable within a fraction of a second. Thread-safe."""
-        self._report(min(100, max(0, int(percent))))
+        """Set the task's progress, 0 to 100; it is readable within a fraction of a second. Thread-safe.
+
+        Of the calls in a tenth of a second the last one counts.
+        """
+        if not self._cancelled:
+            self._report(min(100, max(0, int(percent))))
 
     def heartbeat(self) -> None:
         """Say that the attempt is alive (see Policy.heartbeat_seconds). Thread-safe."""
-        self._report(None)
+        if not self._cancelled:
+            self._report(None)
 
     async def run_in_process(self, function: Callable[..., T], *args: Any) -> T:
         """Run CPU-bound work in one of the worker's child processes; the wait for one is not the attempt's time.

@@ -1,7 +1,7 @@
 """Queue: accepts tasks, reads their state, aborts and requeues them. The worker runs them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, TypeVar, Unpack, cast
 
 from msgspec.structs import replace
@@ -175,15 +175,15 @@ class Queue:
         names = ("done", "failed", "aborted", "retried", "lost", "refused", "moved")
         return {name: whole_of(counted.get(name.encode())) or 0 for name in names}
 
-    async def requeue(self, task_id: str | None = None) -> int:
-        """Enqueue one dead letter again, or all, with all attempts before them; returns how many.
+    async def requeue(self, task_id: str | Collection[str] | None = None) -> int:
+        """Enqueue one dead letter again, or several, or all, with all attempts before them; returns how many.
 
         One whose unique key another task holds stays dead.
         """
         return await self._each_dead("tasks/requeue", task_id)
 
-    async def purge(self, task_id: str | None = None) -> int:
-        """Delete one dead letter, or all; returns how many. The tasks of a chain after it are aborted."""
+    async def purge(self, task_id: str | Collection[str] | None = None) -> int:
+        """Delete one dead letter, or several, or all; returns how many. The tasks of a chain after it are aborted."""
         return await self._each_dead("tasks/purge", task_id, KEEP_ABORTED_MS)
 
     async def run(self, script: str, *args: Argument, repeatable: bool = False) -> Any:
@@ -192,8 +192,9 @@ class Queue:
             self.redis, script, keys=self._places, args=[self._prefix, *args], repeatable=repeatable
         )
 
-    async def _each_dead(self, script: str, task_id: str | None, *args: Argument) -> int:
-        ids: Any = [task_id] if task_id is not None and is_task_id(task_id) else []
+    async def _each_dead(self, script: str, task_id: str | Collection[str] | None, *args: Argument) -> int:
+        given = [task_id] if isinstance(task_id, str) else list(task_id or ())
+        ids: Any = [each for each in given if is_task_id(each)]
         if task_id is None:
             ids = await unless_wrong_type(self.redis.zrange(self._places[5], 0, -1), [])
         batches = [ids[start : start + SUBMIT_BATCH] for start in range(0, len(ids), SUBMIT_BATCH)]

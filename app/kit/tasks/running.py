@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from app.kit.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
+# A task's progress is reported so often at most.
 PROGRESS_SECONDS = 0.1
 
 Reason = Literal["abort", "release", "lost"]
@@ -28,6 +30,7 @@ class _Running:
     """A claim that runs. `reason`: why this worker has cancelled it."""
 
     claim: Claim
+    attempt: Attempt
     began: float
     task: "asyncio.Task[Report]"
     reason: Reason | None = None
@@ -51,6 +54,9 @@ class RunningTasks:
         self._running: dict[int, _Running] = {}
         self._reports: list[Report] = []
         self._progress: dict[int, Report] = {}
+        # What tasks have said, by token, since the loop last looked: a beat, or the latest progress.
+        self._signs: dict[int, int | None] = {}
+        self._lock = threading.Lock()
         self._ends: Counter[tuple[str, str]] = Counter()
 
     def __len__(self) -> int:
@@ -74,7 +80,7 @@ class RunningTasks:
         loop = asyncio.get_running_loop()
         attempt = self._executor.make_attempt(claim)
         run = self._executor.run(claim, attempt, self._make_context(claim, attempt, loop))
-        running = _Running(claim, time.monotonic(), loop.create_task(run))
+        running = _Running(claim, attempt, time.monotonic(), loop.create_task(run))
         self._running[claim.token] = running
         # Not inside the coroutine: one that is cancelled before its first step never runs.
         running.task.add_done_callback(partial(self._ended, running))
@@ -106,9 +112,7 @@ class RunningTasks:
             asyncio._unregister_task(running.task)
 
     def take_reports(self) -> list[Report]:
-        reports = [*self._progress.values(), *self._reports]
-        self._progress.clear()
-        self._reports.clear()
+        reports, self._reports = self._reports, []
         for (label, outcome), amount in self._ends.items():
             self._telemetry.count("task_ends", amount, task=label, outcome=outcome)
         self._ends.clear()
@@ -128,16 +132,16 @@ class RunningTasks:
             metadata=options.metadata,
             correlation_id=options.correlation_id,
             resources=self._resources,
-            report=partial(self._report, loop, claim, attempt),
+            report=partial(self._report, loop, claim.token),
             run_in_process=partial(self._executor.run_in_process, claim, attempt),
         )
 
     def _ended(self, running: _Running, task: "asyncio.Task[Report]") -> None:
         claim = running.claim
         del self._running[claim.token]
-        report = self._outcome(running, task)
+        progress, report = self._progress.pop(claim.token, None), self._outcome(running, task)
         if report is not None:
-            self._reports.append(report)
+            self._reports += [report] if progress is None else [progress, report]
         label, seconds = self._executor.label(claim.name), time.monotonic() - running.began
         outcome = "lost" if report is None else report.kind
         self._ends[label, outcome] += 1
@@ -159,16 +163,29 @@ class RunningTasks:
             return self._executor.spent(claim, "cancelled itself")
         return Report(claim.id, claim.token, running.reason)
 
-    def _report(self, loop: asyncio.AbstractEventLoop, claim: Claim, attempt: Attempt, percent: int | None) -> None:
-        """From any thread."""
-        loop.call_soon_threadsafe(self._alive, claim, attempt, percent)
+    def _report(self, loop: asyncio.AbstractEventLoop, token: int, percent: int | None) -> None:
+        """From any thread, as often as it likes: one callback waits in the loop, with the latest of each task."""
+        with self._lock:
+            is_first = not self._signs
+            self._signs[token] = self._signs.get(token) if percent is None else percent
+        if is_first:
+            loop.call_soon_threadsafe(self._take_signs)
 
-    def _alive(self, claim: Claim, attempt: Attempt, percent: int | None) -> None:
-        """The attempt says that it is alive, and perhaps how far it is."""
-        if claim.token not in self._running:
-            return
-        attempt.beat()
-        if percent is not None:
-            if not self._progress:
-                asyncio.get_running_loop().call_later(PROGRESS_SECONDS, self._changed)
-            self._progress[claim.token] = Report(claim.id, claim.token, "progress", text=percent)
+    def _take_signs(self) -> None:
+        with self._lock:
+            signs, self._signs = self._signs, {}
+        for token, percent in signs.items():
+            running = self._running.get(token)
+            if running is None:
+                continue
+            running.attempt.beat()
+            if percent is not None:
+                if not self._progress:
+                    asyncio.get_running_loop().call_later(PROGRESS_SECONDS, self._report_progress)
+                self._progress[token] = Report(running.claim.id, token, "progress", text=percent)
+
+    def _report_progress(self) -> None:
+        if self._progress:
+            self._reports += self._progress.values()
+            self._progress.clear()
+            self._changed()

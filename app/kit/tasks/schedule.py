@@ -91,7 +91,9 @@ class Every(Entry):
         check_seconds(f"{self.task.name}: an interval", self.seconds, least=LEAST_INTERVAL_SECONDS)
 
     def next_after(self, now: float) -> float:
-        return (now // self.seconds + 1) * self.seconds
+        number = now // self.seconds + 1
+        # Products are rounded: where `now` is a tick itself, the quotient may be less than its number.
+        return number * self.seconds if number * self.seconds > now else (number + 1) * self.seconds
 
 
 @dataclass(frozen=True, slots=True)

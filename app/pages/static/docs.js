@@ -194,12 +194,10 @@ function filter() {
 async function start() {
   const main = byId("operations");
   try {
-    const response = await fetch(document.body.dataset.openapi);
+    const response = await fetch(byId("operations").dataset.openapi);
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
     openapi = await response.json();
     setDocument(openapi);
-    byId("title").textContent = `${openapi.info.title} ${openapi.info.version}`;
-    if (openapi.info.description) byId("about").prepend(`${openapi.info.description} `);
     main.replaceChildren(...byTag().map(([tag, blocks]) => element("section", {}, element("h2", {}, tag), blocks)));
     const named = location.hash && byId(decodeURIComponent(location.hash.slice(1)));
     if (named) {

@@ -1,18 +1,19 @@
 """The browser's session as a handler sees it: quart.session over a record of our SessionStore."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from quart import session
 from quart.sessions import SessionMixin
 from werkzeug.datastructures import Headers
 
-from app.errors import BadRequest, Unavailable
+from app.errors import BadRequest, Conflict, Unavailable
 from app.kit.sessions.codec import changed_fields, encode_field
-from app.kit.sessions.record import SessionRecord
+from app.kit.sessions.record import SessionRecord, ended_record
 from app.kit.sessions.store import SessionStore
 from app.kit.sessions.values import Unstorable
 from app.web.context import resources
+from app.web.identity.takeover import take_over
 
 CREDENTIAL_HEADERS = ("X-Session-ID", "Authorization", "API-Key")
 
@@ -20,6 +21,7 @@ SessionState = Literal["open", "detached", "down"]
 
 # Flask's own name for it.
 _PERMANENT = "_permanent"
+_FLASHES = "_flashes"
 
 
 def has_header_credential(headers: Headers) -> bool:
@@ -38,8 +40,14 @@ class BrowserSession(SessionMixin):
     """
 
     def __init__(
-        self, record: SessionRecord | None = None, *, state: SessionState = "open", can_send_cookie: bool = True
+        self,
+        record: SessionRecord | None = None,
+        *,
+        state: SessionState = "open",
+        can_send_cookie: bool = True,
+        ended_ids: Sequence[str] = (),
     ) -> None:
+        """`ended_ids`: well-formed ids that the browser has sent, of which none leads to a session."""
         self.record = record
         self.state = state
         self.used = False
@@ -47,6 +55,7 @@ class BrowserSession(SessionMixin):
         self._data: dict[str, Any] = record.data if record else {}
         self._cookie = (record.id, self._is_permanent()) if record else None
         self._ended_id: str | None = None
+        self._sent_ids = tuple(ended_ids)
 
     def __getitem__(self, key: str) -> Any:
         return self._read()[key]
@@ -92,7 +101,7 @@ class BrowserSession(SessionMixin):
         self._write()
         if self.record is not None:
             self._ended_id = self.record.id
-        self.record, self._data = None, {}
+        self.record, self._data, self._sent_ids = None, {}, ()
 
     @property
     def permanent(self) -> bool:
@@ -144,40 +153,51 @@ class BrowserSession(SessionMixin):
     ) -> SessionRecord:
         """Move a visitor's data into a new session of the user, under a new id. SessionsEnded: see SessionStore.create.
 
-        The data of another user's session does not move: it ends with that session.
+        What other requests save in the visitor's session until it ends moves too: see take_over(), also for the errors.
+        After each the session is as it was. The data of another user's session does not move: it ends with it.
         """
-        data, old = self._write().copy(), self.record.id if self.record else self._ended_id
+        data, ended_id = self._write().copy(), self._ended_id
+        # Of two logins at once the second may find the visitor's session ended.
+        olds = [self.record] if self.record else [ended_record(each) for each in self._sent_ids]
+        own = {_PERMANENT}.union(*changed_fields(self.record)) if self.record else {_PERMANENT, *data}
         if self.record is not None and self.record.user_id not in (None, user_id):
-            data = {}
+            data, ended_id, olds = {}, self.record.id, []
         data.pop(_PERMANENT, None)
         if not permanent:
             data[_PERMANENT] = False
-        record = await store.create(
-            data, channel="cookie", user_id=user_id, metadata=metadata, replaces=old, epoch=epoch
-        )
+        # First: where the login is refused, nothing has changed.
+        record = await store.create(data, channel="cookie", user_id=user_id, metadata=metadata, epoch=epoch)
+        for old in olds:
+            await take_over(store, old, record, own=own)
+        if ended_id is not None:
+            await store.delete(ended_id)
         self.record, self._data, self._ended_id = record, record.data, None
         return record
 
     async def save(self, store: SessionStore) -> None:
         """Write the changes in one round trip; none where nothing has changed. Unstorable: nothing was written.
 
-        What has been ended ends in any case.
+        What has been ended ends in any case. Conflict: nothing was written, because another request has ended the
+        session or given it a new id. Then this one does not touch the cookie: the browser may have the new one by now.
+        A request that arrives with the old id within a minute after it was renewed begins no session, for the same
+        reason.
         """
         try:
             if self.record is not None:
                 changed, removed = changed_fields(self.record)
                 if changed or removed:
-                    # False where another request has ended the session or given it a new id: then this one does not
-                    # touch the cookie either, because the browser may have the new one by now.
-                    await store.save(self.record, changed=changed, removed=removed)
+                    saved = await store.save(self.record, changed=changed, removed=removed)
+                    # A message that was shown is no loss: it ended with the session.
+                    if not saved and (changed or removed != {_FLASHES}):
+                        raise _superseded()
             elif self._data and self._can_send_cookie:
-                self.record = await store.create(self._data, channel="cookie", replaces=self._ended_id)
-            elif self._ended_id is not None:
-                await store.delete(self._ended_id)
-        except Unstorable:
+                for sent_id in self._sent_ids:
+                    if await store.is_superseded(sent_id):
+                        raise _superseded()
+                self.record = await store.create(self._data, channel="cookie")
+        finally:
             if self._ended_id is not None:
                 await store.delete(self._ended_id)
-            raise
 
     def cookie(self) -> tuple[str, bool] | None:
         """What to send after save(): an id and whether it outlives the browser; an empty id deletes the cookie."""
@@ -205,6 +225,10 @@ class BrowserSession(SessionMixin):
         if self.state == "detached":
             raise BadRequest("This request has no browser session.")
         return data
+
+
+def _superseded() -> Conflict:
+    return Conflict("Another request has ended or renewed the session. Nothing was saved: try again.")
 
 
 def current_browser_session() -> BrowserSession | None:

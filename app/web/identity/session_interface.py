@@ -10,7 +10,7 @@ from quart_session.sessions import RedisSessionInterface
 from redis.exceptions import RedisError
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from app.errors import AppError, Invalid, TooLarge, TooManyRequests, Unavailable
+from app.errors import AppError, Conflict, Invalid, TooLarge, TooManyRequests, Unavailable
 from app.kit.client.errors import record_failure
 from app.kit.limits.limit import Limit
 from app.kit.sessions.record import SessionRecord, bucket_of
@@ -80,8 +80,10 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
         sent = request.cookies.getlist(self.get_cookie_name(app))
         if not sent:
             return BrowserSession(can_send_cookie=can_send_cookie)
+        candidates = [session_id for session_id in sent if bucket_of(session_id)][:MOST_COOKIES]
         try:
-            return BrowserSession(await _find(sent), can_send_cookie=can_send_cookie)
+            record = await _find(candidates or sent[:1])
+            return BrowserSession(record, can_send_cookie=can_send_cookie, ended_ids=() if record else candidates)
         except RedisError as error:
             # Fails closed where the session is used. An error raised here would not reach the error handlers.
             record_failure(error, block="sessions", telemetry=resources().telemetry)
@@ -106,7 +108,7 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
             record_failure(error, block="sessions", telemetry=resources().telemetry)
             await _refuse(response, Unavailable("The session could not be saved."))
             return
-        except TooManyRequests as error:
+        except (Conflict, TooManyRequests) as error:
             await _refuse(response, error)
             return
         except Unstorable as error:
@@ -151,11 +153,10 @@ def _is_without(path: str) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in WITHOUT_SESSION)
 
 
-async def _find(sent: list[str]) -> SessionRecord | None:
+async def _find(candidates: list[str]) -> SessionRecord | None:
     """The session of the first valid cookie. One round trip, where that is the first that is well formed."""
     store = resources().sessions
-    candidates = [session_id for session_id in sent if bucket_of(session_id)] or sent[:1]
-    for session_id in candidates[:MOST_COOKIES]:
+    for session_id in candidates:
         if record := await store.get(session_id, channel="cookie"):
             return record
     return None

@@ -14,6 +14,7 @@ from app.kit.events.presence import PRESENCE
 from app.principal import Principal
 from app.web.answers import answers
 from app.web.context import connection, resources
+from app.web.idempotency import idempotent
 from app.web.identity.auth import current_principal, current_principal_or_none, require_role
 from app.web.identity.grants import current_grant
 from app.web.limits.declare import exempt
@@ -29,7 +30,7 @@ tag_blueprint(blueprint, ["events"])
 class StreamQuery(BaseModel):
     """The channels (or, for admins, patterns) to subscribe to, and the id of the last event received."""
 
-    channel: list[str] = []
+    channel: list[Annotated[str, Field(pattern=r"^[a-z0-9:_*-]{1,64}$")]] = []
     last_event_id: str = ""
 
 
@@ -58,6 +59,7 @@ async def stream() -> Response:
 
 
 @blueprint.post("")
+@idempotent
 @require_role("admin")
 @validate_request(NewEvent)
 @document_response(Published, 202)

@@ -1,13 +1,14 @@
 """The limits for an operator: the status of a subject, and a reset for one that is locked out."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from quart import Blueprint, Quart, Response, current_app, jsonify, request
-from quart_schema import document_querystring, document_response, tag_blueprint
+from pydantic import BaseModel, Field
+from quart import Blueprint, Quart, Response, current_app, jsonify
+from quart_schema import document_response, tag_blueprint, validate_querystring
 
-from app.errors import Invalid, NotFound
+from app.errors import NotFound
 from app.kit.limits.limit import Limit
-from app.web.answers import answers
 from app.web.client_address import network_of
 from app.web.context import resources
 from app.web.identity.auth import require_role
@@ -37,11 +38,10 @@ class LimitPolicies:
     limits: list[LimitPolicy]
 
 
-@dataclass(frozen=True, slots=True)
-class SubjectQuery:
+class SubjectQuery(BaseModel):
     """Who is counted, as the limits name them: address:192.0.2.1, user:7, account:ada@example.com."""
 
-    subject: str
+    subject: Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +64,22 @@ async def policies() -> Response:
 
 
 @blueprint.get("/<name>")
-@answers(422)
 @require_role("admin")
-@document_querystring(SubjectQuery)
+@validate_querystring(SubjectQuery)
 @document_response(Usage)
-async def usage(name: str) -> Response:
+async def usage(name: str, query_args: SubjectQuery) -> Response:
     """The status of a limit for a subject. Nothing is counted."""
-    limit, subject = _limit(name), _subject()
+    limit, subject = _limit(name), _counted(query_args.subject)
     [limit_status] = (await resources().limiter.peek([(limit, subject)])).statuses
     return jsonify(Usage(name, subject, limit_status.remaining, limit_status.wait_seconds))
 
 
 @blueprint.delete("/<name>")
-@answers(422)
 @require_role("admin")
-@document_querystring(SubjectQuery)
-async def reset(name: str) -> tuple[str, int]:
+@validate_querystring(SubjectQuery)
+async def reset(name: str, query_args: SubjectQuery) -> tuple[str, int]:
     """Reset a limit for a subject. 404: it had counted nothing."""
-    if not await resources().limiter.reset([(_limit(name), _subject())]):
+    if not await resources().limiter.reset([(_limit(name), _counted(query_args.subject))]):
         raise NotFound("This limit has counted nothing of this subject.")
     return "", 204
 
@@ -114,17 +112,14 @@ def _policy(limit: Limit, endpoints: list[str]) -> LimitPolicy:
 def _limit(name: str) -> Limit:
     found = _declared(current_app).get(name)
     if found is None:
-        raise NotFound
+        raise NotFound("There is no such limit.")
     return found[0]
 
 
-def _subject() -> str:
-    subject = request.args.get("subject", "")
-    if not subject:
-        raise Invalid([{"loc": ["subject"], "msg": "must say who is counted, as user:7 or address:192.0.2.1"}])
+def _counted(subject: str) -> str:
+    """As the limits count it: an address by its network, an account by its email address in lower case, all others (an
+    API key, the value of a header) as they are."""
     kind, _, name = subject.partition(":")
-    # As the limits count them: an address by its network, an account by its email address in lower case, all others
-    # (an API key, the value of a header) as they are.
     if kind == "address":
         return f"{kind}:{network_of(name)}"
     return subject.lower() if kind == "account" else subject

@@ -35,11 +35,17 @@ blueprint = Blueprint("metrics", __name__)
 async def metrics() -> Response:
     """The metrics of this node, and of the queues."""
     _check_reader(current_app.config[METRICS_TOKEN])
+    return Response(await read_metrics(), content_type=CONTENT_TYPE_LATEST)
+
+
+async def read_metrics() -> bytes:
+    """The metrics in Prometheus' text format, with those of Redis and of the queues as they are now."""
     telemetry: PrometheusTelemetry = current_app.extensions[TELEMETRY_EXTENSION]
     _gauge_redis(telemetry)
+    _gauge_database(telemetry)
     for queue in resources().queues.values():
         await _gauge_queue(telemetry, queue)
-    return Response(telemetry.exposition(), content_type=CONTENT_TYPE_LATEST)
+    return telemetry.exposition()
 
 
 def _gauge_redis(telemetry: PrometheusTelemetry) -> None:
@@ -53,6 +59,12 @@ def _gauge_redis(telemetry: PrometheusTelemetry) -> None:
         for name, value in stats.items():
             if isinstance(value, int):
                 telemetry.gauge(f"redis_{name}", float(value), server=server)
+
+
+def _gauge_database(telemetry: PrometheusTelemetry) -> None:
+    for name, (in_use, idle) in resources().database.pool_use().items():
+        telemetry.gauge("database_connections", in_use, database=name, state="in_use")
+        telemetry.gauge("database_connections", idle, database=name, state="idle")
 
 
 async def _gauge_queue(telemetry: PrometheusTelemetry, queue: Queue) -> None:

@@ -13,9 +13,11 @@ from quart_schema import document_response, tag_blueprint, validate_querystring
 from app.errors import Invalid, NotFound
 from app.kit.tasks.info import TaskInfo, WorkerInfo
 from app.kit.tasks.queue import Place, Queue
+from app.web.answers import answers
 from app.web.context import resources
 from app.web.identity.auth import require_role
-from app.web.number import Number
+from app.web.links import links
+from app.web.number import PLAIN_DIGITS
 from app.web.routes.metrics import TELEMETRY_EXTENSION
 from app.web.routes.tasks import moment
 from app.web.telemetry import PrometheusTelemetry
@@ -38,8 +40,8 @@ class ListQuery(QueueQuery):
     """Tasks of one place; a page past the end is empty."""
 
     place: Place = "dead"
-    offset: Annotated[Number, Field(ge=0, le=1_000_000)] = 0
-    limit: Annotated[Number, Field(ge=1, le=100)] = 100
+    offset: Annotated[int, Field(ge=0, le=1_000_000), PLAIN_DIGITS] = 0
+    limit: Annotated[int, Field(ge=1, le=100), PLAIN_DIGITS] = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +114,21 @@ class Stats:
 
 
 @blueprint.get("/tasks")
+@answers(200, headers=("Link",))
 @require_role("admin")
 @validate_querystring(ListQuery)
 @document_response(TaskList)
 async def list_place(query_args: ListQuery) -> Response:
     """The tasks in one place of a queue: waiting, scheduled, running or dead."""
     queue = _queue(query_args)
-    found = await queue.tasks(query_args.place, offset=query_args.offset, limit=query_args.limit)
-    return jsonify(TaskList([TaskListed.of(info, queue.name) for info in found]))
+    size = query_args.limit
+    # One more than is shown tells whether there are more.
+    found = await queue.tasks(query_args.place, offset=query_args.offset, limit=size + 1)
+    response = jsonify(TaskList([TaskListed.of(info, queue.name) for info in found[:size]]))
+    if len(found) > size:
+        following = query_args.model_dump() | {"offset": query_args.offset + size}
+        response.headers.update(links("operations.list_place", {"next": following}))
+    return response
 
 
 @blueprint.post("/tasks/requeue")

@@ -12,14 +12,14 @@ from quart_schema import document_response, tag_blueprint, validate_querystring
 from app.kit.events.presence import MOST_LISTED
 from app.web.context import resources
 from app.web.identity.auth import require_auth
-from app.web.number import Number
+from app.web.number import PLAIN_DIGITS
 
 blueprint = Blueprint("presence", __name__, url_prefix="/api/v1")
 tag_blueprint(blueprint, ["events"])
 
 
 class PresenceQuery(BaseModel):
-    limit: Annotated[Number, Field(ge=1, le=MOST_LISTED)] = 100
+    limit: Annotated[int, Field(ge=1, le=MOST_LISTED), PLAIN_DIGITS] = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,4 +149,4 @@ async def _own_task(task_id: str) -> tuple[Queue, TaskInfo]:
             if not _may_see(info, current_principal()):
                 raise Forbidden("This task is not yours.")
             return queue, info
-    raise NotFound
+    raise NotFound("There is no such task, or it ended longer ago than its result is kept.")

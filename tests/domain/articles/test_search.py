@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from quart import Quart
 
+from app.domain.articles import service
 from app.domain.articles.search import MOST_BYTES_OF_WORDS, words_of
 from app.domain.paging import place_of, to_cursor
 from tests.domain.client import Client
@@ -85,10 +86,21 @@ async def test_search_follows_changes_and_has_pages(client: Client) -> None:
     assert [each["title"] for each in (await search(client, "other"))["results"]] == ["Other"]
 
 
-@pytest.mark.parametrize("q", ["", "%27%22%26", "a%00", "+".join("abcdefghijk"), "x" * 201])
-async def test_what_cannot_be_searched_is_refused(client: Client, q: str) -> None:
-    refused = await client.get(f"/search?q={q}")
-    assert refused.status_code == (200 if q == "a%00" else 422)
+async def test_of_many_articles_the_last_are_found(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MOST_FOUND", 3)
+    ada = await client.registered()
+    for number in range(5):
+        await ada.post("/articles", {"title": f"Number {number}", "content": "Of many."})
+    pages = [await (await client.get(f"/search?q=many&per_page=2&page={page}")).get_json() for page in (1, 2, 3)]
+    titles = [each["title"] for page in pages for each in page["results"]]
+    assert (titles, pages[0]["total"], pages[0]["pages"]) == (["Number 4", "Number 3", "Number 2"], 3, 2)
+
+
+async def test_what_cannot_be_searched_is_refused(client: Client, subtests: pytest.Subtests) -> None:
+    for q in ["", "%27%22%26", "a%00", "+".join("abcdefghijk"), "x" * 201]:
+        with subtests.test(f"{ascii(q):.40}"):
+            refused = await client.get(f"/search?q={q}")
+            assert refused.status_code == (200 if q == "a%00" else 422)
 
 
 @hypothesis_settings(deadline=None, database=None, max_examples=200)
@@ -169,9 +181,10 @@ def app_of_walks(door: Any) -> Walks:
     return Walks(door.app, door.runner)
 
 
-@pytest.mark.parametrize("cursor", ["x", "====", "MC4x" * 20, "OTk5OTk5OTk5OTk5OTk5OTk5OS4x", "%C3%A9"])
-async def test_a_cursor_that_was_not_answered_is_refused(client: Client, cursor: str) -> None:
-    assert (await client.get(f"/articles?cursor={cursor}")).status_code == 422
+async def test_a_cursor_that_was_not_answered_is_refused(client: Client, subtests: pytest.Subtests) -> None:
+    for cursor in ["x", "====", "MC4x" * 20, "OTk5OTk5OTk5OTk5OTk5OTk5OS4x", "%C3%A9"]:
+        with subtests.test(f"{ascii(cursor):.40}"):
+            assert (await client.get(f"/articles?cursor={cursor}")).status_code == 422
 
 
 @hypothesis_settings(deadline=None, database=None)

@@ -132,6 +132,32 @@ async def test_a_login_adds_the_visitors_cart_to_the_accounts(client: Client, br
     assert await cart_by(ada) == {1: 99, 2: 1, 3: 6}
 
 
+RIGHT = {"email": "ada@example.com", "password": PASSWORD}
+
+
+@pytest.mark.parametrize("end_all", [False, True])
+async def test_what_is_put_into_the_cart_during_a_login_is_in_the_accounts(
+    client: Client, browser: Browser, resources: Resources, monkeypatch: pytest.MonkeyPatch, end_all: bool
+) -> None:
+    """While the password is checked, which takes the longest."""
+    ada = await client.registered()
+    assert (await put(browser, 1, 2)).status_code == 200
+    check = resources.passwords.verify
+
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        assert {(await put(browser, *each)).status_code for each in ((1, 5), (2, 3))} == {200}
+        if end_all:
+            assert (await ada.post("/logout-all")).status_code == 200
+        return await check(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(resources.passwords), "verify", lambda _, *given, **named: slow(*given, **named))
+        answer = await browser.post("/login", form=RIGHT)
+    assert answer.status_code == (401 if end_all else 303)
+    assert await cart_of(browser) == {1: 5, 2: 3}
+    assert await cart_by(await client.signed_in()) == ({} if end_all else {1: 5, 2: 3})
+
+
 async def test_a_login_that_is_sent_twice_merges_once(client: Client, browser: Browser) -> None:
     ada = await client.registered()
     assert (await put(browser, 1, 2)).status_code == 200
@@ -158,26 +184,30 @@ async def test_a_database_that_fails_during_the_merge_leaves_the_cart(
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "get_cart_for_update", down)
-        answer = await browser.post("/api/v1/login", json={"email": "ada@example.com", "password": PASSWORD})
-        assert answer.status_code == 503
+        for answer in (await browser.post("/api/v1/login", json=RIGHT), await browser.post("/login", form=RIGHT)):
+            assert answer.status_code == 503
+    # Neither has signed in.
+    assert len((await (await ada.get("/sessions")).get_json())["sessions"]) == 1
     assert await cart_of(browser) == {1: 2}
-    await log_in(browser)
-    assert await cart_by(ada) == {1: 2}
+    assert (await browser.post("/login", form=RIGHT)).status_code == 303
+    assert await cart_by(ada) == await cart_of(browser) == {1: 2}
 
 
-@pytest.mark.parametrize("quantity", [0, -1, 100, 1.5, "2", None, True, 10**30])
-async def test_a_quantity_is_1_to_99(browser: Browser, quantity: object) -> None:
-    assert (await put(browser, 1, quantity)).status_code == 422
+async def test_a_quantity_is_1_to_99(browser: Browser, subtests: pytest.Subtests) -> None:
+    for quantity in [0, -1, 100, 1.5, "2", None, True, 10**30]:
+        with subtests.test(f"{ascii(quantity):.40}"):
+            assert (await put(browser, 1, quantity)).status_code == 422
 
 
-@pytest.mark.parametrize("product", ["0", "-1", "x", str(2**63), "1000"])
-async def test_what_is_no_product_is_not_added(browser: Browser, client: Client, product: str) -> None:
+async def test_what_is_no_product_is_not_added(browser: Browser, client: Client, subtests: pytest.Subtests) -> None:
     ada = await client.registered()
-    assert (await browser.put(f"/api/v1/cart/items/{product}", json={"quantity": 1})).status_code == 404
-    assert (await ada.put(f"/cart/items/{product}", {"quantity": 1})).status_code == 404
-    assert await cart_of(browser) == await cart_by(ada) == {}
-    # A visitor who has put nothing in has no session.
-    assert not list(browser.jar.cookie_jar or ())
+    for product in ["0", "-1", "x", str(2**63), "1000"]:
+        with subtests.test(f"{ascii(product):.40}"):
+            assert (await browser.put(f"/api/v1/cart/items/{product}", json={"quantity": 1})).status_code == 404
+            assert (await ada.put(f"/cart/items/{product}", {"quantity": 1})).status_code == 404
+            assert await cart_of(browser) == await cart_by(ada) == {}
+            # A visitor who has put nothing in has no session.
+            assert not list(browser.jar.cookie_jar or ())
 
 
 async def test_names_and_prices_are_those_of_now(client: Client, browser: Browser, resources: Resources) -> None:

@@ -218,10 +218,11 @@ async def test_the_reports_of_others_are_out_of_reach(
     assert (await admin.get(f"/reports/{waiting}")).status_code == 409
 
 
-@pytest.mark.parametrize("task_id", ["x", "X", "%00", "a" * 60, "a" * 5000, "..%2F1", "٢"])
-async def test_there_is_no_such_report(client: Client, task_id: str) -> None:
+async def test_there_is_no_such_report(client: Client, subtests: pytest.Subtests) -> None:
     ada = await client.registered()
-    assert (await ada.get(f"/reports/{task_id}")).status_code == 404
+    for task_id in ["x", "X", "%00", "a" * 60, "a" * 5000, "..%2F1", "٢"]:
+        with subtests.test(f"{ascii(task_id):.40}"):
+            assert (await ada.get(f"/reports/{task_id}")).status_code == 404
 
 
 async def test_a_task_of_another_kind_is_no_report(client: Client, resources: Resources, worker: TaskWorker) -> None:

@@ -363,8 +363,11 @@ async def test_a_tag_costs_the_same_however_many_entries_it_has(
 
 async def test_when_all_has_expired_no_key_is_left(redis: Redis, keys: Keys) -> None:
     cache = Cache(redis, keys, lease_seconds=0.1)
-    for number in range(20):
-        await cache.get_or_compute(str(number), Source(), ttl_seconds=0.5, tags=["all", f"t{number % 3}"])
+
+    async def compute(number: int) -> object:
+        return await cache.get_or_compute(str(number), Source(), ttl_seconds=1.5, tags=["all", f"t{number % 3}"])
+
+    await asyncio.gather(*map(compute, range(20)))
 
     async def none_is_left() -> bool:
         return [key async for key in redis.scan_iter(match=f"*{keys.namespace}:*", count=1000)] == []

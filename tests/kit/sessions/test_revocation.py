@@ -82,7 +82,7 @@ async def test_the_end_beyond_the_cap_and_at_a_login_are_told(listener: Listener
     assert first in [Revocation(7, record.public_id) for record in records]
     listener.told.clear()
     browser = await store.create({}, channel="cookie", user_id=8)
-    await store.create({}, channel="cookie", user_id=9, replaces=browser.id)
+    assert await store.take(browser)
     await told(listener, Revocation(8, browser.public_id))
 
 

@@ -225,23 +225,53 @@ async def test_a_visitors_id_rotates_too(store: SessionStore) -> None:
     assert (await again(store, record)).data == {"a": 1}
 
 
-async def test_login_ends_the_visitors_session(store: SessionStore) -> None:
-    visitor = await store.create({"cart": {}}, channel="cookie")
-    user = await store.create({"cart": {}}, channel="cookie", user_id=9, replaces=visitor.id)
-    assert not await is_live(store, visitor)
-    assert await is_live(store, user)
+@pytest.mark.parametrize("user_id", [None, 1])
+async def test_a_session_is_taken_when_the_caller_has_all_of_it(store: SessionStore, user_id: int | None) -> None:
+    other = await store.create({}, channel="cookie", user_id=1)
+    record = await store.create({"a": 1, "b": [2]}, channel="cookie", user_id=user_id)
+    reader = await again(store, record)
+    assert await store.save(record, changed={"a": 3, "c": 4}, removed={"b"})
+    assert not await store.take(reader)
+    assert (reader.data, reader.stored) == ({"a": 3, "c": 4}, record.stored)
+    assert await is_live(store, record)
+    assert await store.take(reader)
+    assert not await is_live(store, record)
+    assert not await store.save(record, changed={"a": 5}, removed=())
+    assert [info.public_id for info in await store.list(1)] == [other.public_id]
 
 
-async def test_login_ends_the_session_of_another_user(store: SessionStore) -> None:
-    one = await store.create({}, channel="cookie", user_id=1)
-    await store.create({}, channel="cookie", user_id=2, replaces=one.id)
-    assert not await is_live(store, one)
-    assert await store.list(1) == []
+async def test_the_second_who_takes_a_session_gets_what_it_held(store: SessionStore, redis: Redis, keys: Keys) -> None:
+    record = await store.create({"a": 1}, channel="cookie")
+    late = await again(store, record)
+    assert await store.save(record, changed={"a": 2}, removed=())
+    assert await store.take(record)
+    assert not await store.take(late)
+    assert late.data == {"a": 2}
+    assert await store.take(late)
+    [left] = await all_keys(redis, keys)
+    assert record.id.partition(".")[2] not in left
+    assert 0 < await redis.pttl(left) <= 60_000
 
 
-async def test_replacing_nothing_is_no_error(store: SessionStore) -> None:
-    for replaced in ("junk", f"abc.{'a' * 43}"):
-        assert await is_live(store, await store.create({}, channel="cookie", replaces=replaced))
+async def test_of_what_has_ended_nothing_is_taken(store: SessionStore) -> None:
+    for user_id in (None, 1):
+        record = await store.create({"a": 1}, channel="cookie", user_id=user_id)
+        reader = await again(store, record)
+        assert await store.save(record, changed={"a": 2}, removed=())
+        assert await store.delete(record.id)
+        assert await store.take(reader)
+        assert reader.data == {"a": 1}
+
+
+async def test_what_cannot_be_read_is_not_taken(redis: Redis, keys: Keys) -> None:
+    counts = Counts()
+    store = store_on(redis, keys, telemetry=counts)
+    for junk, reason in ((b"{", "corrupt"), (b'"' + b"x" * 70_000 + b'"', "too_large")):
+        record = await store.create({"a": 1}, channel="cookie")
+        await redis.hset(key_of(keys, record), "d:a", junk)
+        assert await store.take(record)
+        assert not await is_live(store, record)
+        assert counts.values.pop(("session_rejected", reason)) == 1
 
 
 async def test_idle_sessions_end_and_active_ones_go_on(redis: Redis, keys: Keys) -> None:
@@ -517,7 +547,8 @@ async def test_a_record_of_another_type_ends_in_each_way(redis: Redis, keys: Key
 
     assert not await store.delete((await spoilt()).id)
     assert not await store.end(1, (await spoilt()).public_id)
-    await store.create({}, channel="cookie", user_id=1, replaces=(await spoilt()).id)
+    await store.create({}, channel="cookie", user_id=1)
+    assert await store.take(await spoilt())
     assert counts.values == {("session_rejected", "wrong_type"): 3}
     await spoilt()
     assert len(await store.list(1)) == 1
@@ -663,7 +694,8 @@ async def test_many_small_fields_are_too_large_together(store: SessionStore) -> 
 
 async def test_no_key_or_value_holds_a_secret(store: SessionStore, redis: Redis, keys: Keys) -> None:
     visitor = await store.create({"a": 1}, channel="cookie")
-    user = await store.create({"a": 1}, channel="cookie", user_id=1, replaces=visitor.id)
+    user = await store.create({"a": 1}, channel="cookie", user_id=1)
+    assert await store.take(visitor)
     ids = [visitor.id, user.id]
     await store.rotate(user)
     await store.save(user, changed={"a": 2}, removed=())
@@ -683,7 +715,7 @@ async def test_every_key_ends_and_a_users_keys_share_a_slot(store: SessionStore,
     await store.rotate(record)
     await store.end_all(1, keep=record.public_id)
     found = await all_keys(redis, keys)
-    assert len(found) == 4
+    assert len(found) == 5
     assert len({key.partition("}")[0] for key in found}) == 1
     assert all(0 < life <= 86_400_000 for life in [await redis.pttl(key) for key in found])
     index = keys.session_index(key_bucket(record), 1)
@@ -699,6 +731,13 @@ async def test_running_a_script_twice_changes_nothing_more(redis: Redis, keys: K
     assert await store.rotate(record)
     assert (await again(plain, record)).data == {"a": 2}
     assert len(await store.list(1)) == 2
+    visitor = await store.create({"a": 1}, channel="cookie")
+    reader = await again(plain, visitor)
+    assert await store.save(visitor, changed={"a": 2}, removed=())
+    assert not await store.take(reader)
+    assert reader.data == {"a": 2}
+    assert await store.take(reader)
+    assert not await is_live(plain, visitor)
     assert await store.end_all(1, keep=kept.public_id) == 1
     assert [info.public_id for info in await plain.list(1)] == [kept.public_id]
     assert await store.delete(kept.id)
@@ -722,11 +761,15 @@ async def test_a_redis_that_is_down_is_said_and_counted(keys: Keys) -> None:
     with pytest.raises(UNAVAILABLE):
         await store.get(f"abc.{'a' * 43}", channel="cookie")
     with pytest.raises(UNAVAILABLE):
-        await store.create({}, channel="cookie", replaces=f"abc.{'a' * 43}")
+        await store.create({}, channel="cookie")
+    with pytest.raises(UNAVAILABLE):
+        await store.delete(f"abc.{'a' * 43}")
     record = SessionRecord(f"abc.{'a' * 43}", "cookie", None, 0, 0, 0, {}, {}, {})
+    with pytest.raises(UNAVAILABLE):
+        await store.take(record)
     await store.touch(record)
     # The touch fails open, so that it is counted as an outage that its caller does not see.
-    operations = [("session_unreachable", name) for name in ("get", "create", "delete", "save")]
+    operations = [("session_unreachable", name) for name in ("get", "create", "delete", "take", "save")]
     assert counts.values.keys() == {*operations, ("redis_outages", "sessions")}
     await redis.aclose()
 
@@ -742,17 +785,18 @@ async def test_round_trips(real_redis: PipelinedRedis, keys: Keys) -> None:
 
     # The server has learned the scripts.
     visitor = await store.create({"a": 1}, channel="cookie")
+    await store.take(visitor)
     await store.delete(visitor.id)
     await store.save(visitor, changed={}, removed=())
 
     visitor = await store.create({"cart": 1}, channel="cookie")
-    login, user = await trips(store.create({"cart": 1}, channel="cookie", user_id=1, replaces=visitor.id))
+    login, user = await trips(store.create({"cart": 1}, channel="cookie", user_id=1))
+    take, _ = await trips(store.take(visitor))
     read, found = await trips(store.get(user.id, channel="cookie"))
     save, _ = await trips(store.save(found, changed={"a": 2}, removed=()))
     logout, _ = await trips(store.delete(user.id))
-    assert {"login": login, "read": read, "save": save, "logout": logout} == dict.fromkeys(
-        ("login", "read", "save", "logout"), 1
-    )
+    costs = {"login": login, "take": take, "read": read, "save": save, "logout": logout}
+    assert costs == dict.fromkeys(costs, 1)
 
 
 @pytest.fixture
@@ -770,7 +814,8 @@ async def test_sessions_live_on_a_cluster(cluster: Redis, keys: Keys) -> None:
     store = store_on(cluster, keys, max_per_user=3)
     for user_id in range(20):
         visitor = await store.create({"a": 1}, channel="cookie")
-        record = await store.create(visitor.data, channel="cookie", user_id=user_id, replaces=visitor.id)
+        record = await store.create(visitor.data, channel="cookie", user_id=user_id)
+        assert await store.take(visitor)
         for _ in range(4):
             await store.create({}, channel="header", user_id=user_id)
         record = await store.create(visitor.data, channel="cookie", user_id=user_id)

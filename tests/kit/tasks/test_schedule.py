@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -40,6 +41,16 @@ def epoch(text: str) -> float:
 @pytest.mark.parametrize(("now", "expected"), [(0, 60), (59.9, 60), (60, 120), (1_000_000_001, 1_000_000_020)])
 def test_every_is_counted_from_the_epoch(now: float, expected: float) -> None:
     assert Every(idle, seconds=60).next_after(now) == expected
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.7, 1.1, 3, 86_400])
+def test_every_tick_is_followed_by_the_next_one(seconds: float) -> None:
+    """Most multiples of such an interval are no floats."""
+    entry = Every(idle, seconds=seconds)
+    ticks = [entry.next_after(1_795_655_000.05)]
+    for _ in range(1000):
+        ticks.append(entry.next_after(ticks[-1]))
+    assert {round((later - tick) * 1000) for tick, later in pairwise(ticks)} == {round(seconds * 1000)}
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,12 @@ from quart import Quart, session, websocket
 from redis.asyncio import Redis
 
 from app.kit.keys import Keys
-from app.kit.sessions.store import SessionStore
+from app.kit.sessions.record import SessionRecord
+from app.kit.sessions.store import SessionsEnded, SessionStore
+from app.web.context import resources
 from app.web.identity import auth
 from app.web.identity.browser_session import BrowserSession
+from app.web.identity.takeover import MOST_ROUNDS
 from tests.web.identity.session_app import get, result_of, serve, session_app, store_on, stored
 
 BEFORE: dict[str, Any] = {"a": 1, "b": [2], "c": 3}
@@ -188,3 +191,130 @@ async def test_a_login_with_what_cannot_be_stored_makes_no_session(app: Quart, s
     assert "Set-Cookie" not in response.headers
     assert await store.list(1) == []
     assert await stored(store, visitor) == {"list": []}
+
+
+def add_login(app: Quart, meanwhile: Callable[[], Any], *, size: int = 0) -> None:
+    """A login during which `meanwhile` runs in the place of other requests. `size`: what it puts into the session."""
+
+    async def log_in() -> Any:
+        epoch = await resources().sessions.epoch(1)
+        if size:
+            session["own"] = "x" * size
+        await meanwhile()
+        try:
+            await auth.sign_in(1, ip="192.0.2.1", epoch=epoch)
+        except SessionsEnded:
+            return {}, 401
+        return {}
+
+    app.add_url_rule("/", "log_in", log_in)
+
+
+@pytest.mark.parametrize("user_id", [None, 1])
+async def test_a_login_takes_over_what_was_saved_since_it_began(
+    app: Quart, store: SessionStore, user_id: int | None
+) -> None:
+    record = await store.create({"a": 1, "b": 1, "own": ""}, channel="cookie", user_id=user_id)
+
+    async def meanwhile() -> None:
+        found = await store.get(record.id, channel="cookie")
+        assert found is not None
+        assert await store.save(found, changed={"a": 2, "c": [3], "own": "theirs"}, removed={"b"})
+
+    add_login(app, meanwhile, size=3)
+    response = await get(app, cookie=record.id)
+    assert await stored(store, sent(response)) == {"a": 2, "c": [3], "own": "xxx"}
+    assert await stored(store, record) is None
+
+
+async def test_a_refused_login_changes_nothing(app: Quart, store: SessionStore) -> None:
+    visitor = await store.create({"cart": 1}, channel="cookie")
+
+    async def meanwhile() -> None:
+        assert await store.save(visitor, changed={"late": 2}, removed=())
+        await store.end_all(1)
+
+    add_login(app, meanwhile)
+    response = await get(app, cookie=visitor.id)
+    assert (response.status_code, response.headers.get("Set-Cookie")) == (401, None)
+    assert await stored(store, visitor) == {"cart": 1, "late": 2}
+    assert await store.list(1) == []
+
+
+async def test_a_login_whose_session_would_be_too_large_changes_nothing(app: Quart, store: SessionStore) -> None:
+    visitor = await store.create({"cart": 1}, channel="cookie")
+
+    async def meanwhile() -> None:
+        assert await store.save(visitor, changed={"late": "x" * 40_000}, removed=())
+
+    add_login(app, meanwhile, size=40_000)
+    response = await get(app, cookie=visitor.id)
+    assert (response.status_code, response.headers.get("Set-Cookie")) == (413, None)
+    assert await stored(store, visitor) == {"cart": 1, "late": "x" * 40_000}
+    assert await store.list(1) == []
+
+
+async def test_a_login_beside_endless_saves_ends(
+    app: Quart, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = await store.create({"n": 0}, channel="cookie")
+    take = store.take
+
+    async def overtaken(record: SessionRecord) -> bool:
+        data = await stored(store, visitor) or {}
+        assert await store.save(visitor, changed={"n": data["n"] + 1}, removed=())
+        return await take(record)
+
+    monkeypatch.setattr(store, "take", overtaken)
+    add_login(app, lambda: asyncio.sleep(0))
+    response = await get(app, cookie=visitor.id)
+    assert (response.status_code, response.headers.get("Set-Cookie")) == (409, None)
+    assert await stored(store, visitor) == {"n": MOST_ROUNDS}
+    assert await store.list(1) == []
+
+
+async def test_a_session_that_ends_during_the_takeover_refuses_the_login(
+    app: Quart, store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = await store.create({"cart": 1}, channel="cookie")
+    take = store.take
+
+    async def overtaken(record: SessionRecord) -> bool:
+        assert await store.save(visitor, changed={"late": 2}, removed=())
+        await store.end_all(1)
+        return await take(record)
+
+    monkeypatch.setattr(store, "take", overtaken)
+    add_login(app, lambda: asyncio.sleep(0))
+    response = await get(app, cookie=visitor.id)
+    assert (response.status_code, response.headers.get("Set-Cookie")) == (401, None)
+    assert await stored(store, visitor) == {"cart": 1, "late": 2}
+
+
+@pytest.mark.parametrize("renew", ["log_in", "rotate"])
+async def test_what_comes_late_with_the_old_id_is_not_said_to_be_saved(
+    app: Quart, store: SessionStore, renew: str
+) -> None:
+    add_login(app, lambda: asyncio.sleep(0))
+    serve(app, lambda: session.update(late=1), "/write")
+    record = await store.create({"cart": 1}, channel="cookie", user_id=1 if renew == "rotate" else None)
+    old = record.id
+    if renew == "log_in":
+        await get(app, cookie=old)
+    else:
+        assert await store.rotate(record)
+    before = await store.list(1)
+    for path, status in (("/write", 409), ("/missing", 404)):
+        response = await get(app, path, cookie=old)
+        assert (response.status_code, response.headers.get("Set-Cookie")) == (status, None)
+    assert await store.list(1) == before
+    # A second login, as by a second click, has what the first one has; a renewed session is left alone.
+    second = await get(app, cookie=old)
+    assert await stored(store, sent(second)) == ({"cart": 1} if renew == "log_in" else {})
+
+
+async def test_the_end_of_a_users_session_is_handed_to_no_other_user(app: Quart, store: SessionStore) -> None:
+    add_login(app, lambda: asyncio.sleep(0))
+    own = await store.create({"secret": 1}, channel="cookie", user_id=1)
+    assert await stored(store, sent(await get(app, cookie=own.id))) == {"secret": 1}
+    assert await stored(store, sent(await get(app, cookie=own.id))) == {}

@@ -128,6 +128,44 @@ async def test_a_login_ends_before_end_all_or_counts_after(app: Quart, store: Se
     assert len(outcomes) > 1
 
 
+def cookie_of(answer: Any) -> str | None:
+    """The session id that an answer gives to the browser; None: it does not touch the cookie."""
+    sent = answer.headers.get("Set-Cookie")
+    return sent.partition("=")[2].partition(";")[0] if sent else None
+
+
+@RUNS
+async def test_a_login_takes_over_what_parallel_requests_save(app: Quart, store: SessionStore, runs: int) -> None:
+    """One login, or two at once, beside writes, and in every other run beside the end of all sessions."""
+    outcomes = set()
+    for run in range(runs):
+        visitor = await store.create({"kept": 1}, channel="cookie")
+        names = [f"n{number}" for number in range(3)]
+        paths = [*(f"/write/{name}" for name in names), "/log_in"]
+        paths += random.choice([[], ["/log_in"]]) + (["/end_all"] if run % 2 else [])
+        random.shuffle(paths)
+        answers = await asyncio.gather(*(get(app, path, cookie=visitor.id) for path in paths))
+        by_path = [(path, answer) for path, answer in zip(paths, answers, strict=True) if path != "/end_all"]
+        logins = [answer for path, answer in by_path if path == "/log_in"]
+        writes = {path[-2:]: answer for path, answer in by_path if path != "/log_in"}
+        assert {answer.status_code for answer in writes.values()} <= {200, 409}
+        # A write never gives the browser another cookie: that would take the login away from it.
+        assert {cookie_of(answer) for answer in writes.values()} == {None}
+        saved = {name for name, answer in writes.items() if answer.status_code == 200}
+        expected = {"kept": 1} | {name: [name] for name in saved}
+        signed_in = [cookie_of(answer) for answer in logins if answer.status_code == 200]
+        live = [data for each in signed_in if each and (data := await stored(store, each)) is not None]
+        if signed_in:
+            assert await stored(store, visitor) is None
+            assert len(live) == len(await store.list(1))
+        else:
+            live = [await stored(store, visitor) or {}]
+        assert all(data == expected for data in live)
+        outcomes.add((len(signed_in), len(saved) == 3))
+        await store.end_all(1)
+    assert len(outcomes) > 1
+
+
 @RUNS
 async def test_of_a_write_beside_a_rotation_the_old_id_is_dead(app: Quart, store: SessionStore, runs: int) -> None:
     record = await store.create({"a": 1}, channel="cookie", user_id=1)

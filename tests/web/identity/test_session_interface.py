@@ -478,8 +478,27 @@ async def test_a_slow_request_neither_revives_a_logout_nor_touches_the_cookie(ap
 
     app.add_url_rule("/", "slow", slow)
     response = await get(app, cookie=record.id)
-    assert response.status_code == 200
+    assert response.status_code == 409
+    assert "Nothing was saved" in (await response.get_json())["detail"]
     # The browser may have a newer one by now.
+    assert "Set-Cookie" not in response.headers
+    assert await stored(store, record) is None
+
+
+async def test_a_page_that_has_shown_a_message_is_answered_although_its_session_has_ended(
+    app: Quart, store: SessionStore
+) -> None:
+    record = await store.create({"_flashes": [["message", "saved"]], "a": 1}, channel="cookie", user_id=1)
+
+    async def page() -> dict[str, Any]:
+        shown = get_flashed_messages()
+        await store.delete(record.id)
+        return {"shown": shown}
+
+    app.add_url_rule("/", "page", page)
+    response = await get(app, cookie=record.id)
+    assert response.status_code == 200
+    assert await response.get_json() == {"shown": ["saved"]}
     assert "Set-Cookie" not in response.headers
     assert await stored(store, record) is None
 

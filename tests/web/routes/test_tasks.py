@@ -196,7 +196,9 @@ async def test_an_admin_brings_dead_tasks_back(resources: Resources, owner: Clie
     listed = (await (await admin.get("/admin/tasks?place=dead")).get_json())["tasks"]
     assert {each["id"] for each in listed} == set(ids)
     assert {each["error"] for each in listed} == {"ValueError: 0", "ValueError: 1", "ValueError: 2"}
-    assert len((await (await admin.get("/admin/tasks?limit=2&offset=2")).get_json())["tasks"]) == 1
+    assert 'offset=2&limit=2>; rel="next"' in (await admin.get("/admin/tasks?limit=2")).headers["Link"]
+    last = await admin.get("/admin/tasks?limit=2&offset=2")
+    assert (len((await last.get_json())["tasks"]), "Link" in last.headers) == (1, False)
     assert await (await admin.post(f"/admin/tasks/{ids[0]}/purge")).get_json() == {"purged": 1}
     assert (await admin.post(f"/admin/tasks/{ids[0]}/purge")).status_code == 404
     assert (await admin.post(f"/admin/tasks/{ids[0]}/requeue")).status_code == 404

@@ -13,8 +13,7 @@ if ARGV[3] ~= '' and user ~= ARGV[3] then return 0 end
 if user then
   count = remove_foreign(ARGV[2] .. user, 'zset')
   if count > 0 then return removed(count) end
-  redis.call('ZREM', ARGV[2] .. user, ARGV[1])
-  redis.call('PUBLISH', ARGV[4], user .. ' ' .. ARGV[1])
+  unlist(user, ARGV[1], ARGV[2], ARGV[4])
 end
 redis.call('UNLINK', KEYS[1])
 redis.call('SET', KEYS[2], 1, 'PX', 60000)

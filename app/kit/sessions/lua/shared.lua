@@ -14,6 +14,12 @@ end
 
 local function removed(count) return redis.error_reply('FOREIGN ' .. count) end
 
+-- Takes a session that ends out of its user's index, and publishes the revocation.
+local function unlist(user, digest, prefix, channel)
+  redis.call('ZREM', prefix .. user, digest)
+  redis.call('PUBLISH', channel, user .. ' ' .. digest)
+end
+
 -- A time in ms as a record has it; nil for anything else, and for more than 14 digits (the year 5138).
 local function time_of(record, field)
   local text = redis.call('HGET', record, field)

@@ -1,4 +1,4 @@
-"""The page of the API's document needs no other host, and no exception from the content security policy."""
+"""Pages need no other host, and no exception from the content security policy."""
 
 import re
 from html.parser import HTMLParser
@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quart import Quart
-from quart.typing import TestClientProtocol as ClientProtocol
+from quart.testing import QuartClient
 
-from app.pages import routes
-from app.pages.routes import blueprint
-
-STATIC = Path(routes.__file__).parent / "static"
+APP = Path(__file__).parent.parent.parent / "app"
+STATIC = [file for folder in APP.rglob("static") for file in sorted(folder.iterdir())]
+SCRIPTS = [file for file in STATIC if file.suffix == ".js"]
+TEMPLATES = [file for folder in APP.rglob("templates") for file in sorted(folder.rglob("*.html"))]
 
 
 class Tags(HTMLParser):
@@ -32,24 +31,17 @@ class Tags(HTMLParser):
             self.inline += data.strip()
 
 
-@pytest.fixture
-def client() -> ClientProtocol:
-    app = Quart("pages", static_folder=str(STATIC))
-    app.register_blueprint(blueprint)
-    return app.test_client()
-
-
-async def page(client: ClientProtocol) -> Tags:
+async def page(client: QuartClient) -> Tags:
     response = await client.get("/docs")
     assert response.status_code == 200
     assert response.mimetype == "text/html"
     return Tags(await response.get_data(as_text=True))
 
 
-async def test_scripts_and_styles_are_files_of_ours(client: ClientProtocol) -> None:
+async def test_scripts_and_styles_are_files_of_ours(client: QuartClient) -> None:
     tags = await page(client)
     loaded: list[Any] = [attributes.get("src") or attributes.get("href") for _, attributes in tags.found]
-    loaded = [address for address in loaded if address]
+    loaded = [address for address in loaded if address and not address.startswith(("#", "data:image/"))]
     assert len(loaded) >= 3
     for address in loaded:
         assert re.match(r"/(?!/)", address), address
@@ -57,14 +49,14 @@ async def test_scripts_and_styles_are_files_of_ours(client: ClientProtocol) -> N
             assert (await client.get(address)).status_code == 200
 
 
-async def test_nothing_is_inline(client: ClientProtocol) -> None:
+async def test_nothing_is_inline(client: QuartClient) -> None:
     tags = await page(client)
     assert tags.inline == ""
     names = {name for _, attributes in tags.found for name in attributes}
     assert not [name for name in names if name == "style" or name.startswith("on")]
 
 
-@pytest.mark.parametrize("file", sorted(STATIC.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("file", STATIC, ids=lambda path: path.name)
 def test_static_files_name_no_other_host(file: Path) -> None:
     # A namespace is a name: nothing is fetched from it.
     text = file.read_text().replace('xmlns="http://www.w3.org/2000/svg"', "")
@@ -72,11 +64,20 @@ def test_static_files_name_no_other_host(file: Path) -> None:
 
 
 def test_modules_import_each_other_by_files_that_exist() -> None:
-    for script in STATIC.glob("*.js"):
+    for script in SCRIPTS:
         for target in re.findall(r"""from ["'](.+?)["']""", script.read_text()):
-            assert (STATIC / target).is_file(), target
+            # A slice's scripts import the general ones by their address.
+            name = target.removeprefix("/static/")
+            assert (script.parent / name).is_file() or (APP / "pages" / "static" / name).is_file(), target
 
 
 def test_scripts_never_turn_text_into_markup() -> None:
-    for script in STATIC.glob("*.js"):
+    for script in SCRIPTS:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", script.read_text())
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_templates_escape_everything_and_hold_no_script_and_no_style(template: Path) -> None:
+    text = template.read_text()
+    assert not re.search(r"\|\s*safe\b|autoescape|<style|\sstyle=|\son\w+=|javascript:", text)
+    assert not re.search(r"<script(?![^>]*\ssrc=)", text)

@@ -1,0 +1,55 @@
+// The front page: new articles are announced and not inserted, summaries arrive in their places, search as one types.
+
+import { connect, refresh, together } from "/static/live.js";
+
+const REGIONS = ["articles", "popular"];
+const waiting = document.querySelector("[data-waiting]");
+const search = document.querySelector("[data-search]");
+const fresh = new Set();
+let searching;
+
+function announce({ id }) {
+  if (document.getElementById(`article-${id}`)) return;
+  fresh.add(id);
+  waiting.hidden = false;
+  waiting.textContent = fresh.size === 1 ? "1 new article" : `${fresh.size} new articles`;
+}
+
+async function showFresh() {
+  const wanted = [...fresh];
+  search.value = "";
+  if (!(await load("/"))) return;
+  history.replaceState(null, "", "/");
+  for (const id of wanted) {
+    fresh.delete(id);
+    document.getElementById(`article-${id}`)?.classList.add("fresh");
+  }
+  waiting.hidden = fresh.size === 0;
+  scrollTo({ top: 0 });
+  document.querySelector("#articles a")?.focus();
+}
+
+function showSummary({ id, summary }) {
+  const place = document.querySelector(`#article-${CSS.escape(id)} [data-summary]`);
+  if (place) place.textContent = summary;
+}
+
+async function load(path) {
+  searching?.abort();
+  searching = new AbortController();
+  const { signal } = searching;
+  const done = await refresh(REGIONS, { path, signal });
+  if (!done && !signal.aborted)
+    document.getElementById("found").textContent = "The search does not answer. Try again in a moment.";
+  return done;
+}
+
+const find = together(250, async () => {
+  const query = search.value.trim();
+  const path = query ? `/search?${new URLSearchParams({ q: query })}` : "/";
+  if (await load(path)) history.replaceState(null, "", path);
+});
+
+waiting.addEventListener("click", showFresh);
+search.addEventListener("input", find);
+connect(["broadcast"], { article_created: announce, article_processed: showSummary }, () => refresh(REGIONS));

@@ -1,0 +1,119 @@
+// The live part of a page: one EventSource, the state of its connection, and regions that are fetched anew.
+
+import { localize } from "/static/page.js";
+
+const TEXTS = { connecting: "Connecting…", live: "Live", "catching-up": "Catching up…", offline: "Offline" };
+const QUIET_MS = 300;
+const LONGEST_PAUSE_MS = 30_000;
+export const user = document.body.dataset.user;
+
+// Calls `handlers` by the types of events with their data. `catchUp` is called where events were missed.
+// A user's own channel is always among them: it is refused when the session ends, and so the page notices.
+export function connect(channels, handlers, catchUp) {
+  let lastId = "";
+  let missed = false;
+  let pause = 1000;
+  let quiet;
+  let source;
+
+  function show(state) {
+    for (const element of document.querySelectorAll("[data-connection]")) {
+      element.dataset.state = state;
+      element.textContent = TEXTS[state];
+    }
+  }
+
+  function settle() {
+    clearTimeout(quiet);
+    quiet = setTimeout(() => {
+      missed = false;
+      show("live");
+    }, QUIET_MS);
+  }
+
+  async function recover() {
+    show("catching-up");
+    await catchUp();
+    settle();
+  }
+
+  function receive(event) {
+    lastId = event.lastEventId || lastId;
+    handlers[event.type](JSON.parse(event.data).data);
+    if (missed) settle();
+  }
+
+  function open() {
+    const all = user ? new Set([...channels, `user:${user}`]) : channels;
+    const query = new URLSearchParams(Array.from(all, (channel) => ["channel", channel]));
+    if (lastId) query.set("last_event_id", lastId);
+    source = new EventSource(`/api/v1/events?${query}`);
+    for (const type of Object.keys(handlers)) source.addEventListener(type, receive);
+    source.addEventListener("resync", recover);
+    source.onopen = () => {
+      pause = 1000;
+      // What was missed is sent again after the last id; without one the page has to ask for it.
+      if (!missed) show("live");
+      else if (lastId) {
+        show("catching-up");
+        settle();
+      } else recover();
+    };
+    source.onerror = () => {
+      clearTimeout(quiet);
+      missed = true;
+      show("offline");
+      // Refused, and so closed for good: after a logout, or while the server cannot check the session.
+      if (source.readyState === EventSource.CLOSED) setTimeout(tryAgain, pause);
+    };
+  }
+
+  async function tryAgain() {
+    pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+    const answer = user && (await fetch("/api/v1/profile").catch(() => null));
+    if (answer?.status === 401) sayGoodbye();
+    else open();
+  }
+
+  show("connecting");
+  open();
+  addEventListener("pagehide", () => source.close());
+  addEventListener("pageshow", (event) => event.persisted && location.reload());
+}
+
+// The session was ended elsewhere. What is typed here stays.
+function sayGoodbye() {
+  const link = document.createElement("a");
+  link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+  link.textContent = "Sign in";
+  const notice = document.createElement("p");
+  notice.className = "notice warn";
+  notice.append("You are signed out on this device. ", link);
+  document.querySelector("[data-notices]").replaceChildren(notice);
+}
+
+// Fetches a page and puts its elements of these ids in the place of those that are shown. False: it was refused.
+export async function refresh(ids, { path = location.href, signal } = {}) {
+  const answer = await fetch(path, { headers: { Accept: "text/html" }, signal }).catch(() => null);
+  if (!answer?.ok || (answer.redirected && new URL(answer.url).pathname === "/login")) return false;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const id of ids) {
+    const shown = document.getElementById(id);
+    const next = fresh.getElementById(id);
+    if (!shown || !next) continue;
+    const focused = shown.contains(document.activeElement) ? document.activeElement.id : "";
+    shown.replaceChildren(...next.childNodes);
+    localize(shown);
+    if (focused) document.getElementById(focused)?.focus();
+  }
+  return true;
+}
+
+// Many calls within `ms` are one call, at their end.
+export function together(ms, call) {
+  let timer;
+  return (...args) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => call(...args), ms);
+  };
+}

@@ -1,0 +1,1 @@
+"""Pages for people: what every page shows, forms, and errors as pages."""

@@ -1,0 +1,135 @@
+"""The pages of articles in a browser."""
+
+from playwright.async_api import Page, expect
+
+from app.domain.articles import service
+from app.principal import Principal
+from tests.browsing import IN_BROWSER, Account, Site
+from tests.hostile_texts import HOSTILE, REORDERING, harm
+from tests.waiting import eventually
+
+pytestmark = IN_BROWSER
+
+
+async def publish(site: Site, author: Account, title: str, content: str = "It was told in the town on a day.") -> int:
+    principal = Principal(author.id, frozenset(), "session")
+    created = await service.create_article(site.resources, principal, title=title, content=content)
+    return created.article.id
+
+
+async def is_live(page: Page) -> None:
+    await expect(page.locator("[data-connection]")).to_have_attribute("data-state", "live")
+
+
+async def test_new_articles_are_announced_and_do_not_move_what_is_read(site: Site) -> None:
+    author = await site.account()
+    for number in range(8):
+        await publish(site, author, f"An older piece {number}")
+    async with site.visit("/") as page:
+        await is_live(page)
+        read = page.get_by_role("heading", name="An older piece 3")
+        announced = page.locator("[data-waiting]")
+        place = await read.bounding_box()
+        await publish(site, author, "A fresh piece 0")
+        await expect(announced).to_have_text("1 new article")
+        assert await read.bounding_box() == place
+        await page.evaluate("scrollBy(0, 300)")
+        place = await read.bounding_box()
+        for number in (1, 2):
+            await publish(site, author, f"A fresh piece {number}")
+        await expect(announced).to_have_text("3 new articles")
+        assert await read.bounding_box() == place
+        await expect(page.get_by_role("link", name="A fresh piece 0")).to_have_count(0)
+        await announced.click()
+        await expect(page.get_by_role("heading", name="A fresh piece 2")).to_be_visible()
+        await expect(announced).to_be_hidden()
+        # The summary is made by a task, and arrives in its place.
+        await expect(page.locator(".entries li").first.locator("[data-summary]")).to_contain_text("told in the town")
+
+
+async def test_search_as_one_types_and_reading_by_keyboard_alone(site: Site) -> None:
+    author = await site.account("Grace")
+    wanted = await publish(site, author, "Zanzibar opens a lighthouse", "The lamp turns.\n\nShips see it.")
+    async with site.visit("/") as page:
+        for _ in range(30):
+            await page.keyboard.press("Tab")
+            if await page.evaluate("document.activeElement.id") == "q":
+                break
+        await page.keyboard.type("zanzibar light")
+        await expect(page.locator("#found")).to_contain_text("0 articles")
+        await page.keyboard.type("house")
+        await expect(page.locator("#found")).to_contain_text("1 article with")
+        await eventually(lambda: page.url == site.url("/search?q=zanzibar+lighthouse"))
+        await expect(page.locator("#q")).to_be_focused()
+        for _ in range(5):
+            await page.keyboard.press("Tab")
+            if await page.evaluate("document.activeElement.textContent") == "Zanzibar opens a lighthouse":
+                break
+        await page.keyboard.press("Enter")
+        await page.wait_for_url(f"**/articles/{wanted}")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Zanzibar opens a lighthouse")
+        await expect(page.locator("main")).to_contain_text("By Grace")
+        await page.go_back()
+        await expect(page.locator("#q")).to_have_value("zanzibar lighthouse")
+
+
+async def test_times_and_numbers_are_those_of_the_reader(site: Site) -> None:
+    article = await publish(site, await site.account(), "On the hour")
+    async with site.visit(f"/articles/{article}", locale="de-DE", timezone_id="Asia/Tokyo") as page:
+        shown = page.locator("time").first
+        written = await shown.get_attribute("datetime")
+        expected = await page.evaluate(
+            "(moment) => new Date(moment).toLocaleString('de-DE', "
+            "{ dateStyle: 'medium', timeStyle: 'short', timeZone: 'Asia/Tokyo' })",
+            written,
+        )
+        await expect(shown).to_have_text(expected)
+
+
+async def test_writing_without_scripts_says_what_is_wrong_and_keeps_what_was_typed(site: Site) -> None:
+    author = await site.account()
+    async with site.visit("/write", account=author, java_script_enabled=False, expected=["422"]) as page:
+        await page.get_by_label("Text").fill("Words that stay.")
+        await page.get_by_label("Title").fill("\u200b")
+        await page.get_by_role("button", name="Publish").click()
+        await expect(page.get_by_role("alert")).to_contain_text("Title")
+        await expect(page.get_by_label("Text")).to_have_value("Words that stay.")
+        await page.get_by_label("Title").fill("Written without scripts")
+        await page.get_by_role("button", name="Publish").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Written without scripts")
+        await expect(page.locator("[data-notices]")).to_contain_text("published")
+        await page.get_by_role("link", name="All news").click()
+        await page.get_by_label("Search the articles").fill("without scripts written")
+        await page.get_by_role("button", name="Search").click()
+        await page.get_by_role("link", name="Written without scripts").first.click()
+        await expect(page.locator(".prose")).to_have_text("Words that stay.")
+
+
+async def test_hostile_texts_stay_texts(site: Site) -> None:
+    """In titles, contents, keywords, names, searches and live updates."""
+    author = await site.account("<img src=x onerror=window.hurt=1>")
+    async with site.visit("/") as page:
+        await is_live(page)
+        for text in HOSTILE:
+            article = await publish(site, author, text[:200] + " end", " ".join((text, *REORDERING)) * 3)
+        await expect(page.locator("[data-waiting]")).to_have_text(f"{len(HOSTILE)} new articles")
+        await page.locator("[data-waiting]").click()
+        await expect(page.locator(".entries li").first.locator("[data-summary]")).not_to_be_empty()
+        assert await harm(page) == []
+        for text in HOSTILE:
+            await expect(page.get_by_text(f"{text} end", exact=True).first).to_be_visible()
+            await page.locator("#q").fill(text[:100])
+        await expect(page.locator("#found")).not_to_be_empty()
+        assert await harm(page) == []
+        await page.goto(site.url(f"/articles/{article}?next=javascript:window.hurt=1"))
+        await expect(page.locator("main")).to_contain_text(author.name)
+        assert await harm(page) == []
+
+
+async def test_odd_addresses_are_answered_by_pages(site: Site) -> None:
+    async with site.visit(None, expected=["422", "404"]) as page:
+        for path in ("/?page=0", "/?page=x", "/search?q=" + "a" * 300, "/search?page=-1&q=a", "/search", "/articles/0"):
+            answer = await page.goto(site.url(path))
+            assert answer is not None
+            assert answer.status in (200, 404, 422)
+            assert answer.headers["content-type"].startswith("text/html")

@@ -1,0 +1,76 @@
+"""The shop and the cart in browsers."""
+
+from playwright.async_api import expect
+
+from app.domain.products import categories, service
+from app.domain.products.schemas import ProductFields, ProductShown
+from tests.browser.axe import violations
+from tests.browser.test_accounts import sign_in
+from tests.browsing import IN_BROWSER, Site
+from tests.hostile_texts import harm, packed
+
+pytestmark = IN_BROWSER
+
+
+async def product(site: Site, name: str, price: str = "4.20") -> ProductShown:
+    category = await categories.create_category(site.resources, f"{name[:60]} things")
+    fields = ProductFields(name=name, description=f"About {name}", price=price, category_id=category.id)
+    return await service.create_product(site.resources, fields)
+
+
+async def test_a_visitors_cart_survives_the_login_and_shows_on_the_other_device(site: Site) -> None:
+    lamp, account = await product(site, "Lamp"), await site.account()
+    async with site.visit(f"/products/{lamp.id}", java_script_enabled=False) as page:
+        await page.get_by_label("Quantity").fill("2")
+        await page.get_by_role("button", name="Add to the cart").click()
+        await expect(page.locator("[data-total]")).to_have_text("8.40")
+        await page.get_by_role("link", name="Sign in").last.click()
+        await sign_in(page, account)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Cart")
+        await expect(page.locator("[data-total]")).to_have_text("8.40")
+        async with site.visit("/cart", account=account) as other:
+            await expect(other.locator("[data-total]")).to_have_text("8.40")
+            await other.get_by_label("Quantity of Lamp").fill("3")
+            await other.get_by_role("button", name="Update").click()
+            await expect(other.locator("[data-total]")).to_have_text("12.60")
+            assert await violations(other) == []
+        await page.reload()
+        await expect(page.locator("[data-total]")).to_have_text("12.60")
+        await page.get_by_role("button", name="Remove Lamp").click()
+        await expect(page.locator(".empty")).to_contain_text("Your cart is empty")
+
+
+async def test_a_wrong_quantity_is_said(site: Site) -> None:
+    cup = await product(site, "Cup")
+    async with site.visit(f"/products/{cup.id}", java_script_enabled=False) as page:
+        for text in ("", "0", "100", "-1", "x", "²", "1e1"):
+            answer = await page.request.post(
+                site.url(f"/cart/items/{cup.id}"), form={"quantity": text}, headers={"Sec-Fetch-Site": "same-origin"}
+            )
+            assert answer.status == 200
+            assert "from 1 to 99" in await answer.text()
+
+
+async def test_a_price_changes_under_an_open_page(site: Site) -> None:
+    chair = await product(site, "Chair")
+    async with site.visit(f"/products/{chair.id}") as page:
+        await expect(page.locator("[data-connection]")).to_have_attribute("data-state", "live")
+        await page.get_by_label("Quantity").fill("7")
+        fields = ProductFields(name="Armchair", description="", price="99.00", category_id=chair.category_id)
+        await service.change_product(site.resources, chair.id, fields)
+        await expect(page.locator("#product .price")).to_have_text("99.00")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Armchair")
+        await expect(page.get_by_label("Quantity")).to_have_value("7")
+
+
+async def test_hostile_texts_stay_texts(site: Site) -> None:
+    async with site.visit("/products") as page:
+        for text in packed(200):
+            found = await product(site, text)
+            for path in (f"/products?category_id={found.category_id}", f"/products/{found.id}"):
+                await page.goto(site.url(path))
+                await expect(page.get_by_text(text, exact=True).first).to_be_visible()
+                assert await harm(page) == []
+            await page.get_by_role("button", name="Add to the cart").click()
+        await expect(page.locator(".entries li")).to_have_count(len(packed(200)))
+        assert await harm(page) == []
