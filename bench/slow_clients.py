@@ -27,7 +27,7 @@ def main(rounds: int) -> None:
 async def _round() -> dict[str, Figures]:
     with tempfile.TemporaryDirectory() as folder:
         database_url = f"sqlite+aiosqlite:///{Path(folder) / 'app.db'}"
-        upgrade(database_url)
+        await asyncio.to_thread(upgrade, database_url)
         settings = {"REDIS_URL": "memory://", "DATABASE_URL": database_url, "LOG_LEVEL": "warning", **LIMITS}
         with serving(settings, Path(folder), "-m", "app.cli", "serve") as (_, port):
             await times_of_others(port, REQUESTS)

@@ -45,7 +45,7 @@ def free_port() -> int:
     raise AssertionError
 
 
-def wait_until_listening(port: int, process: subprocess.Popen[bytes], *, seconds: float = 20) -> None:
+def wait_until_listening(port: int, process: subprocess.Popen[bytes], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
         if process.poll() is not None:

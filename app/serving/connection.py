@@ -150,13 +150,19 @@ class Connection(asyncio.Protocol):
         """
         if self.is_admitted and not self._chunks and self.protocol.has_read_all:
             self._end()
-            self.transport.close()
+            # Not twice: a TLS transport of asyncio and uvloop then forgets what the clock asks of it.
+            if not self.transport.is_closing():
+                self.transport.close()
         elif not self.transport.is_closing():
             self._end()
             if self._reading_paused:
                 self.transport.resume_reading()
             if self.transport.can_write_eof():
-                self.transport.write_eof()
+                try:
+                    self.transport.write_eof()
+                except OSError:
+                    # The client has reset the connection, and the loop has not said so yet.
+                    self.transport.abort()
 
     def abort(self) -> None:
         """Close at once. The client gets a reset, and the kernel keeps nothing for it."""
@@ -166,6 +172,11 @@ class Connection(asyncio.Protocol):
             with suppress(OSError):
                 socket.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
         self.transport.abort()
+
+    def report(self, error: Exception) -> None:
+        """Of a defect. Neither the message nor the local variables: they may hold what the client sent."""
+        logger.error("a connection ended by a defect of the server: %s", _places(error))
+        self._listener.count("defect")
 
     def _end(self) -> None:
         """Tell the handler, and stop reading. The task is not cancelled within itself: it may be what closes."""
@@ -194,9 +205,7 @@ class Connection(asyncio.Protocol):
             # Only `_end` cancels.
             pass
         except Exception as error:
-            # Neither the message nor the local variables: they may hold what the client sent.
-            logger.error("a connection ended by a defect of the server: %s", _places(error))
-            self._listener.count("defect")
+            self.report(error)
         finally:
             self.close()
             await self.protocol.handle(Closed())

@@ -100,11 +100,21 @@ class Listener:
         now = self.loop.time()
         for number, connection in enumerate([*self._open, *self._refused]):
             # It may have ended since: the clock would never forget it.
-            is_here = connection in self._open or connection in self._refused
-            if is_here and (reason := self.clock.overdue(connection, now)):
-                self.count(reason)
+            if connection in self._open or connection in self._refused:
+                self._look_at(connection, now)
             if number % AT_A_TIME == AT_A_TIME - 1:
                 await asyncio.sleep(0)
+
+    def _look_at(self, connection: Connection, now: float) -> None:
+        """A defect ends the connection, and never the clock, which holds the limits of all."""
+        try:
+            reason = self.clock.overdue(connection, now)
+        except Exception as error:
+            connection.report(error)
+            connection.abort()
+        else:
+            if reason:
+                self.count(reason)
 
     def report(self) -> None:
         if self._ended:

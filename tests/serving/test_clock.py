@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -193,3 +193,26 @@ async def test_a_connection_that_ends_while_others_are_looked_at_is_forgotten(mo
                     await clients.enter_async_context(connected(port))
                 await eventually(lambda: len(clocks[0]._states) == 20)
             await eventually(lambda: not clocks[0]._states)
+
+
+async def test_a_defect_ends_one_connection_and_not_the_clock(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    overdue, broken = Clock.overdue, list[Connection]()
+
+    def fails_once(self: Clock, connection: Connection, now: float) -> str | None:
+        if not broken:
+            broken.append(connection)
+            raise RuntimeError("hidden")
+        return overdue(self, connection, now)
+
+    monkeypatch.setattr(Clock, "overdue", fails_once)
+    monkeypatch.setattr(Clock, "interval_seconds", 0.01)
+    async with ours(Application(), limits=Limits(header_seconds=0.05)) as port:
+        for _ in range(2):
+            async with connected(port) as (reader, _):
+                with suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "RuntimeError at" in record.getMessage()
+    assert "hidden" not in caplog.text

@@ -1,12 +1,10 @@
 """HTTP/2 over TLS: an early answer, junk and a client that leaves end one stream at most, and never keep a handler."""
 
 import asyncio
-import gc
 import ssl
 import struct
-from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import h2.config
@@ -16,9 +14,6 @@ import h2.settings
 import pytest
 import trustme
 
-from app.serving.connection import Connection
-from app.serving.http1 import RequestStream
-from app.serving.http2 import BoundedBuffer, Http2
 from app.serving.limits import Limits
 from app.serving.tls import Certificate
 from tests.serving.application import Application, ours
@@ -210,37 +205,3 @@ async def test_priorities_are_ignored(authority: trustme.CA, certificate: Certif
         it.flush()
         asked = it.ask(b"/")
         await eventually(lambda: it.status(asked) == 200)
-
-
-def held() -> Counter[str]:
-    """The server's objects of connections and streams that something still refers to."""
-    gc.collect()
-    kinds = (Connection, Http2, BoundedBuffer, RequestStream)
-    return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds))
-
-
-async def test_connections_leave_nothing_in_memory(authority: trustme.CA, certificate: Certificate) -> None:
-    """Whether their windows stay closed, they reset what they ask, or they send only priorities."""
-    app = Application()
-    app.chunk = b"x" * 100_000
-    async with ours(app, tls=certificate.context, limits=Limits(send_seconds=60)) as port:
-        for _ in range(3):
-            async with AsyncExitStack() as clients:
-                for _ in range(5):
-                    stalled = await clients.enter_async_context(client(authority, port, window=0))
-                    for _ in range(20):
-                        stalled.ask(b"/stream")
-                    resetting = await clients.enter_async_context(client(authority, port))
-                    for _ in range(50):
-                        resetting.h2.reset_stream(resetting.ask(b"/slow"))
-                    for stream in range(101, 1001, 2):
-                        resetting.h2.prioritize(stream, weight=16, depends_on=0)
-                    resetting.flush()
-                await eventually(lambda: app.streams == 100)
-                # Two chunks for each stream, and no more: what fills the buffer, and what waits for room.
-                assert app.written <= 200
-                assert held()["BoundedBuffer"] >= 100
-            app.release.set()
-            await eventually(lambda: app.streams == app.waiting == 0)
-            app.written = 0
-            await eventually(lambda: not held())
