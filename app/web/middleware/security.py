@@ -16,6 +16,7 @@ from app.web.context import connection
 from app.web.handshake import after_answer, before_view
 from app.web.host import host_name, is_own_machine
 from app.web.identity.browser_session import has_header_credential
+from app.web.links import PUBLIC_URL
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 
@@ -133,9 +134,14 @@ async def check_same_origin() -> None:
 
 
 def _is_own(origin: str) -> bool:
-    # By host and port only: behind a proxy that ends TLS the scheme is not known here.
-    own = connection().host.lower()
-    return bool(own) and origin.partition("://")[2].lower() == own
+    """Whether an origin is that of the request's host; at the public host with the public scheme, too.
+
+    At other hosts the scheme is not known behind a proxy that ends TLS.
+    """
+    own, given = connection().host.lower(), origin.lower()
+    scheme, _, host = given.partition("://")
+    public_scheme, _, public_host = current_app.config.get(PUBLIC_URL, "").lower().partition("://")
+    return bool(own) and host == own and (own != public_host or scheme == public_scheme)
 
 
 def _bounded(receive: ASGIReceiveCallable, most: int) -> ASGIReceiveCallable:

@@ -98,3 +98,15 @@ async def test_a_refusal_says_why(app: Quart) -> None:
     response = await app.test_client().post("/", headers={"Origin": "http://evil.example"})
     assert response.content_type == "application/problem+json"
     assert (await response.get_json())["status"] == 403
+
+
+async def test_at_the_public_host_an_origin_has_the_public_scheme(app: Quart) -> None:
+    """A page of http://, which anybody on the way may have written, is no page of a site that has TLS."""
+    app.config["PUBLIC_URL"] = "https://site.example"
+    for cookie in ({}, COOKIE):
+        assert await status(app, "POST", {"Origin": "https://site.example"} | cookie) == 200
+        assert await status(app, "POST", {"Origin": "http://site.example"} | cookie) == 403
+    other = {"Host": "internal.example"}
+    assert await status(app, "POST", other | {"Origin": "http://internal.example"}) == 200
+    app.config["PUBLIC_URL"] = "http://site.example"
+    assert await status(app, "POST", {"Origin": "https://site.example"}) == 403
