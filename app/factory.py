@@ -149,7 +149,7 @@ def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTe
     )
     auth.register(app, UserLookups())
     # The last one is the first to see a response: the others add their headers to the page.
-    error_pages.register(app, login_path="/login")
+    app.problem_page = error_pages.problem_page(login_path="/login")
 
 
 def _register_schema(app: Quart) -> None:

@@ -1,6 +1,6 @@
 """The way into every view: who asks, how often, whether they may, and whether the answer is known already."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -33,6 +33,8 @@ class GuardedQuart(Quart):
     response_class = RangedResponse
     # How long one request may wait for a Redis that does not answer; None: without an end.
     redis_budget_seconds: float | None = None
+    # Changes the response to a problem, for browsers; WebSockets have none.
+    problem_page: Callable[[Response], Awaitable[None]] | None = None
     _routes: Mapping[str, Route] = {}
     _generation = -1
     _folders: tuple[str, ...] | None = None
@@ -84,6 +86,12 @@ class GuardedQuart(Quart):
             route = self._route(rule.endpoint)
             await self._admit(route.by_method.get("GET", route.policy))
         return await super().dispatch_websocket(*context, **named)
+
+    async def process_response(self, *arguments: Any, **named: Any) -> ResponseTypes:
+        [response] = [each for each in arguments if isinstance(each, Response)]
+        if self.problem_page is not None and response.mimetype == problems.MEDIA_TYPE:
+            await self.problem_page(response)
+        return await super().process_response(*arguments, **named)
 
     async def postprocess_websocket(self, *arguments: Any, **named: Any) -> ResponseTypes:
         made: Any = await super().postprocess_websocket(*arguments, **named)

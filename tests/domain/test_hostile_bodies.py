@@ -47,7 +47,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def unsafe_routes(app: Quart) -> list[tuple[str, bytes]]:
     """Each unsafe method of each route, with a path of it."""
-    values: dict[str, Any] = {"name": "x", "handle": "x", "channel": "x"}
+    values: dict[str, Any] = {"name": "x", "handle": "x", "channel": "x", "action": "purge"}
     adapter = app.url_map.bind("localhost")
     return [
         (method, adapter.build(rule.endpoint, {name: values.get(name, 1) for name in rule.arguments}, method).encode())

@@ -48,7 +48,7 @@ GOOD: dict[str, tuple[bytes, list[int]]] = {
         [200],
     ),
     "absolute form of another host": (get(b"Connection: close", target=b"http://evil.example/health/live"), [400]),
-    "absolute form without path": (get(b"Connection: close", target=b"http://127.0.0.1?x=1"), [302]),
+    "absolute form without path": (get(b"Connection: close", target=b"http://127.0.0.1?x=1"), [200]),
     "percent encoded": (get(b"Connection: close", target=b"/health/%6cive"), [200]),
     "unknown method": (get(b"Connection: close", method=b"BREW"), [405]),
     "obs-fold": (get(b"X-Folded: a", b" b", b"Connection: close"), [200]),

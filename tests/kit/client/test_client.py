@@ -34,8 +34,14 @@ async def fields_of(answer: Awaitable[dict[str, Any]]) -> set[str]:
 
 
 # Every command that the project sends, with its errors; each step sees what the ones before it left.
+async def kinds_of(answer: Awaitable[Any]) -> set[str]:
+    """Of what differs between two servers, the types alone."""
+    return {type(each).__name__ for each in await answer}
+
+
 STEPS: list[Step] = [
     lambda r, k: r.ping(),
+    lambda r, k: kinds_of(r.client_list()),
     lambda r, k: r.set(f"{k}s", "text"),
     lambda r, k: r.set(f"{k}s", "text", nx=True),
     lambda r, k: r.set(f"{k}s", b"\xff\x00", px=100_000, get=True),
