@@ -13,7 +13,7 @@ from tests.scripts import echo
 
 BUDGET_SECONDS = 0.25
 # A wait is measured on a loaded machine: what is asserted is that it ends, not the scheduler's precision.
-SLACK_SECONDS = 0.75
+SLACK_SECONDS = 2.0
 
 
 class Load:
