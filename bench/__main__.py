@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from bench import app, cache, client, events, limits, logins, tasks
+from bench import app, cache, client, events, limits, logins, tasks, tasks_web
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
@@ -12,6 +12,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "app": app.main,
     "logins": logins.main,
     "tasks": tasks.main,
+    "tasks_web": tasks_web.main,
     "events": events.main,
     "events_10000": events.main_of_10_000,
 }
