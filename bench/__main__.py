@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from bench import app, cache, client, data, events, limits, logins, serving, slow_clients, tasks
+from bench import app, cache, client, data, events, limits, logins, serving, slow_clients, tasks, tasks_web
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "serving": serving.main,
     "slow_clients": slow_clients.main,
     "tasks": tasks.main,
+    "tasks_web": tasks_web.main,
     "events": events.main,
     "events_10000": events.main_of_10_000,
 }
