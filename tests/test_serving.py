@@ -76,7 +76,8 @@ async def test_plain_hypercorn_serves_and_ends(migrated: dict[str, str], tmp_pat
         assert await asyncio.to_thread(process.wait, 5) == 0
 
 
-async def test_ctrl_c_ends_make_run_quietly(embedded: dict[str, str]) -> None:
+@pytest.mark.parametrize("is_ready", [False, True], ids=["while it starts", "while it serves"])
+async def test_ctrl_c_ends_make_run_quietly(embedded: dict[str, str], is_ready: bool) -> None:
     """In a terminal Ctrl-C reaches make as well as the server."""
     port = free_port()
     bound = environment(embedded | {"BIND": f"127.0.0.1:{port}"})
@@ -84,7 +85,10 @@ async def test_ctrl_c_ends_make_run_quietly(embedded: dict[str, str]) -> None:
     make = ["make", "run", f"VENV={VENV}", "-o", f"{VENV}/requirements.installed"]
     async with terminal(sys.executable, "-c", IN_A_TERMINAL, *make, environment=bound) as screen:
         printed = await screen.until("Quartet listens on")
-        await eventually(lambda: is_listening(port))
+        if is_ready:
+            await eventually(lambda: is_listening(port))
+            async with event_stream(port):
+                pass
         screen.start(CTRL_C)
         printed += await screen.rest(seconds=END_SECONDS)
     assert "demo user" in printed
