@@ -44,6 +44,16 @@ IDEMPOTENCY_KEY: JSONSchema = {
     "description": "A repeat with the same text within a day gets the first answer, and is not carried out.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
+IF_MATCH: JSONSchema = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "ETags of states, of which the current one must be one, or *.",
+    "schema": {"type": "string"},
+}
+IF_NONE_MATCH = IF_MATCH | {
+    "name": "If-None-Match",
+    "description": "ETags of states, of which the current one must be none.",
+}
 EVENT = 'id: 9b1c-1767225600000-0\nevent: article_created\ndata: {"type":"article_created","data":{"id":7}}\n\n'
 PROBLEM: JSONSchema = {
     "title": "Problem",
@@ -139,6 +149,8 @@ def _complete(operation: JSONSchema, rule: Rule, view: Callable[..., Any], polic
     )
     if policy.is_idempotent and method == "post":
         operation["parameters"] = [*operation["parameters"], IDEMPOTENCY_KEY]
+    if method != "get" and any(each.status == 412 for each in answers_of(view)):
+        operation["parameters"] = [*operation["parameters"], IF_MATCH, IF_NONE_MATCH]
     responses: JSONSchema = {}
     for status, response in operation["responses"].items():
         responses[str(int(status))] = dict(response)
