@@ -18,6 +18,7 @@ from app.resources import Resources
 from app.web.context import resources
 from app.web.html.forms import SEE_OTHER, FormField, PageForm, show_form, show_problems, typed, validated
 from app.web.html.layout import PageLink
+from app.web.html.live import live_page
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
 from app.web.limits.subjects import by_principal
@@ -56,6 +57,7 @@ async def _news(**found: Any) -> str:
 
 @blueprint.get("/")
 @hide
+@live_page
 async def news() -> str:
     page = validated(Page, request.args).page
     found = await _latest(resources(), page)
@@ -66,6 +68,7 @@ async def news() -> str:
 @hide
 # As one types there are several requests a word.
 @rate_limit("120/minute", key=by_principal, scope="search-page")
+@live_page
 async def search_page() -> str:
     query = request.args.get("q", "")[:200]
     try:
@@ -78,6 +81,7 @@ async def search_page() -> str:
 
 @blueprint.get("/articles/<int:article_id>")
 @hide
+@live_page
 async def article_page(article_id: int) -> str:
     """Opening it counts a view."""
     article = (await service.read_article(resources(), article_id)).article

@@ -10,8 +10,9 @@ export const user = document.body.dataset.user;
 // Calls `handlers` by the types of events with their data. `catchUp` is called where events were missed.
 // A user's own channel is always among them: it is refused when the session ends, and so the page notices.
 export function connect(channels, handlers, catchUp) {
-  let lastId = "";
-  let missed = false;
+  // A page begins where it was read. Without that position it asks for what it shows, once its stream is open.
+  let lastId = document.body.dataset.after;
+  let missed = !lastId;
   let pause = 1000;
   let quiet;
   let source;

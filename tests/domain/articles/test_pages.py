@@ -1,6 +1,8 @@
 """The pages of articles in a browser."""
 
-from playwright.async_api import Page, expect
+import asyncio
+
+from playwright.async_api import Page, Route, expect
 
 from app.domain.articles import service
 from app.principal import Principal
@@ -45,6 +47,25 @@ async def test_new_articles_are_announced_and_do_not_move_what_is_read(site: Sit
         await expect(announced).to_be_hidden()
         # The summary is made by a task, and arrives in its place.
         await expect(page.locator(".entries li").first.locator("[data-summary]")).to_contain_text("told in the town")
+
+
+async def test_what_happens_between_the_page_and_its_stream_is_not_missed(site: Site) -> None:
+    author = await site.account()
+    async with site.visit(None) as page:
+        held = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await held.wait()
+            await route.continue_()
+
+        await page.route("**/api/v1/events*", hold)
+        for path in ("/", "/search?q=nothing-has-this"):
+            held.clear()
+            await page.goto(site.url(path))
+            await publish(site, author, "Told while the stream opened")
+            held.set()
+            await expect(page.locator("[data-waiting]")).to_have_text("1 new article")
+            await is_live(page)
 
 
 async def test_search_as_one_types_and_reading_by_keyboard_alone(site: Site) -> None:
