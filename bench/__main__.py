@@ -3,13 +3,16 @@
 import argparse
 from collections.abc import Callable
 
-from bench import app, cache, client, data, events, limits, logins, serving, slow_clients, tasks, tasks_web
+from bench import api, app, cache, client, data, events, limits, logins, serving, slow_clients, tasks, tasks_web
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
     "limits": limits.main,
     "cache": cache.main,
     "app": app.main,
+    "api": api.main,
+    "api_1": api.main_of_1,
+    "api_512": api.main_of_512,
     "logins": logins.main,
     "data": data.main,
     "serving": serving.main,

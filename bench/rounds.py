@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tests.services import RedisServer
 
@@ -26,9 +27,18 @@ SMALL = 10.0
 Figures = dict[str, float]
 
 
+class Measured(Protocol):
+    """One of those that are measured."""
+
+    @property
+    def name(self) -> str: ...
+
+    def measure(self) -> Figures: ...
+
+
 @dataclass(frozen=True)
 class Side:
-    """One of those that are measured: a module that prints its figures as JSON, in our environment or the peers'."""
+    """A module that prints its figures as JSON, in our environment or the peers'."""
 
     name: str
     module: str
@@ -58,7 +68,7 @@ def redis_server() -> Iterator[str]:
             server.stop()
 
 
-def run_rounds(sides: Sequence[Side], *, rounds: int) -> dict[str, dict[str, list[float]]]:
+def run_rounds(sides: Sequence[Measured], *, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Each side's figures of every round. Each round begins with another side, so that none is always first."""
     found: dict[str, dict[str, list[float]]] = {side.name: {} for side in sides}
     for number in range(rounds):
