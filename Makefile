@@ -54,7 +54,7 @@ bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed ben
 screenshots: $(VENV)/requirements-dev.installed ## Screenshots of the pages with demo data into var/screenshots
 	@$(IN_VENV) -m tests.browser.screenshots
 
-services: ## Install what some tests start: Redis, Sentinel, PostgreSQL, nginx, Chromium, curl, promtool (apt-get)
+services: ## Install what some tests and benchmarks start: Redis, Sentinel, PostgreSQL, nginx, Chromium, curl, wrk, promtool (apt-get)
 	@.ci/services
 
 lock: ## Pin anew what pyproject.toml and bench/requirements.in allow (needs uv on PATH); pins that still fit stay

@@ -64,7 +64,7 @@ def requests(port: int) -> dict[str, Request]:
     """What is asked of the server on that port. RuntimeError where it does not answer as the others do."""
     cached = Request("GET", "/cached")
     session = Request("GET", "/session", headers=_begin_session(port))
-    write = Request("POST", "/write", status=201, body=json.dumps(DRAFT))
+    write = Request("POST", "/records", status=201, body=json.dumps(DRAFT))
     page, of_session, written = (json.loads(ask(port, each)[2]) for each in (cached, session, write))
     if page["records"] != RECORDS or of_session["user"] != USER or of_session["page"]["records"] != RECORDS:
         raise RuntimeError(f"not what the others answer: {page}, {of_session}")

@@ -3,7 +3,7 @@
 GET /cached     a page, cached as a whole, limited by the client's address
 GET /session    the user of the session and a page from the cache, limited by the client's address
 POST /session   begins the session of USER
-POST /write     limited by the client's address; stores the record that was sent, and answers 201 with it
+POST /records   limited by the client's address; stores the record that was sent, and answers 201 with it
 """
 
 import itertools

@@ -54,7 +54,7 @@ async def of_session() -> dict[str, Any]:
     return {"user": session["user"], "page": await read_page(resources())}
 
 
-@blueprint.post("/write")
+@blueprint.post("/records")
 @limited
 @validate_request(Draft)
 async def write(data: Draft) -> tuple[dict[str, Any], int]:

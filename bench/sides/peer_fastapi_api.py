@@ -70,7 +70,7 @@ async def of_session(request: Request) -> Any:
     return {"user": request.session["user"], "page": await read_page()}
 
 
-@app.post("/write", status_code=201)
+@app.post("/records", status_code=201)
 @limiter.limit(LIMIT)
 async def write(request: Request, draft: Draft) -> Record:
     record = Record(**draft.model_dump(), id=uuid4().hex)

@@ -45,7 +45,7 @@ def of_session() -> dict[str, Any]:
     return {"user": session["user"], "page": read_page()}
 
 
-@app.post("/write")
+@app.post("/records")
 @limiter.limit(LIMIT)
 def write() -> tuple[dict[str, Any], int]:
     sent = request.get_json()

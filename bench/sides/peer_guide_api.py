@@ -102,7 +102,7 @@ def of_session() -> dict[str, Any]:
     return {"user": g.session["user"], "page": read_page("page:session")}
 
 
-@app.post("/write")
+@app.post("/records")
 @limited
 def write() -> tuple[dict[str, Any], int]:
     sent = request.get_json()

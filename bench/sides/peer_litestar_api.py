@@ -56,7 +56,7 @@ async def of_session(request: Request[Any, Any, Any]) -> dict[str, Any]:
     return {"user": request.session["user"], "page": await read_page()}
 
 
-@post("/write", middleware=[limit])
+@post("/records", middleware=[limit])
 async def write(data: Draft) -> Record:
     record = Record(title=data.title, content=data.content, id=uuid4().hex)
     await redis.set(f"record:{record.id}", msgspec.json.encode(record), ex=RECORD_TTL_SECONDS)

@@ -32,7 +32,7 @@ async def of_session() -> dict[str, Any]:
     return {"user": USER, "page": page()}
 
 
-@app.post("/write")
+@app.post("/records")
 async def write() -> tuple[dict[str, Any], int]:
     sent = await request.get_json()
     return {"id": uuid4().hex, "title": str(sent["title"]), "content": str(sent["content"])}, 201
