@@ -18,7 +18,19 @@ GUNICORN = ("-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "1", "-
 GEVENT = (*GUNICORN, "--worker-class", "gevent")
 # gunicorn's documentation names two to four threads a core.
 GTHREAD = (*GUNICORN, "--worker-class", "gthread", "--threads", "8")
-UVICORN = ("-m", "uvicorn", "--port", "{port}", "--loop", "uvloop", "--http", "httptools", "--no-access-log")
+UVICORN = (
+    "-m",
+    "uvicorn",
+    "--port",
+    "{port}",
+    "--loop",
+    "uvloop",
+    "--http",
+    "httptools",
+    "--no-access-log",
+    "--log-level",
+    "warning",
+)
 PEERS = {
     "flask stack, gevent": (*GEVENT, "bench.sides.peer_flask_api:app"),
     "flask stack, gthread": (*GTHREAD, "bench.sides.peer_flask_api:app"),
@@ -45,7 +57,7 @@ def _measure(name: str, *, connections: int, rounds: int) -> None:
         # The lifespan opens a database; no route that is measured reads it.
         database_url = f"sqlite+aiosqlite:///{Path(folder) / 'app.db'}"
         upgrade(database_url)
-        environ = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "CONSUMER": "0", "LOG_LEVEL": "warning"}
+        environ = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "CONSUMER": "0", "LOG_LEVEL": "error"}
         ours, bare = (sys.executable, "-m", "bench.sides.api_server"), (sys.executable, "-m", "bench.sides.quart_api")
         granian = {**environ, "SERVER": "granian"}
         sides = [

@@ -89,12 +89,10 @@ def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]], *, cos
     }
     ratios = {
         figure: {
-            other: round(
-                (summary[ours][figure]["median"] / summary[other][figure]["median"]) ** (-1 if figure in costs else 1),
-                3,
-            )
+            other: ratio
             for other in others
             if figure in found[other]
+            and (ratio := _ratio(summary[ours][figure], summary[other][figure], is_cost=figure in costs)) is not None
         }
         for figure in found[ours]
     }
@@ -102,7 +100,7 @@ def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]], *, cos
         print(f"\n{figure}")
         for side in (side for side in found if figure in found[side]):
             spread = summary[side][figure]
-            ratio = f"   {ratios[figure][side]:.2f} times" if side in others else ""
+            ratio = f"   {ratios[figure][side]:.2f} times" if side in ratios[figure] else ""
             low, high = _shown(spread["low"]), _shown(spread["high"])
             print(f"  {side:<32} {_shown(spread['median']):>12}   ({low} to {high}){ratio}")
     RESULTS.mkdir(exist_ok=True)
@@ -115,6 +113,12 @@ def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]], *, cos
         "ratios": ratios,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _ratio(ours: Mapping[str, float], other: Mapping[str, float], *, is_cost: bool) -> float | None:
+    """None where one of them is zero, such as a number of errors."""
+    a, b = (other["median"], ours["median"]) if is_cost else (ours["median"], other["median"])
+    return round(a / b, 3) if a and b else None
 
 
 def _summary(values: Sequence[float]) -> dict[str, float]:
