@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from bench import api, app, cache, client, data, events, limits, logins, serving, slow_clients, tasks, tasks_web
+from bench import api, app, cache, client, data, events, growth, limits, logins, serving, slow_clients, tasks, tasks_web
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "tasks_web": tasks_web.main,
     "events": events.main,
     "events_10000": events.main_of_10_000,
+    "growth": growth.main,
 }
 
 
