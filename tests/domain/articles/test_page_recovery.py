@@ -59,11 +59,14 @@ async def test_redis_is_killed_and_back(own_site: Site, own_server: RedisServer)
     async with own_site.visit("/", expected=["ERR_", "503"]) as page:
         await shows(page, "live")
         own_server.kill()
+        # Its stream stays open, and says so.
+        await shows(page, "offline")
         # Committed now, and told when Redis is back.
         await publish(own_site, author, "While Redis was down")
         other = await page.context.new_page()
         await other.goto(own_site.url("/"))
         await expect(other.get_by_role("heading", name="While Redis was down")).to_be_visible()
+        await shows(other, "offline")
         await other.goto(own_site.url("/settings"))
         await expect(other.get_by_role("heading", level=1)).to_be_visible()
         own_server.start()
