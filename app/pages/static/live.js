@@ -101,7 +101,8 @@ function sayGoodbye() {
   document.querySelector("[data-notices]").replaceChildren(notice);
 }
 
-// Fetches a page and puts its elements of these ids in the place of those that are shown. False: it was refused.
+// Fetches a page and puts its elements of these ids in the place of those that are shown. What is typed into their
+// fields stays, and the focus. False: it was refused.
 export async function refresh(ids, { path = location.href, signal } = {}) {
   const answer = await fetch(path, { headers: { Accept: "text/html" }, signal }).catch(() => null);
   if (!answer?.ok || (answer.redirected && new URL(answer.url).pathname === "/login")) return false;
@@ -110,9 +111,11 @@ export async function refresh(ids, { path = location.href, signal } = {}) {
     const shown = document.getElementById(id);
     const next = fresh.getElementById(id);
     if (!shown || !next) continue;
+    const typed = [...shown.querySelectorAll("input[id]")].filter((field) => field.value !== field.defaultValue);
     const focused = shown.contains(document.activeElement) ? document.activeElement.id : "";
     shown.replaceChildren(...next.childNodes);
     localize(shown);
+    for (const { id, value } of typed) if (document.getElementById(id)) document.getElementById(id).value = value;
     if (focused) document.getElementById(focused)?.focus();
   }
   return true;
