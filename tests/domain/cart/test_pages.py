@@ -42,7 +42,8 @@ async def test_a_visitors_cart_survives_the_login_and_shows_on_the_other_device(
 
 async def test_an_open_cart_shows_what_another_device_does_and_keeps_what_is_typed(site: Site) -> None:
     stool, desk, account = await product(site, "Stool"), await product(site, "Desk", "10.00"), await site.account()
-    async with site.visit("/cart", account=account) as page, site.visit(f"/products/{stool.id}", account=account) as other:
+    shop = site.visit(f"/products/{stool.id}", account=account)
+    async with site.visit("/cart", account=account) as page, shop as other:
         await expect(page.locator("[data-connection]")).to_have_text("Live")
         await other.get_by_role("button", name="Add to the cart").click()
         await expect(page.locator("[data-total]")).to_have_text("4.20")
