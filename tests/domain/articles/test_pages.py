@@ -1,6 +1,7 @@
 """The pages of articles in a browser."""
 
 import asyncio
+import re
 from typing import Any
 
 from playwright.async_api import Page, Route, expect
@@ -77,6 +78,37 @@ async def test_what_happens_between_the_page_and_its_stream_is_not_missed(site: 
             held.set()
             await expect(page.locator("[data-waiting]")).to_have_text("1 new article")
             await is_live(page)
+
+
+async def test_a_page_that_missed_events_catches_up_and_tries_again_where_it_cannot(site: Site) -> None:
+    await publish(site, await site.account(), "Popular at once")
+    held, refused = asyncio.Event(), asyncio.Event()
+
+    async def answer(route: Route) -> None:
+        if route.request.resource_type == "document":
+            found = await route.fetch()
+            # A position of another time: its events are not known any more.
+            body = re.sub('data-after="[^"]*"', 'data-after="0123456789ab-1-0"', await found.text())
+            await route.fulfill(response=found, body=body)
+        elif not refused.is_set():
+            await held.wait()
+            refused.set()
+            await route.abort()
+        else:
+            await route.continue_()
+
+    async with site.visit(None, expected=["ERR_FAILED"]) as page:
+        await page.route(site.url("/"), answer)
+        await page.goto(site.url("/"))
+        state = page.locator("[data-connection]")
+        await expect(state).to_have_text("Catching up…")
+        held.set()
+        await expect(state).to_have_text("Offline")
+        await is_live(page)
+        links = page.locator("#popular a")
+        assert 1 <= await links.count() <= 10
+        await links.first.click()
+        await expect(page.locator("[data-article]")).to_be_visible()
 
 
 async def test_search_as_one_types_and_reading_by_keyboard_alone(site: Site) -> None:
