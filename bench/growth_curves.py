@@ -128,7 +128,7 @@ async def tag_entries(url: str) -> AsyncIterator[Grown]:
                 if await is_valid(size):
                     raise RuntimeError("an entry is still valid")
                 # The version of before makes them valid again.
-                await redis.set(tag, version)
+                await redis.set(tag, version or "")
             return sum(took) / len(took) * 1e6
 
         yield Grown(grow, measure)

@@ -10,6 +10,7 @@ from quart_schema import hide
 from app.domain.articles import service
 from app.domain.articles.schemas import Draft
 from app.errors import AppError, Forbidden, NotFound, PreconditionFailed
+from app.web.conditions import only_state
 from app.web.context import resources
 from app.web.html.forms import SEE_OTHER, FormField, PageForm, show_form, show_problems, typed, validated
 from app.web.identity import auth
@@ -109,7 +110,7 @@ async def edit(article_id: int) -> ResponseReturnValue:
         article_id,
         title=data.title,
         content=data.content,
-        versions={version},
+        condition=only_state(str(version)),
     )
     await flash("Your changes are saved.")
     return redirect(f"/articles/{article_id}", SEE_OTHER)
@@ -119,7 +120,7 @@ async def edit(article_id: int) -> ResponseReturnValue:
 @hide
 @auth.require_auth("cookie")
 async def delete(article_id: int) -> ResponseReturnValue:
-    versions = {await _version()}
-    await service.delete_article(resources(), auth.current_principal(), article_id, versions=versions)
+    condition = only_state(str(await _version()))
+    await service.delete_article(resources(), auth.current_principal(), article_id, condition=condition)
     await flash("The article is deleted.")
     return redirect("/", SEE_OTHER)

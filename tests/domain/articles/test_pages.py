@@ -26,9 +26,7 @@ async def publish(site: Site, author: Account, title: str, content: str = "It wa
 
 
 async def change(site: Site, author: Account, article_id: int, title: str, content: str) -> None:
-    await service.change_article(
-        site.resources, principal_of(author), article_id, title=title, content=content, versions=None
-    )
+    await service.change_article(site.resources, principal_of(author), article_id, title=title, content=content)
 
 
 async def is_live(page: Page) -> None:
@@ -253,7 +251,7 @@ async def test_what_was_typed_into_a_deleted_article_is_published_anew(site: Sit
         await expect(page.get_by_role("region", name="What it says now")).to_contain_text("Of another tab.")
         assert await violations(page) == []
         await page.get_by_label("Text").fill("Not to be lost.")
-        await service.delete_article(site.resources, principal_of(author), article, versions=None)
+        await service.delete_article(site.resources, principal_of(author), article)
         await page.get_by_role("button", name="Save").click()
         await expect(page.get_by_role("alert")).to_contain_text("no such article")
         await expect(page.get_by_label("Text")).to_have_value("Not to be lost.")
@@ -275,7 +273,7 @@ async def test_a_change_and_a_deletion_are_told_where_the_article_is_open(site: 
         await reader.get_by_role("link", name="Show it as it is now").click()
         await expect(reader.locator(".prose")).to_have_text("Other words.")
         await is_live(reader)
-        await service.delete_article(site.resources, principal_of(author), article, versions=None)
+        await service.delete_article(site.resources, principal_of(author), article)
         await expect(reader.locator("[data-changed]")).to_contain_text("has been deleted")
         await expect(news.locator(f"#article-{article}")).to_contain_text("has been deleted")
         assert await harm(news) == []
