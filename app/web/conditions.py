@@ -29,6 +29,11 @@ class WriteCondition:
 UNCONDITIONAL = WriteCondition()
 
 
+def only_state(state: str) -> WriteCondition:
+    """The condition of a form, which sends the state that its reader saw as a field."""
+    return WriteCondition(if_match=ETags([state]))
+
+
 def write_condition(state_of: Callable[[str], str] = str) -> WriteCondition:
     """The condition of the current request. `state_of` maps an ETag to what WriteCondition.require() gets."""
     return WriteCondition(*(_states(name, state_of) for name in ("If-Match", "If-None-Match")))

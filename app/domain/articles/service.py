@@ -134,6 +134,7 @@ async def change_article(
         article.version += 1
         article.updated_at = now()
         await store.update_words(session, article.id, words_of(title, content))
+        resources.outbox.event(session, "broadcast", "article_changed", {"id": article.id, "title": title})
         resources.outbox.task(session, process_article, Edit(article.id, article.version))
         resources.outbox.invalidate(session, *tags_of(article))
     return versioned(article)
@@ -146,7 +147,13 @@ async def delete_article(
     async with resources.database.write() as session:
         article = _writable(await store.get_article_for_update(session, article_id), principal, condition)
         await store.delete_article(session, article_id)
+        resources.outbox.event(session, "broadcast", "article_deleted", {"id": article_id})
         resources.outbox.invalidate(session, *tags_of(article))
+
+
+def may_write(principal: Principal, author_id: int | None) -> bool:
+    """The author, and admins."""
+    return principal.is_admin or author_id == principal.user_id
 
 
 def _found(article: Article | None) -> Article:
@@ -157,7 +164,7 @@ def _found(article: Article | None) -> Article:
 
 def _writable(article: Article | None, principal: Principal, condition: WriteCondition) -> Article:
     article = _found(article)
-    if not principal.is_admin and article.author_id != principal.user_id:
+    if not may_write(principal, article.author_id):
         raise Forbidden("This article is not yours.")
     condition.require(str(article.version))
     return article
