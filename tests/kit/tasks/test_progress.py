@@ -28,12 +28,12 @@ async def test_what_a_thread_says_in_a_tight_loop_is_one_callback_in_the_loop(
 
     @task()
     def talk(context: TaskContext) -> None:
-        go_on.wait(10)
+        go_on.wait(60)
         for number in range(CALLS):
             context.report_progress(number * 100 // CALLS)
             context.heartbeat()
         has_spoken.set()
-        may_end.wait(10)
+        may_end.wait(60)
 
     loop, calls = asyncio.get_running_loop(), 0
     call_soon_threadsafe = loop.call_soon_threadsafe
@@ -49,7 +49,7 @@ async def test_what_a_thread_says_in_a_tight_loop_is_one_callback_in_the_loop(
         monkeypatch.setattr(loop, "call_soon_threadsafe", count)
         go_on.set()
         # The loop is blocked: nothing takes what the thread says.
-        assert has_spoken.wait(10)
+        assert has_spoken.wait(60)
         assert calls == 1
         may_end.set()
         assert (await ended(queue, handle)).progress == 99
