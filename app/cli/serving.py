@@ -1,7 +1,9 @@
 """quartet run, quartet serve and quartet subscribe."""
 
+import signal
 import socket
 import sys
+from contextlib import suppress
 
 import click
 
@@ -36,6 +38,7 @@ from app.web.telemetry import count_as
 def run(settings: Settings) -> None:
     """Upgrade the database, add the demo data, and serve until Ctrl-C: all in one process. Not in production."""
     refuse_production(settings)
+    _ignore_hangup()
     sockets = _prepared(settings)
     upgrade_schema(settings)
     add_demo_data(settings)
@@ -57,6 +60,7 @@ def serve(settings: Settings, *, server: str | None, descriptors: str | None, re
     if server is not None:
         settings = settings.model_copy(update={"server": server})
     if descriptors is None or report_to is None:
+        _ignore_hangup()
         _serve(settings, _prepared(settings))
         return
     count_as(slot)
@@ -72,6 +76,15 @@ def subscribe(settings: Settings) -> None:
         raise click.ClickException("no slice has a handler of events (docs/events.md)")
     end_at_interrupt()
     run_to_end(_subscribe(settings))
+
+
+def _ignore_hangup() -> None:
+    """SIGHUP has a handler where there is something to read again; elsewhere a reload of the service is no end of it.
+
+    A terminal that is closed still ends the process.
+    """
+    if sys.platform != "win32" and not (sys.stdin and sys.stdin.isatty()):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _prepared(settings: Settings) -> Sockets:
@@ -95,9 +108,11 @@ def _prepared(settings: Settings) -> Sockets:
 
 def _serve(settings: Settings, sockets: Sockets) -> None:
     end_at_interrupt()
-    click.echo(f"Quartet listens on {_address(settings)} (Ctrl-C ends it)")
-    if settings.uses_embedded_redis:
-        click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
+    with suppress(OSError):
+        # A full disk, or a reader that has gone, is no reason not to serve; the log drops its lines then, too.
+        click.echo(f"Quartet listens on {_address(settings)} (Ctrl-C ends it)")
+        if settings.uses_embedded_redis:
+            click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
     if settings.workers == 1 and not settings.worker_max_requests:
         serve_one(create_app(settings), settings, sockets)
         return

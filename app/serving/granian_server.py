@@ -134,7 +134,8 @@ class Cuttable:
 async def serve_granian(serving: Serving, settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. CannotListen where the address cannot be had."""
     logger.warning(
-        "Granian has no such limits: %s; a WebSocket is refused without a body",
+        "Granian has no such limits: %s, nor on TLS handshakes and WebSocket messages; "
+        "a WebSocket is refused without a body",
         ", ".join(WITHOUT_EFFECT),
     )
     _probe(settings.bind)

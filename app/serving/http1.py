@@ -7,7 +7,10 @@ import h11
 from hypercorn.protocol.events import Event, Request, Response, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WSStream
+from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from app.serving.limits import Limits
@@ -40,6 +43,32 @@ class SocketStream(WSStream):
         except (LocalProtocolError, RemoteProtocolError):
             # Frames after a close, or none at all. Hypercorn: a traceback.
             await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _handle_events(self) -> None:
+        """What is malformed or too large gets a close frame, and ends the connection (RFC 6455, 7.1.7).
+
+        Hypercorn ends the one without a frame, and keeps the other, and its handler, until its client closes.
+        """
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                try:
+                    self.buffer.extend(event)
+                except FrameTooLargeError:
+                    await self._close(CloseConnection(code=CloseReason.MESSAGE_TOO_BIG))
+                    return
+                if event.message_finished and self.app_put is not None:
+                    await self.app_put(self.buffer.to_message())
+                    self.buffer.clear()
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                is_theirs = self.connection.state is ConnectionState.REMOTE_CLOSING
+                await self._close(event.response() if is_theirs else event)
+                return
+
+    async def _close(self, frame: CloseConnection) -> None:
+        await self._send_wsproto_event(frame)
+        await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def app_send(self, message: Any) -> None:
         await super().app_send(message)

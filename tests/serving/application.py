@@ -17,7 +17,7 @@ HEAD = b" HTTP/1.1\r\nHost: x\r\n"
 
 class Application:
     """Answers /slow and /stubborn when told so, /stream without an end, /read when the body has come, and the rest at
-    once; counts what is under way, and notes the end of its lifespan."""
+    once; accepts a WebSocket at /socket; counts what is under way, and notes the end of its lifespan."""
 
     def __init__(self) -> None:
         self.streams = self.waiting = self.answered = self.written = 0
@@ -33,6 +33,10 @@ class Application:
                 if kind == "lifespan.shutdown":
                     self.note("shutdown")
                     return
+        elif scope["type"] == "websocket" and scope["path"] == "/socket":
+            await send({"type": "websocket.accept"})
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         elif scope["path"] == "/stream":
@@ -78,6 +82,7 @@ def configured() -> Config:
     config = Config()
     config.accesslog = config.errorlog = None
     config.graceful_timeout, config.keep_alive_timeout = 0.3, 75
+    config.websocket_max_message_size = 1000
     return config
 
 

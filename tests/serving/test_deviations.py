@@ -16,8 +16,13 @@ from hypercorn.asyncio import serve as hypercorn_serve
 
 from tests.http.wire import converse
 from tests.services import free_port
-from tests.serving.application import HEAD, Application, configured, ours
+from tests.serving.application import HEAD, Application, configured, connected, ours
 from tests.waiting import eventually
+
+HANDSHAKE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: aGlkZGVuaGlkZGVuaGlkZA==\r\n"
+)
 
 
 @asynccontextmanager
@@ -106,6 +111,30 @@ async def keeps_a_refused_websocket(app: Application, port: int) -> bool:
     return not (await converse(port, sent, seconds=0.5)).closed
 
 
+async def ends_a_malformed_frame_without_a_close_frame(app: Application, port: int) -> bool:
+    received = await _after_frame(port, b"\x83\x80mask")
+    # Its length and its reason are not what is tested.
+    return received[:1] != b"\x88" or received[2:4] != b"\x03\xea"
+
+
+async def keeps_a_websocket_whose_message_is_too_large(app: Application, port: int) -> bool:
+    try:
+        async with asyncio.timeout(1):
+            received = await _after_frame(port, b"\x82\xfe\x04\x00mask" + bytes(1024))
+    except TimeoutError:
+        return True
+    return not received.startswith(b"\x88\x02\x03\xf1")
+
+
+async def _after_frame(port: int, frame: bytes) -> bytes:
+    """What comes after the handshake and this frame, to the end of the connection."""
+    async with connected(port) as (reader, writer):
+        writer.write(b"GET /socket" + HEAD + HANDSHAKE + b"\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(frame)
+        return await reader.read()
+
+
 async def takes_a_whole_head_of_any_size(app: Application, port: int) -> bool:
     return (await converse(port, b"GET /" + b"a" * 15_000 + HEAD + b"Connection: close\r\n\r\n")).statuses == [200]
 
@@ -126,6 +155,8 @@ DEVIATIONS: list[Callable[[Application, int], Awaitable[bool]]] = [
     upgrades_to_h2c,
     keeps_a_connection_of_both_lengths,
     keeps_a_refused_websocket,
+    ends_a_malformed_frame_without_a_close_frame,
+    keeps_a_websocket_whose_message_is_too_large,
     takes_a_whole_head_of_any_size,
     closes_without_a_word,
 ]
@@ -145,13 +176,39 @@ async def test_hypercorn_still_has_it(fault: Callable[[Application, int], Awaita
         assert await fault(app, port), f"Hypercorn {hypercorn.__name__} is right now: app/serving can be simpler"
 
 
-async def test_a_target_that_is_no_path_is_400_where_hypercorn_fails(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_target_that_is_no_path_is_400_where_hypercorn_fails() -> None:
     async with ours(Application()) as port:
-        for target in (b"?x", b"x", b"?secret-\xc3"):
-            answer = await converse(port, b"GET " + target + HEAD + b"Cookie: id=hidden\r\n\r\n")
+        for target in (b"?x", b"x", b"?x-\xc3"):
+            answer = await converse(port, b"GET " + target + HEAD + b"\r\n")
             assert answer.statuses == [400]
+
+
+SECRET = b"Cookie: id=hidden\r\n"
+MALFORMED = {
+    "request line": b"hidden hidden\r\n\r\n",
+    "target": b"GET ?hidden" + HEAD + SECRET + b"\r\n",
+    "version": b"GET /hidden HTTP/hidden\r\n" + SECRET + b"\r\n",
+    "header": b"GET /" + HEAD + SECRET + b"hidden\r\n\r\n",
+    "length": b"POST /" + HEAD + SECRET + b"Content-Length: hidden\r\n\r\n",
+    "chunk": b"POST /read" + HEAD + SECRET + b"Transfer-Encoding: chunked\r\n\r\nhidden\r\n",
+    "body that ends": b"POST /read" + HEAD + SECRET + b"Content-Length: 100\r\n\r\nhidden",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nhidden",
+    "TLS": b"\x16\x03\x01\x02hidden",
+    "handshake": b"GET ?hidden" + HEAD + SECRET + HANDSHAKE + b"\r\n",
+    "refused handshake": b"GET /missing" + HEAD + SECRET + HANDSHAKE + b"\r\n\x81\x06hidden",
+    "frame": b"GET /socket" + HEAD + SECRET + HANDSHAKE + b"\r\n\xff\x06hidden",
+    "frames after a close": b"GET /socket" + HEAD + SECRET + HANDSHAKE + b"\r\n\x88\x80hide\x81\x86hidehidden",
+}
+
+
+async def test_nothing_that_a_client_sends_is_logged_raw(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither in a message nor in a traceback, at any level."""
+    caplog.set_level("DEBUG")
+    async with ours(Application()) as port:
+        for sent in MALFORMED.values():
+            await converse(port, sent, half_close=True)
     assert "hidden" not in caplog.text
-    assert "secret" not in caplog.text
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 async def test_a_reset_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

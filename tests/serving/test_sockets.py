@@ -16,7 +16,7 @@ import trustme
 from app.serving.sockets import CannotListen, listening
 from app.serving.tls import Certificate, TLSError
 from tests.commands import environment, quartet, serving
-from tests.services import end, free_port
+from tests.services import end, free_port, wait_until_listening
 from tests.waiting import eventually
 
 SERVE = ("-m", "app.cli", "serve")
@@ -202,3 +202,24 @@ async def test_a_second_signal_ends_a_process_at_once(embedded: dict[str, str], 
             await eventually(is_unready)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 10) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no file that is always full")
+@pytest.mark.parametrize("server", ["hypercorn", pytest.param("granian", marks=pytest.mark.long)])
+def test_a_full_disk_and_a_hangup_without_a_certificate_end_nothing(
+    embedded: dict[str, str], tmp_path: Path, server: str
+) -> None:
+    port = free_port()
+    bound = environment(embedded | {"BIND": f"127.0.0.1:{port}", "SERVER": server})
+    command = [sys.executable, *SERVE]
+    with open("/dev/full", "w") as full:
+        process = subprocess.Popen(command, env=bound, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=full, stderr=full)
+    try:
+        wait_until_listening(port, process)
+        process.send_signal(signal.SIGHUP)
+        for _ in range(3):
+            assert httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        end(process)

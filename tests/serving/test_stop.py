@@ -1,6 +1,7 @@
 """How a worker stops, in which order, and that no client delays it."""
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 
 import pytest
@@ -73,7 +74,8 @@ async def test_a_client_that_does_not_read_does_not_delay_the_stop(caplog: pytes
     assert [record for record in caplog.records if record.exc_info] == []
 
 
-async def test_the_order_of_a_stop() -> None:
+async def test_the_order_of_a_stop(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "app.serving.worker")
     order: list[str] = []
     app = Application()
     app.note = order.append
@@ -86,6 +88,13 @@ async def test_the_order_of_a_stop() -> None:
         await eventually(lambda: order)
     await probe
     assert order == ["ready", "unready", "served while unready", "drain", "shutdown"]
+    steps = [re.sub(r"\d+\.\d\d s$", "", record.getMessage()) for record in caplog.records]
+    assert steps == [
+        "stop: waited, so that balancers see that this node is not ready, ",
+        "stop: stopped accepting, and drained, ",
+        "stop: finished requests, ",
+        "stop: stopped the application, ",
+    ]
 
 
 async def _probe(port: int, order: list[str]) -> None:
