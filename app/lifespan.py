@@ -29,6 +29,7 @@ from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.kit.tasks.worker import Worker
 from app.kit.telemetry import Telemetry
+from app.logs import make_formatter
 from app.mail import MailFailed
 from app.recent_writers import RecentWriters
 from app.resources import Resources
@@ -151,6 +152,7 @@ async def consuming(
             connect_leases=_lease_client(settings, resources.redis),
             publish_event=publish_event,
             outages=(*UNAVAILABLE, Unavailable, MailFailed),
+            child_formatter=make_formatter(is_production=settings.is_production),
             telemetry=resources.telemetry,
         )
 
