@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from app.pages import accounts, console, console_tasks, front
 from app.pages import routes as pages
 from app.pages import settings as settings_page
 from app.settings import Settings, SettingsError
+from app.tracing import check_tracer, make_tracer
 from app.web import problems
 from app.web.caching.stored_response import CACHED_HOSTS
+from app.web.client_address import is_trusted_proxy
 from app.web.context import EXTENSION
 from app.web.guard import GuardedQuart
 from app.web.host import stated_hosts
@@ -170,10 +173,17 @@ def _register_schema(app: Quart) -> None:
 
 
 def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTelemetry, slices: Sequence[Slice]) -> None:
+    tracer = make_tracer(settings, role="web")
+    if tracer is not None:
+        trusts = partial(is_trusted_proxy, networks=settings.trusted_proxies, hops=settings.trusted_hops)
+        app.asgi_app = tracer.around_requests(app.asgi_app, route=request_log.current_route, trusts=trusts)  # type: ignore[method-assign]
+
     @app.while_serving
     async def serving() -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
-            resources = await stack.enter_async_context(open_resources(settings, role="web", telemetry=telemetry))
+            resources = await stack.enter_async_context(
+                open_resources(settings, role="web", telemetry=telemetry, tracer=tracer)
+            )
             app.extensions[EXTENSION] = resources
             await stack.enter_async_context(relaying(resources))
             await stack.enter_async_context(streaming(resources))
@@ -202,3 +212,4 @@ def check_urls(settings: Settings) -> None:
             problems.append(f"{name}: {error}")
     if problems:
         raise SettingsError(problems)
+    check_tracer(settings)

@@ -19,6 +19,7 @@ from app.kit.client.checks import warn_if_not_durable
 from app.kit.client.connect import connect
 from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE
+from app.kit.client.observed import observe_commands
 from app.kit.events.handler import EventHandler
 from app.kit.events.subscriber import Subscriber
 from app.kit.keys import Keys
@@ -34,6 +35,7 @@ from app.mail import MailFailed
 from app.recent_writers import RecentWriters
 from app.resources import Resources
 from app.settings import Settings
+from app.tracing import Tracer, in_trace
 from app.web.identity.grants import StreamRevocations
 
 # How long work outside a request may wait for Redis.
@@ -49,8 +51,10 @@ class Jobs:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry) -> AsyncIterator[Resources]:
-    """Make the clients and the blocks. `role` names this process in Redis' CLIENT LIST.
+async def open_resources(
+    settings: Settings, *, role: str, telemetry: Telemetry, tracer: Tracer | None = None
+) -> AsyncIterator[Resources]:
+    """Make the clients and the blocks. `role` names this process in Redis' CLIENT LIST; `tracer`: see make_tracer().
 
     Clients connect at first use, so a backend that is down does not stop the start; /health/ready reports it.
     """
@@ -76,8 +80,21 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
             pre_ping=settings.database_pre_ping,
         )
         stack.push_async_callback(database.close)
+        if tracer is not None:
+            for client in {redis, cache_redis}:
+                observe_commands(client, tracer.observe_command)
+            for engine in database.engines():
+                tracer.observe_statements(engine)
+            tracer.start()
+            stack.push_async_callback(tracer.close)
         resources = make_blocks(
-            settings, keys, redis=redis, cache_redis=cache_redis, database=database, telemetry=telemetry
+            settings,
+            keys,
+            redis=redis,
+            cache_redis=cache_redis,
+            database=database,
+            telemetry=telemetry,
+            tracing=tracer,
         )
         await resources.hub.start()
         stack.push_async_callback(resources.hub.close)
@@ -116,7 +133,14 @@ async def subscribing(resources: Resources, handlers: Sequence[EventHandler]) ->
 
     def make_subscriber() -> Subscriber:
         telemetry = resources.telemetry
-        return Subscriber(resources.redis, resources.keys, handlers, resources=resources, telemetry=telemetry)
+        return Subscriber(
+            resources.redis,
+            resources.keys,
+            handlers,
+            resources=resources,
+            telemetry=telemetry,
+            tracing=resources.tracing,
+        )
 
     async with supervised("subscriber", make_subscriber, telemetry=resources.telemetry):
         yield
@@ -137,6 +161,8 @@ async def consuming(
     `concurrency` tasks at a time. The schedule belongs to the default queue.
     """
 
+    middleware = [in_trace(resources.tracing)] if resources.tracing else []
+
     async def publish_event(task_id: str, type: str, data: Any) -> None:
         await resources.publisher.publish(f"task:{task_id}", type, data)
 
@@ -151,6 +177,7 @@ async def consuming(
             grace_seconds=settings.task_grace_seconds,
             connect_leases=_lease_client(settings, resources.redis),
             publish_event=publish_event,
+            middleware=middleware,
             outages=(*UNAVAILABLE, Unavailable, MailFailed),
             child_formatter=make_formatter(is_production=settings.is_production),
             telemetry=resources.telemetry,

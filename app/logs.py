@@ -3,7 +3,7 @@
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -23,14 +23,15 @@ Line = MutableMapping[str, Any]
 class FieldsFilter(logging.Filter):
     """Adds the fields of the place that logs, such as its request, to each record that does not state them itself."""
 
-    def __init__(self, fields: Fields) -> None:
+    def __init__(self, *sources: Fields) -> None:
         super().__init__()
-        self._fields = fields
+        self._sources = sources
 
     def filter(self, record: logging.LogRecord) -> bool:
         stated = record.__dict__
-        for name, value in self._fields().items():
-            stated.setdefault(name, value)
+        for fields in self._sources:
+            for name, value in fields().items():
+                stated.setdefault(name, value)
         return True
 
 
@@ -80,10 +81,10 @@ def make_formatter(*, is_production: bool, stream: TextIO = sys.stderr) -> loggi
     return JSONFormatter() if is_production else ConsoleFormatter(colors=stream.isatty())
 
 
-def configure(level: str, *, is_production: bool, fields: Fields) -> None:
+def configure(level: str, *, is_production: bool, fields: Sequence[Fields]) -> None:
     """Log everything to standard error, the records of libraries and of structlog's own loggers too."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(FieldsFilter(fields))
+    handler.addFilter(FieldsFilter(*fields))
     handler.setFormatter(make_formatter(is_production=is_production, stream=sys.stderr))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)

@@ -13,6 +13,7 @@ from app.setting_types import (
     CorsOrigins,
     DatabaseURL,
     EmailAddress,
+    EndpointURL,
     HeaderNames,
     Namespace,
     Networks,
@@ -57,6 +58,8 @@ class Settings(ServerSettings):
     cors_credentials: bool = False
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
     metrics_token: str = Field(default="", repr=False)
+    otel_exporter_otlp_endpoint: EndpointURL = ""
+    otel_traces_sampler_arg: float = Field(default=1, ge=0, le=1)
 
     redis_url: RedisURL = Field(default="memory://", repr=False)
     cache_redis_url: RedisURL = Field(default="", repr=False)

@@ -17,6 +17,7 @@ from app.cli.worker import worker
 from app.factory import check_urls
 from app.settings import Reading, SettingsError, read_settings
 from app.settings_report import report, table
+from app.tracing import trace_fields
 from app.web.middleware.request_log import log_fields
 
 READING = "app.cli.reading"
@@ -43,7 +44,7 @@ def main(context: click.Context) -> None:
         check_urls(context.obj)
     except SettingsError as error:
         raise BadSettings("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
-    logs.configure(context.obj.log_level, is_production=context.obj.is_production, fields=log_fields)
+    logs.configure(context.obj.log_level, is_production=context.obj.is_production, fields=(log_fields, trace_fields))
     context.meta[READING] = reading
     # Names that look like settings and are none would silently have no effect.
     for warning in reading.warnings:

@@ -17,6 +17,7 @@ from typing import Any
 from app.kit.tasks.attempt import Attempt
 from app.kit.tasks.child import LENGTH, READY, ChildLog, ChildReply, ChildRequest
 from app.kit.tasks.model import Claim
+from app.kit.tracing import trace_id_of
 
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -105,6 +106,7 @@ class ChildPool:
 
     def _request(self, claim: Claim, module: str, function: str | bytes, *args: Any) -> ChildRequest:
         fields = {"task_id": claim.id, "request_id": claim.options.correlation_id}
+        fields |= {"trace_id": trace_id_of(claim.options.traceparent)}
         log = ChildLog(logging.getLogger().getEffectiveLevel(), self._formatter, fields)
         return ChildRequest(log, module, function, pickle.dumps(args))
 

@@ -132,6 +132,7 @@ class RunningTasks:
             owner=options.owner,
             metadata=options.metadata,
             correlation_id=options.correlation_id,
+            traceparent=options.traceparent,
             resources=self._resources,
             report=partial(self._report, loop, claim.token),
             run_in_process=partial(self._executor.run_in_process, claim, attempt),

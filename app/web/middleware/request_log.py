@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from quart import Quart, Response, g, has_app_context
@@ -19,12 +20,18 @@ HEADER = "X-Request-ID"
 UNMATCHED = "unmatched"
 LONGEST_PATH = 200
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_answered: ContextVar[str] = ContextVar("answered_route", default=UNMATCHED)
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
 def current_request_id() -> str | None:
     """None outside a request."""
     return g.get("request_id") if has_app_context() else None
+
+
+def current_route() -> str:
+    """The template of the route whose answer is being sent."""
+    return _answered.get()
 
 
 def log_fields() -> dict[str, Any]:
@@ -60,6 +67,7 @@ def register(app: Quart, telemetry: Telemetry) -> None:
         asked = connection()
         # The route's template, not the path: paths hold ids, and clients make up any number of them.
         route = asked.url_rule.rule if asked.url_rule else UNMATCHED
+        _answered.set(route)
         # Clients make up methods, too.
         method = asked.method if asked.method in METHODS else "other"
         labels = {"method": method, "route": route, "status": str(response.status_code)}
