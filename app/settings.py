@@ -42,6 +42,11 @@ class SettingsError(Exception):
         super().__init__("\n".join(problems))
         self.problems = problems
 
+    def shown(self) -> str:
+        """For people: in one line where there is one problem."""
+        lines = self.problems if len(self.problems) == 1 else ["", *self.problems]
+        return "the settings are not valid:" + (f" {lines[0]}" if len(lines) == 1 else "\n  ".join(lines))
+
 
 class Settings(ServerSettings):
     """Every setting. docs/settings.md describes each."""

@@ -43,7 +43,7 @@ def main(context: click.Context) -> None:
         context.obj = reading.settings
         check_urls(context.obj)
     except SettingsError as error:
-        raise BadSettings("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
+        raise BadSettings(error.shown()) from error
     logs.configure(context.obj.log_level, is_production=context.obj.is_production, fields=(log_fields, trace_fields))
     context.meta[READING] = reading
     # Names that look like settings and are none would silently have no effect.
