@@ -19,7 +19,6 @@ from app.kit.client.checks import warn_if_not_durable
 from app.kit.client.connect import connect
 from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE
-from app.kit.client.observed import observe_commands
 from app.kit.events.handler import EventHandler
 from app.kit.events.subscriber import Subscriber
 from app.kit.keys import Keys
@@ -35,7 +34,7 @@ from app.mail import MailFailed
 from app.recent_writers import RecentWriters
 from app.resources import Resources
 from app.settings import Settings
-from app.tracing import Tracer, in_trace
+from app.tracing import Tracer, in_trace, observing
 from app.web.identity.grants import StreamRevocations
 
 # How long work outside a request may wait for Redis.
@@ -81,21 +80,9 @@ async def open_resources(
         )
         stack.push_async_callback(database.close)
         if tracer is not None:
-            for client in {redis, cache_redis}:
-                observe_commands(client, tracer.observe_command)
-            for engine in database.engines():
-                tracer.observe_statements(engine)
-            tracer.start()
-            stack.push_async_callback(tracer.close)
-        resources = make_blocks(
-            settings,
-            keys,
-            redis=redis,
-            cache_redis=cache_redis,
-            database=database,
-            telemetry=telemetry,
-            tracing=tracer,
-        )
+            await stack.enter_async_context(observing(tracer, {redis, cache_redis}, database))
+        clients = {"redis": redis, "cache_redis": cache_redis}
+        resources = make_blocks(settings, keys, **clients, database=database, telemetry=telemetry, tracing=tracer)
         await resources.hub.start()
         stack.push_async_callback(resources.hub.close)
         yield resources

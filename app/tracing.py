@@ -1,14 +1,18 @@
 """Traces, where they are asked for: the one place that loads OpenTelemetry."""
 
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
 
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import __version__
+from app.db.database import Database
+from app.kit.client.observed import observe_commands
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.executor import Middleware
 from app.kit.tracing import Tracing
@@ -23,6 +27,20 @@ class Tracer(Tracing, Protocol):
     def observe_command(self, args: Sequence[Any]) -> Callable[[], None] | None: ...
     def observe_statements(self, engine: AsyncEngine) -> None: ...
     def around_requests(self, app: Any, *, route: Callable[[], str], trusts: Callable[[Any], bool]) -> Any: ...
+
+
+@asynccontextmanager
+async def observing(tracer: Tracer, clients: Collection[Redis], database: Database) -> AsyncIterator[None]:
+    """Trace the commands of these clients and the statements of the database, and send the spans, during the block."""
+    for client in clients:
+        observe_commands(client, tracer.observe_command)
+    for engine in database.engines():
+        tracer.observe_statements(engine)
+    tracer.start()
+    try:
+        yield
+    finally:
+        await tracer.close()
 
 
 def in_trace(tracing: Tracing) -> Middleware:

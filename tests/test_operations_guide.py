@@ -22,7 +22,8 @@ Run = Callable[[str], None]
 def command_of(name: str) -> str:
     """The example of the guide that begins with the comment `name`."""
     blocks = re.findall(r"```sh\n# (.*?)\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
-    return dict(blocks)[name]
+    commands: dict[str, str] = dict(blocks)
+    return commands[name]
 
 
 def run_example(name: str, folder: Path, **variables: str) -> None:
