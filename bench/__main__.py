@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from bench import app, cache, client, data, events, limits, logins, serving, slow_clients, tasks, tasks_web
+from bench import app, cache, capacity, client, data, events, limits, logins, serving, slow_clients, tasks, tasks_web
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "tasks": tasks.main,
     "tasks_web": tasks_web.main,
     "events": events.main,
+    "capacity": capacity.main,
     "events_10000": events.main_of_10_000,
 }
 

@@ -29,9 +29,10 @@ SECONDS = int(os.environ.get("SOAK_SECONDS", "600"))
 WARM_UP = 0.3
 CALLERS = 10
 STREAMS = 20
+EXPECTED = {200, 201, 204, 404}
 TOKEN = "a-token-of-the-metrics"
 # Below the default limit of 20 requests a second.
-PAUSE_SECONDS = 0.12
+PAUSE_SECONDS = 0.15
 # Of the memory after the warm-up, over the rest of the run: allocators keep some of what they were given.
 MOST_GROWTH = 0.06
 
@@ -103,6 +104,7 @@ class Mixed:
 
     async def _ask(self, client: httpx.AsyncClient, method: str, path: str, **options: object) -> httpx.Response:
         answer = await client.request(method, path, **options)  # type: ignore[arg-type]
+        assert answer.status_code in EXPECTED, (method, path, answer.status_code, answer.text)
         self.answers[answer.status_code] += 1
         return answer
 
@@ -123,6 +125,8 @@ async def test_ten_minutes_of_mixed_load_leave_nothing_behind(
         "DATABASE_URL": database,
         "TRUSTED_HOPS": "1",
         "METRICS_TOKEN": TOKEN,
+        # A machine that is busy is no outage.
+        "REDIS_BUDGET_MS": "10000",
         "LOG_LEVEL": "error",
     }
     with serving(settings, tmp_path, "-m", "app.cli", "serve") as (served, port):
@@ -137,9 +141,9 @@ async def test_ten_minutes_of_mixed_load_leave_nothing_behind(
             if past > SECONDS * WARM_UP:
                 at_first = at_first or await lasting_keys(real_redis, keys)
                 samples.append((past, process.memory_kib()))
-            assert not [each for each in running if each.done()]
+            for ended in [each for each in running if each.done()]:
+                ended.result()
         await end_tasks(running)
-        assert set(mixed.answers) <= {200, 201, 204, 404}, mixed.answers
         assert mixed.events > 0
         slope, _ = statistics.linear_regression([at for at, _ in samples], [kib for _, kib in samples])
         growth = slope * SECONDS * (1 - WARM_UP) / samples[0][1]
