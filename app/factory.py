@@ -21,7 +21,7 @@ from app.kit.events.handler import EventHandler
 from app.kit.limits.limit import Limit
 from app.kit.metrics import Metric
 from app.lifespan import Jobs, consuming, open_resources, relaying, streaming, subscribing
-from app.pages import accounts, console, console_tasks, front
+from app.pages import accounts, console, console_tasks, development, front
 from app.pages import routes as pages
 from app.pages import settings as settings_page
 from app.settings import Settings, SettingsError
@@ -87,6 +87,8 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
         app.register_blueprint(blueprint)
     if not any(rule.rule == "/" for rule in app.url_map.iter_rules()):
         app.register_blueprint(front.blueprint)
+    if settings.environment == "development":
+        development.register(app)
     layout.register(app, [*(link for each in slices for link in each.links), *pages.LINKS])
     app.compile_routes()
     _register_lifespan(app, settings, telemetry, slices)
@@ -185,6 +187,7 @@ def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTele
                 open_resources(settings, role="web", telemetry=telemetry, tracer=tracer)
             )
             app.extensions[EXTENSION] = resources
+            development.observe(app, resources)
             await stack.enter_async_context(relaying(resources))
             await stack.enter_async_context(streaming(resources))
             stack.callback(telemetry.start_timing_collections())
