@@ -3,13 +3,31 @@
 import argparse
 from collections.abc import Callable
 
-from bench import app, cache, capacity, client, data, events, limits, logins, serving, slow_clients, tasks, tasks_web
+from bench import (
+    api,
+    app,
+    cache,
+    capacity,
+    client,
+    data,
+    events,
+    growth,
+    limits,
+    logins,
+    serving,
+    slow_clients,
+    tasks,
+    tasks_web,
+)
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
     "limits": limits.main,
     "cache": cache.main,
     "app": app.main,
+    "api": api.main,
+    "api_1": api.main_of_1,
+    "api_512": api.main_of_512,
     "logins": logins.main,
     "data": data.main,
     "serving": serving.main,
@@ -19,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "events": events.main,
     "capacity": capacity.main,
     "events_10000": events.main_of_10_000,
+    "growth": growth.main,
 }
 
 

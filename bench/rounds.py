@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from tests.services import RedisServer
 
@@ -22,13 +23,23 @@ OLDER_PYTHON = ROOT / "bench" / ".venv-older" / "bin" / "python"
 # Figures below this are shown with three decimals, others with one.
 SMALL = 10.0
 
-# A side's figures of one round, by name.
+# A side's figures of one round, by name; and those of every round, by side.
 Figures = dict[str, float]
+Found = Mapping[str, Mapping[str, Sequence[float]]]
+
+
+class Measured(Protocol):
+    """One of those that are measured."""
+
+    @property
+    def name(self) -> str: ...
+
+    def measure(self) -> Figures: ...
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of those that are measured: a module that prints its figures as JSON, in our environment or the peers'."""
+    """A module that prints its figures as JSON, in our environment or the peers'."""
 
     name: str
     module: str
@@ -58,7 +69,7 @@ def redis_server() -> Iterator[str]:
             server.stop()
 
 
-def run_rounds(sides: Sequence[Side], *, rounds: int) -> dict[str, dict[str, list[float]]]:
+def run_rounds(sides: Sequence[Measured], *, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Each side's figures of every round. Each round begins with another side, so that none is always first."""
     found: dict[str, dict[str, list[float]]] = {side.name: {} for side in sides}
     for number in range(rounds):
@@ -68,43 +79,59 @@ def run_rounds(sides: Sequence[Side], *, rounds: int) -> dict[str, dict[str, lis
     return found
 
 
-def report(name: str, found: Mapping[str, Mapping[str, Sequence[float]]], *, costs: Collection[str] = ()) -> None:
+# What one result file says, as JSON.
+Result = dict[str, Any]
+
+
+def report(name: str, found: Found, *, costs: Collection[str] = ()) -> None:
     """Print the table and write bench/results/NAME.json.
 
     Ratios are of the first side to each other one; for the figures in `costs`, of each other one to the first.
     """
+    result = record(name, found, costs=costs)
+    summary, ratios = result["sides"], result["ratios"]
+    for figure in next(iter(found.values())):
+        print(f"\n{figure}")
+        for side in (side for side in found if figure in found[side]):
+            spread = summary[side][figure]
+            ratio = f"   {ratios[figure][side]:.2f} times" if side in ratios[figure] else ""
+            low, high = shown(spread["low"]), shown(spread["high"])
+            print(f"  {side:<32} {shown(spread['median']):>12}   ({low} to {high}){ratio}")
+
+
+def record(name: str, found: Found, *, costs: Collection[str] = ()) -> Result:
+    """Write bench/results/NAME.json; see report()."""
     ours, *others = found
     summary = {
         side: {figure: _summary(values) for figure, values in figures.items()} for side, figures in found.items()
     }
     ratios = {
         figure: {
-            other: round(
-                (summary[ours][figure]["median"] / summary[other][figure]["median"]) ** (-1 if figure in costs else 1),
-                3,
-            )
+            other: ratio
             for other in others
             if figure in found[other]
+            and (ratio := _ratio(summary[ours][figure], summary[other][figure], is_cost=figure in costs)) is not None
         }
         for figure in found[ours]
     }
-    for figure in found[ours]:
-        print(f"\n{figure}")
-        for side in (side for side in found if figure in found[side]):
-            spread = summary[side][figure]
-            ratio = f"   {ratios[figure][side]:.2f} times" if side in others else ""
-            low, high = _shown(spread["low"]), _shown(spread["high"])
-            print(f"  {side:<32} {_shown(spread['median']):>12}   ({low} to {high}){ratio}")
-    RESULTS.mkdir(exist_ok=True)
     result = {
         "benchmark": name,
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "rounds": len(next(iter(found[ours].values()))),
+        "costs": [figure for figure in found[ours] if figure in costs],
         "sides": summary,
         "ratios": ratios,
     }
+    RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _ratio(ours: Mapping[str, float], other: Mapping[str, float], *, is_cost: bool) -> float | None:
+    """None where one of them is zero, such as a number of errors."""
+    a, b = (other["median"], ours["median"]) if is_cost else (ours["median"], other["median"])
+    return round(a / b, 3) if a and b else None
 
 
 def _summary(values: Sequence[float]) -> dict[str, float]:
@@ -112,7 +139,7 @@ def _summary(values: Sequence[float]) -> dict[str, float]:
     return {name: round(value, _decimals(value)) for name, value in found.items()}
 
 
-def _shown(value: float) -> str:
+def shown(value: float) -> str:
     return f"{value:,.{_decimals(value)}f}"
 
 

@@ -21,7 +21,7 @@ from app.resources import Resources
 from app.web.limits.declare import rate_limit
 from tests.clients.chromium import ARGUMENTS
 from tests.served import Served
-from tests.services import binary
+from tests.services import RedisServer, binary
 
 # Tests in this loop share the browser and the site.
 IN_BROWSER = pytest.mark.asyncio(loop_scope="session")
@@ -172,6 +172,22 @@ async def site(
     shutil.copy(sqlite_template, database)
     served = Served(site_settings(database))
     add_faults(served.app)
+    await served.start()
+    yield Site(served, chromium)
+    await served.stop()
+
+
+def own_site_settings(folder: Path, redis: RedisServer) -> dict[str, str]:
+    return site_settings(folder / "site.db") | {"REDIS_URL": redis.url, "REDIS_BUDGET_MS": "200"}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own_site(
+    chromium: Browser, own_server: RedisServer, sqlite_template: Path, tmp_path: Path
+) -> AsyncIterator[Site]:
+    """A site on a server of its own, which the test stops, on a Redis that outlives it."""
+    shutil.copy(sqlite_template, tmp_path / "site.db")
+    served = Served(own_site_settings(tmp_path, own_server))
     await served.start()
     yield Site(served, chromium)
     await served.stop()

@@ -48,6 +48,7 @@ async def test_what_is_published_is_followed(redis_server: RedisServer, tmp_path
         assert (event["id"], event["event"]) == (second, "tick")
         assert json.loads(event["data"])["data"] == {"n": 2}
         third = await asyncio.to_thread(publish, "broadcast", "null")
+        assert (await asyncio.to_thread(read_event, tail))["event"] == "live"
         assert (await asyncio.to_thread(read_event, tail))["id"] == third
         tail.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(tail.wait, 20) == 0

@@ -135,7 +135,11 @@ async def client_on_server(
     own_server: RedisServer, sqlite_template: Path, tmp_path: Path
 ) -> AsyncIterator[QuartClient]:
     shutil.copy(sqlite_template, tmp_path / "app.db")
-    environ = {"REDIS_URL": own_server.url, "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"}
+    environ = {
+        "REDIS_URL": own_server.url,
+        "REDIS_BUDGET_MS": str(int(BUDGET_SECONDS * 1000)),
+        "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}",
+    }
     app = create_test_app(environ)
     async with app.test_app() as serving:
         yield cast(QuartClient, serving.test_client())

@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from contextlib import suppress
 
 import click
 
@@ -98,7 +99,9 @@ def _serve(settings: Settings, sockets: Sockets) -> None:
     if settings.uses_embedded_redis:
         click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
     if settings.workers == 1 and not settings.worker_max_requests:
-        serve_one(create_app(settings), settings, sockets)
+        # A Ctrl-C before the loop has its handler ends it as one that comes later: nothing is under way.
+        with suppress(KeyboardInterrupt):
+            serve_one(create_app(settings), settings, sockets)
         return
     supervisor = Supervisor(
         [sys.executable, "-m", "app.cli", "serve", f"--sockets={described(sockets)}"],

@@ -77,6 +77,9 @@ def _with_bounds(
             "application_name": "quartet",
             "statement_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
+            # A plan for any parameters, which PostgreSQL makes of a statement at its sixth execution, takes a tenth of
+            # all rows for every LIMIT: a page of 20 from 100,000 rows then took 25 ms in place of 0.3.
+            "plan_cache_mode": "force_custom_plan",
             **arguments.get("server_settings", {}),
         },
     }

@@ -1,4 +1,4 @@
-"""@answers: what the document of the API says of a route's answers beyond what its other decorators say."""
+"""@answers and @raw_body: what the document of the API says of a route beyond what its other decorators say."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.web.declarations import View, ViewT
 
 _ATTRIBUTE = "__answers__"
+_BODY = "__raw_body__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +39,19 @@ def answers(
 
 def answers_of(view: View) -> tuple[DocumentedAnswer, ...]:
     found: tuple[DocumentedAnswer, ...] = getattr(view, _ATTRIBUTE, ())
+    return found
+
+
+def raw_body(*content_types: str) -> Callable[[ViewT], ViewT]:
+    """Document the body of a route that reads its bytes."""
+
+    def decorate(view: ViewT) -> ViewT:
+        view.__dict__[_BODY] = content_types
+        return view
+
+    return decorate
+
+
+def raw_body_of(view: View) -> tuple[str, ...]:
+    found: tuple[str, ...] = getattr(view, _BODY, ())
     return found

@@ -57,9 +57,11 @@ async def once(run: Callable[[], Awaitable[Response]]) -> Response:
     Conflict while the first runs; Invalid for another body with the same key. What fails is not kept, so that it may be
     tried again. Fails closed: without Redis a request with a key is 503, because it could be carried out twice.
     """
-    given = request.headers.get(KEY_HEADER)
-    if given is None:
+    lines = request.headers.getlist(KEY_HEADER)
+    if not lines:
         return await run()
+    # Several keys are none: of a list no text is a key.
+    given = ", ".join(lines)
     if not _KEY.fullmatch(given):
         raise BadRequest(f"{KEY_HEADER} must be 1 to 255 visible characters.")
     principal = auth.current_principal()

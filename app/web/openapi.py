@@ -14,7 +14,7 @@ from werkzeug.routing import BaseConverter, IntegerConverter, Rule
 from app.db.database import LARGEST_ID
 from app.errors import MOST_LISTED
 from app.principal import CREDENTIALS
-from app.web.answers import answers_of
+from app.web.answers import answers_of, raw_body_of
 from app.web.examples import JSONSchema, example_of
 from app.web.limits.declare import RouteLimits
 from app.web.problems import MEDIA_TYPE
@@ -43,6 +43,16 @@ IDEMPOTENCY_KEY: JSONSchema = {
     "in": "header",
     "description": "A repeat with the same text within a day gets the first answer, and is not carried out.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
+IF_MATCH: JSONSchema = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "ETags of states, of which the current one must be one, or *.",
+    "schema": {"type": "string"},
+}
+IF_NONE_MATCH = IF_MATCH | {
+    "name": "If-None-Match",
+    "description": "ETags of states, of which the current one must be none.",
 }
 EVENT = 'id: 9b1c-1767225600000-0\nevent: article_created\ndata: {"type":"article_created","data":{"id":7}}\n\n'
 PROBLEM: JSONSchema = {
@@ -139,6 +149,12 @@ def _complete(operation: JSONSchema, rule: Rule, view: Callable[..., Any], polic
     )
     if policy.is_idempotent and method == "post":
         operation["parameters"] = [*operation["parameters"], IDEMPOTENCY_KEY]
+    if method != "get" and any(each.status == 412 for each in answers_of(view)):
+        operation["parameters"] = [*operation["parameters"], IF_MATCH, IF_NONE_MATCH]
+    if kinds := raw_body_of(view):
+        # No schema: the bytes are no JSON (OpenAPI 3.1, 4.8.14).
+        content = {kind: {"schema": {}, "example": "The bytes of the file."} for kind in kinds}
+        operation["requestBody"] = {"required": True, "content": content}
     responses: JSONSchema = {}
     for status, response in operation["responses"].items():
         responses[str(int(status))] = dict(response)

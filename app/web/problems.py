@@ -44,7 +44,13 @@ def register(app: Quart, telemetry: Telemetry | None = None) -> None:
 
 
 def require_json() -> None:
-    """UnsupportedMediaType unless the Content-Type is JSON (RFC 9110, 15.5.16). For views that read a JSON body."""
+    """UnsupportedMediaType unless the Content-Type is JSON (RFC 9110, 15.5.16). For views that read a JSON body.
+
+    A body that is compressed is not accepted either (RFC 9110, 8.4): a few bytes could become any number of them.
+    """
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaType("Send the body without a Content-Encoding.", headers={"Accept-Encoding": "identity"})
     if not request.is_json:
         raise UnsupportedMediaType("Send the body as application/json.")
 

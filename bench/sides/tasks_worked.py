@@ -5,7 +5,10 @@ A queue in NAMESPACE may hold more tasks, of a lower priority: they are not work
 
 import asyncio
 import os
+import tempfile
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -20,6 +23,7 @@ from app.kit.tasks.task import task
 from app.kit.tasks.worker import Worker
 from app.web.telemetry import PrometheusTelemetry
 from bench.queue_load import CONCURRENCY, SETTLE_SECONDS, TALLY, URL, Figures, finish, measure
+from tests.waiting import eventually
 
 EVENTS = os.environ.get("EVENTS") == "1"
 NAMESPACE = os.environ.get("NAMESPACE", f"bench{os.getpid()}")
@@ -49,6 +53,13 @@ async def endless(context: TaskContext) -> None:
         context.resources.put_nowait(time.time())
 
 
+@task(timeout_seconds=None, process=True)
+def endless_process(path: str) -> None:
+    """Writes its process id."""
+    Path(path).write_text(f"{os.getpid()}\n")
+    time.sleep(600)
+
+
 async def measure_times(queue: Queue, told: "asyncio.Queue[float]") -> Figures:
     """p99 of an idle worker's times; `told` is what the tasks tell, in seconds."""
 
@@ -74,7 +85,23 @@ async def measure_times(queue: Queue, told: "asyncio.Queue[float]") -> Figures:
         "ms to wake, p99": wake,
         "ms late of an eta, p99": eta,
         "ms to abort a coroutine, longest": max(aborts) * 1000,
+        "ms to abort a process, longest": max([await abort_process(queue) for _ in range(TIMES // 30)]) * 1000,
     }
+
+
+async def abort_process(queue: Queue) -> float:
+    """Seconds until the child process of an aborted task has ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "pid"
+        handle = await queue.enqueue(endless_process, str(told))
+        await eventually(lambda: told.exists() and told.read_text().endswith("\n"))
+        began = time.time()
+        await handle.abort()
+        with suppress(ProcessLookupError):
+            while True:
+                os.kill(int(told.read_text()), 0)
+                await asyncio.sleep(0.0005)
+        return time.time() - began
 
 
 async def main() -> None:
@@ -88,7 +115,7 @@ async def main() -> None:
     told: asyncio.Queue[float] = asyncio.Queue()
     worker = Worker(
         queue,
-        [noop, started, endless],
+        [noop, started, endless, endless_process],
         resources=told,
         concurrency=CONCURRENCY,
         connect_leases=lambda: connect(URL, name="leases", timeout_seconds=5),

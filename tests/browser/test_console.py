@@ -1,19 +1,24 @@
 """The console in a browser."""
 
+import asyncio
+import os
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.task import task
 from app.pages.figures import parse_metrics
 from app.web.routes.metrics import read_metrics
 from tests.browser.axe import violations
-from tests.browsing import IN_BROWSER, Account, Site
+from tests.browsing import IN_BROWSER, Account, Site, own_site_settings
+from tests.commands import serving
 from tests.hostile_texts import HOSTILE, harm
+from tests.services import RedisServer
 from tests.waiting import eventually
 
 pytestmark = IN_BROWSER
@@ -54,8 +59,12 @@ async def test_the_console_is_for_admins(site: Site) -> None:
         assert answer.status == 401
 
 
+async def refuse_fetches(route: Route) -> None:
+    await (route.abort() if route.request.resource_type == "fetch" else route.continue_())
+
+
 async def test_every_figure_is_one_of_the_metrics(site: Site) -> None:
-    async with site.visit("/console", account=await admin(site)) as page:
+    async with site.visit("/console", account=await admin(site), expected=["ERR_FAILED"]) as page:
         await expect(page.locator("[data-connection]")).to_have_text("Live")
         async with site.app.app_context():
             metrics = {sample.name for sample in parse_metrics(await read_metrics())}
@@ -68,7 +77,15 @@ async def test_every_figure_is_one_of_the_metrics(site: Site) -> None:
         dead = page.locator('[data-figure="default Failed"]')
         await expect(dead).not_to_have_attribute("data-value", "0.0")
         # The chart moves by itself.
-        await expect(page.locator("polyline").first).to_have_attribute("points", re.compile(" "))
+        lines = page.locator("polyline")
+        await expect(lines.first).to_have_attribute("points", re.compile(" "))
+        # And goes on after a reload, with no look of its own yet.
+        await page.route("**/console", refuse_fetches)
+        await page.reload()
+        await expect(lines.first).to_have_attribute("points", re.compile(" .* "))
+        await expect(page.locator("[data-connection]")).to_have_text("Offline")
+        await page.unroute_all()
+        await expect(page.locator("[data-connection]")).to_have_text("Live")
         await expect(page.get_by_role("region", name="Workers")).to_contain_text("default")
 
 
@@ -101,9 +118,37 @@ async def test_a_dead_task_is_found_read_requeued_and_purged_by_mouse(site: Site
 async def test_the_console_works_without_scripts(site: Site) -> None:
     [task_id] = await dead_tasks(site, "x")
     async with site.visit(f"/console/tasks?q={task_id}", account=await admin(site), java_script_enabled=False) as page:
+        await page.get_by_role("button", name="Requeue no-worker-knows-it").click()
+        await expect(page.locator("[data-notices]")).to_contain_text("1 dead task requeued.")
+
+        async def has_died_again() -> bool:
+            info = await site.resources.queue.get(task_id)
+            return info is not None and info.state == "failed"
+
+        await eventually(has_died_again, seconds=30)
+        await page.goto(site.url(f"/console/tasks?q={task_id}"))
         await page.get_by_role("button", name="Purge no-worker-knows-it").click()
         await expect(page.locator("[data-notices]")).to_contain_text("1 dead task purged.")
         assert await site.resources.queue.get(task_id) is None
+
+
+@pytest.mark.server
+async def test_the_nodes_and_workers_on_one_redis_are_listed(
+    own_site: Site, own_server: RedisServer, tmp_path: Path
+) -> None:
+    async with own_site.visit("/console", account=await admin(own_site)) as page:
+        nodes = page.get_by_role("region", name="Nodes").locator("tbody tr")
+        await expect(nodes).to_have_count(1)
+        second = serving(own_site_settings(tmp_path, own_server), tmp_path, "-m", "app.cli", "serve")
+        process, _ = await asyncio.to_thread(second.__enter__)
+        try:
+            await expect(nodes).to_have_count(2)
+            for pid in (os.getpid(), process.pid):
+                await expect(nodes.filter(has_text=str(pid))).to_have_count(1)
+                await expect(nodes.filter(has_text=str(pid))).to_contain_text("web")
+        finally:
+            await asyncio.to_thread(second.__exit__, None, None, None)
+        await expect(nodes).to_have_count(1)
 
 
 @pytest.mark.parametrize("amount", [3_000, pytest.param(100_000, marks=pytest.mark.long)])

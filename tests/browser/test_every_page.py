@@ -4,7 +4,7 @@ import re
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Response, ViewportSize, expect
+from playwright.async_api import Request, Response, ViewportSize, expect
 
 from app.domain.seed import seed
 from tests.browser.axe import violations
@@ -87,6 +87,11 @@ async def test_every_page_is_small_and_begins_with_a_way_to_its_content(
 ) -> None:
     """Its sheet and its scripts included, uncompressed; neither pictures nor the API's document."""
     sizes: dict[str, int] = {}
+    streams: dict[str, str] = {}
+
+    def note_stream(request: Request) -> None:
+        if request.resource_type == "eventsource" and "/api/v1/events?" in request.url:
+            streams[request.frame.url] = request.url
 
     def note(response: Response) -> None:
         if response.request.resource_type in ("document", "stylesheet", "script"):
@@ -96,6 +101,7 @@ async def test_every_page_is_small_and_begins_with_a_way_to_its_content(
         session = await page.context.new_cdp_session(page)
         await session.send("Network.setCacheDisabled", {"cacheDisabled": True})
         page.on("response", note)
+        page.on("request", note_stream)
         for path in paths.values():
             sizes.clear()
             await page.goto(site.url(path))
@@ -106,6 +112,9 @@ async def test_every_page_is_small_and_begins_with_a_way_to_its_content(
             assert await page.evaluate("document.activeElement.textContent") == "Skip to the content", path
             await page.keyboard.press("Enter")
             await expect(page.locator("#main")).to_be_focused()
+    # A stream begins where its page was read.
+    assert streams
+    assert [url for url, stream in streams.items() if "last_event_id=" not in stream] == []
 
 
 async def test_every_page_is_read_without_scripts(site: Site, admin: Account, paths: dict[str, str]) -> None:

@@ -87,7 +87,7 @@ async def test_httpx_sse_resumes_after_a_restart(server: Served, publisher: Publ
                     ) as source:
                         async for event in source.aiter_sse():
                             last_event_id = event.id
-                            if event.data:
+                            if event.event == "tick":
                                 seen.append((event.id, event.json()["data"]))
                 except httpx.TransportError:
                     await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, literal, make_url, select, text, update
+from sqlalchemy import Integer, column, func, literal, make_url, select, table, text, update
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from app.db.database import Database, ReadSession, WriteSession
@@ -404,6 +404,17 @@ async def test_a_slow_statement_is_ended(postgres_url: str) -> None:
             async with database.write() as session:
                 await session.execute(text("SELECT pg_sleep(10)"))
         await ping(database)
+
+
+@pytest.mark.postgres
+async def test_a_plan_is_made_for_the_parameters_of_each_execution(postgres_url: str) -> None:
+    async with opened(postgres_url) as database, database.read() as session:
+        # PostgreSQL considers a plan for any parameters from the sixth execution on.
+        for limit in range(10):
+            await session.rows(select(func.generate_series(1, 5)).limit(limit))
+        used = column("generic_plans", Integer), column("custom_plans", Integer)
+        prepared = select(*used).select_from(table("pg_prepared_statements")).where(text("statement ~ 'generate[_]'"))
+        assert await session.rows(prepared) == [(0, 10)]
 
 
 @pytest.mark.postgres

@@ -16,7 +16,7 @@ from app.kit.keys import Keys
 from app.resources import Resources
 from app.settings import Settings, load_settings
 from app.web.context import EXTENSION
-from tests.application import ALL_SLICES, CHEAP_PASSWORDS, create_test_app
+from tests.application import ALL_SLICES, CHEAP_PASSWORDS, PATIENT, create_test_app
 from tests.databases import create_postgres
 from tests.domain.client import Client
 from tests.domain.worker import TaskWorker
@@ -30,7 +30,13 @@ def settings(request: pytest.FixtureRequest, keys: Keys, tmp_path: Path) -> Sett
 
     The test client stands for a proxy, so that a test can be several clients.
     """
-    common = CHEAP_PASSWORDS | {"NAMESPACE": keys.namespace, "CONSUMER": "0", "TRUSTED_PROXIES": "127.0.0.1"}
+    common = {
+        **CHEAP_PASSWORDS,
+        **PATIENT,
+        "NAMESPACE": keys.namespace,
+        "CONSUMER": "0",
+        "TRUSTED_PROXIES": "127.0.0.1",
+    }
     if request.param == "embedded":
         path = shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "test.db")
         return load_settings(common | {"DATABASE_URL": f"sqlite+aiosqlite:///{path}"})

@@ -54,7 +54,7 @@ async def test_types_of_the_service_and_of_event_source_are_reserved(
     client: Client, resources: Resources, subtests: pytest.Subtests
 ) -> None:
     root = await admin(client, resources)
-    for type in ["error", "open", "resync", "user_online", "user_offline", "new_message"]:
+    for type in ["error", "open", "resync", "live", "interrupted", "user_online", "user_offline", "new_message"]:
         with subtests.test(f"{ascii(type):.40}"):
             refused = await root.post("/events", {"channel": "broadcast", "type": type, "data": None})
             assert refused.status_code == 422

@@ -208,6 +208,18 @@ def test_what_is_as_long_as_allowed_is_answered(door: Door) -> None:
     assert door.send(b"/api/v1/notices", headers=[(b"cookie", b"a=b; " * 6000)]).status == 200
 
 
+def test_a_compressed_body_is_refused(door: Door) -> None:
+    """Also one that only says so."""
+    body = b'{"email":"ada@example.org","name":"Ada","password":"correct horse battery"}'
+    for coding, status in ((b"gzip", 415), (b"GZIP, br", 415), (b"x", 415), (b"identity", 201)):
+        headers = [(b"content-type", b"application/json"), (b"content-encoding", coding)]
+        answer = door.send(b"/api/v1/users", method="POST", headers=headers, body=body)
+        assert (answer.status, answer.headers.get(b"accept-encoding")) == (
+            status,
+            b"identity" if status == 415 else None,
+        )
+
+
 def test_a_media_type_with_very_many_parameters_is_unknown(door: Door) -> None:
     headers = [(b"content-type", b"application/json" + b";a=b" * 7000)]
     assert door.send(b"/api/v1/users", method="POST", headers=headers, body=b"{}").status == 415

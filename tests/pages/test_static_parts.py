@@ -3,10 +3,13 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from quart.testing import QuartClient
+
+from tests.application import create_test_app
 
 APP = Path(__file__).parent.parent.parent / "app"
 STATIC = [file for folder in APP.rglob("static") for file in sorted(folder.iterdir())]
@@ -81,3 +84,13 @@ def test_templates_escape_everything_and_hold_no_script_and_no_style(template: P
     text = template.read_text()
     assert not re.search(r"\|\s*safe\b|autoescape|<style|\sstyle=|\son\w+=|javascript:", text)
     assert not re.search(r"<script(?![^>]*\ssrc=)", text)
+
+
+def test_nothing_but_open_files_is_where_no_session_is_read() -> None:
+    """`reads_session()` goes by the path: a view there would not know who asks."""
+    app: Any = create_test_app({"ENVIRONMENT": "testing"})
+    rules = list(app.url_map.iter_rules())
+    sessionless = {rule.endpoint for rule in rules if not app.reads_session(SimpleNamespace(path=rule.rule))}
+    # The general ones, and a slice's own.
+    assert {"static", "news.static", "cart_pages.static"} <= sessionless
+    assert sessionless == {rule.endpoint for rule in rules if rule.endpoint.rpartition(".")[2] == "static"}

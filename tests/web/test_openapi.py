@@ -42,6 +42,9 @@ async def test_every_operation_has_what_a_client_needs(document: dict[str, Any])
             assert "X-Request-ID" in response["headers"], (name, status)
             problem = response.get("content", {}).get("application/problem+json")
             assert (problem is not None) == (status >= "400"), (name, status)
+    upload = found["PUT /api/v1/users/{user_id}/avatar"]["requestBody"]
+    assert upload["required"]
+    assert set(upload["content"]) == {f"image/{kind}" for kind in ("png", "jpeg", "gif", "webp")}
     identifiers = [operation["operationId"] for operation in found.values()]
     assert len(set(identifiers)) == len(identifiers)
 

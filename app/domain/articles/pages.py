@@ -1,41 +1,32 @@
-"""The pages of articles: the live front page, search, the article, and writing one."""
+"""The pages for reading articles: the live front page, search, and the article."""
 
 from typing import Any
 
 from pydantic import ValidationError
-from quart import Blueprint, Response, flash, redirect, render_template, request
-from quart.typing import ResponseReturnValue
+from quart import Blueprint, render_template, request
 from quart_schema import hide
 
-from app.domain.articles import service
-from app.domain.articles.schemas import ArticleList, ArticlePage, Draft, Search
+from app.domain.articles import editing, service
+from app.domain.articles.schemas import ArticleList, ArticlePage, Search
 from app.domain.articles.tags import LIST_TAGS
 from app.domain.fields import Page
 from app.domain.users.service import get_account
-from app.errors import AppError
 from app.kit.cache.memoize import memoize
 from app.resources import Resources
 from app.web.context import resources
-from app.web.html.forms import SEE_OTHER, FormField, PageForm, show_form, show_problems, typed, validated
+from app.web.html.forms import validated
 from app.web.html.layout import PageLink
-from app.web.identity import auth
+from app.web.html.live import live_page
+from app.web.identity.auth import current_principal_or_none
 from app.web.limits.declare import rate_limit
 from app.web.limits.subjects import by_principal
 
 blueprint = Blueprint(
     "news", __name__, template_folder="templates", static_folder="static", static_url_path="/static/articles"
 )
+blueprint.register_blueprint(editing.blueprint)
 LINKS = (PageLink("/", "News"),)
 PER_PAGE = 20
-WRITE = PageForm(
-    "Write an article",
-    "Publish",
-    (
-        FormField("title", "Title"),
-        FormField("content", "Text", "textarea", hint="Plain text. Empty lines part paragraphs."),
-    ),
-    (("/", "Back to the news"),),
-)
 
 
 @memoize(ttl_seconds=60, tags=LIST_TAGS, type=ArticlePage)
@@ -56,6 +47,7 @@ async def _news(**found: Any) -> str:
 
 @blueprint.get("/")
 @hide
+@live_page
 async def news() -> str:
     page = validated(Page, request.args).page
     found = await _latest(resources(), page)
@@ -66,6 +58,7 @@ async def news() -> str:
 @hide
 # As one types there are several requests a word.
 @rate_limit("120/minute", key=by_principal, scope="search-page")
+@live_page
 async def search_page() -> str:
     query = request.args.get("q", "")[:200]
     try:
@@ -78,35 +71,15 @@ async def search_page() -> str:
 
 @blueprint.get("/articles/<int:article_id>")
 @hide
+@live_page
 async def article_page(article_id: int) -> str:
     """Opening it counts a view."""
     article = (await service.read_article(resources(), article_id)).article
     author = None if article.author_id is None else await get_account(resources(), article.author_id)
-    return await render_template("articles/article.html", article=article, author=author.name if author else "")
-
-
-async def _show_problem(problem: AppError) -> Response:
-    return await show_form(WRITE, await typed(WRITE), problem=problem)
-
-
-show_problems(blueprint, _show_problem)
-
-
-@blueprint.get("/write")
-@hide
-@auth.require_auth("cookie")
-async def write_page() -> Response:
-    return await show_form(WRITE, {})
-
-
-@blueprint.post("/write")
-@hide
-@auth.require_auth("cookie")
-async def write() -> ResponseReturnValue:
-    form = await request.form
-    data = validated(Draft, {name: form.get(name, "") for name in ("title", "content")})
-    created = await service.create_article(
-        resources(), auth.current_principal(), title=data.title, content=data.content
+    principal = current_principal_or_none()
+    return await render_template(
+        "articles/article.html",
+        article=article,
+        author=author.name if author else "",
+        is_writable=principal is not None and service.may_write(principal, article.author_id),
     )
-    await flash("Your article is published. Its summary follows in a moment.")
-    return redirect(f"/articles/{created.article.id}", SEE_OTHER)

@@ -1,6 +1,6 @@
 """HTTP of articles."""
 
-from quart import Blueprint, Response, jsonify, request
+from quart import Blueprint, Response, jsonify
 from quart.typing import ResponseReturnValue
 from quart_schema import document_response, tag, validate_querystring, validate_request
 
@@ -20,6 +20,7 @@ from app.domain.paging import page_links
 from app.domain.users.tags import user_tag
 from app.web.answers import answers
 from app.web.caching.cached_view import cached_view
+from app.web.conditions import write_condition
 from app.web.context import resources
 from app.web.idempotency import idempotent
 from app.web.identity import auth
@@ -127,14 +128,14 @@ async def create_article(data: Draft) -> ResponseReturnValue:
 @validate_request(Draft)
 @document_response(ArticleShown)
 async def change_article(article_id: int, data: Draft) -> Response:
-    """Change an article, as its author. With If-Match only if its version is one of those."""
+    """Change an article, as its author. If-Match and If-None-Match may name its state."""
     changed = await service.change_article(
         resources(),
         auth.current_principal(),
         article_id,
         title=data.title,
         content=data.content,
-        versions=_versions_to_match(),
+        condition=write_condition(_edit),
     )
     return _answer(changed)
 
@@ -144,8 +145,8 @@ async def change_article(article_id: int, data: Draft) -> Response:
 @auth.require_auth()
 @tag(["articles"])
 async def delete_article(article_id: int) -> ResponseReturnValue:
-    """Delete an article, as its author. With If-Match only if its version is one of those."""
-    await service.delete_article(resources(), auth.current_principal(), article_id, versions=_versions_to_match())
+    """Delete an article, as its author. If-Match and If-None-Match may name its state."""
+    await service.delete_article(resources(), auth.current_principal(), article_id, condition=write_condition(_edit))
     return "", 204
 
 
@@ -156,12 +157,6 @@ def _answer(found: Versioned) -> Response:
     return response
 
 
-def _versions_to_match() -> set[int] | None:
-    """The versions that If-Match names (RFC 9110, 13.1.1); None without the header, or with *.
-
-    A summary made since is no conflict with an edit.
-    """
-    if "If-Match" not in request.headers or request.if_match.star_tag:
-        return None
-    edits = (tag.partition(".")[0] for tag in request.if_match.as_set())
-    return {int(edit) for edit in edits if edit.isdecimal() and len(edit) < 20}
+def _edit(etag: str) -> str:
+    """The version alone: a summary made since is no conflict with an edit."""
+    return etag.partition(".")[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 from app.db.base import now
 from app.domain.articles import store
 from app.domain.articles.models import Article
+from app.domain.articles.search import words_of
 from app.domain.articles.tags import ARTICLES_TAG
 from app.domain.articles.tasks import Edit, process_article
 from app.domain.slice import DemoUser
@@ -50,4 +51,5 @@ async def publish_demo_articles(resources: Resources, users: Sequence[DemoUser])
                     updated_at=moment - number * INTERVAL,
                 )
                 await store.create_article(session, article)
+                await store.update_words(session, article.id, words_of(title, content))
                 resources.outbox.task(session, process_article, Edit(article.id, article.version))

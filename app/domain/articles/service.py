@@ -1,7 +1,7 @@
 """Articles: reads through the cache, and writes together with their events, tasks and invalidations."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from app.db.base import now
 from app.domain.articles import store
@@ -22,10 +22,11 @@ from app.domain.articles.views import count_view, forget_views
 from app.domain.fields import Page
 from app.domain.paging import place_of, to_cursor
 from app.domain.users.service import require_account
-from app.errors import Forbidden, NotFound, PreconditionFailed
+from app.errors import Forbidden, NotFound
 from app.kit.cache.memoize import memoize
 from app.principal import Principal
 from app.resources import Resources
+from app.web.conditions import UNCONDITIONAL, WriteCondition
 
 MOST_POPULAR = 10
 MOST_BY_AUTHOR = 100
@@ -124,28 +125,35 @@ async def change_article(
     *,
     title: str,
     content: str,
-    versions: Collection[int] | None,
+    condition: WriteCondition = UNCONDITIONAL,
 ) -> Versioned:
-    """`versions`: those that the change may replace; None: any. PreconditionFailed for another current version."""
+    """`condition`: of the version. PreconditionFailed where it does not hold."""
     async with resources.database.write() as session:
-        article = _writable(await store.get_article_for_update(session, article_id), principal, versions)
+        article = _writable(await store.get_article_for_update(session, article_id), principal, condition)
         article.title, article.content = title, content
         article.version += 1
         article.updated_at = now()
         await store.update_words(session, article.id, words_of(title, content))
+        resources.outbox.event(session, "broadcast", "article_changed", {"id": article.id, "title": title})
         resources.outbox.task(session, process_article, Edit(article.id, article.version))
         resources.outbox.invalidate(session, *tags_of(article))
     return versioned(article)
 
 
 async def delete_article(
-    resources: Resources, principal: Principal, article_id: int, *, versions: Collection[int] | None
+    resources: Resources, principal: Principal, article_id: int, *, condition: WriteCondition = UNCONDITIONAL
 ) -> None:
-    """`versions` as in change_article()."""
+    """`condition` as in change_article()."""
     async with resources.database.write() as session:
-        article = _writable(await store.get_article_for_update(session, article_id), principal, versions)
+        article = _writable(await store.get_article_for_update(session, article_id), principal, condition)
         await store.delete_article(session, article_id)
+        resources.outbox.event(session, "broadcast", "article_deleted", {"id": article_id})
         resources.outbox.invalidate(session, *tags_of(article))
+
+
+def may_write(principal: Principal, author_id: int | None) -> bool:
+    """The author, and admins."""
+    return principal.is_admin or author_id == principal.user_id
 
 
 def _found(article: Article | None) -> Article:
@@ -154,10 +162,9 @@ def _found(article: Article | None) -> Article:
     return article
 
 
-def _writable(article: Article | None, principal: Principal, versions: Collection[int] | None) -> Article:
+def _writable(article: Article | None, principal: Principal, condition: WriteCondition) -> Article:
     article = _found(article)
-    if not principal.is_admin and article.author_id != principal.user_id:
+    if not may_write(principal, article.author_id):
         raise Forbidden("This article is not yours.")
-    if versions is not None and article.version not in versions:
-        raise PreconditionFailed("The article has been changed since.")
+    condition.require(str(article.version))
     return article

@@ -10,9 +10,12 @@ from app.errors import AppError, Invalid
 from app.web.context import resources
 from app.web.html.forms import SEE_OTHER, show_problems, validated
 from app.web.html.layout import PageLink
+from app.web.html.live import live_page
 from app.web.identity import auth
 
-blueprint = Blueprint("cart_pages", __name__, template_folder="templates")
+blueprint = Blueprint(
+    "cart_pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static/cart"
+)
 LINKS = (PageLink("/cart", "Cart"),)
 
 
@@ -31,6 +34,7 @@ show_problems(blueprint, _problem)
 
 @blueprint.get("/cart")
 @hide
+@live_page
 async def cart_page() -> str:
     cart = await service.get_cart(resources(), auth.current_principal_or_none(), session)
     return await render_template("cart/cart.html", cart=cart)

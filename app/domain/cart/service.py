@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 
-from app.db.database import ReadSession
+from app.db.database import ReadSession, WriteSession
 from app.domain.cart import store, visitor
 from app.domain.cart.items import Items, merged, of_known, shown, with_item
 from app.domain.cart.models import Cart
@@ -11,6 +11,7 @@ from app.domain.cart.visitor import Fields
 from app.domain.products.models import Product
 from app.domain.products.store import list_products_by_id
 from app.errors import NotFound
+from app.kit.events.event import user_channel
 from app.principal import Principal
 from app.resources import Resources
 
@@ -58,7 +59,8 @@ async def merge_at_login(resources: Resources, user_id: int, session: Fields) ->
                 items = _items(cart)
                 products = await _products(writing, [*items, *added])
                 both = merged(of_known(items, products), of_known(added, products))
-                cart.items, cart.merged = _fields(both), cart_id
+                _update(resources, writing, cart, both)
+                cart.merged = cart_id
     # After the commit: were it before, a failure would lose the cart.
     if cart_id:
         visitor.remove_cart(session)
@@ -87,8 +89,16 @@ async def _change(
         items = _items(cart)
         products = await _products(writing, [*items, *added])
         items = change(items, products)
-        cart.items = _fields(items)
+        _update(resources, writing, cart, items)
     return shown(items, products)
+
+
+def _update(resources: Resources, writing: WriteSession, cart: Cart, items: Items) -> None:
+    """The account's other tabs and devices are told of a change."""
+    fields = _fields(items)
+    if fields != cart.items:
+        cart.items = fields
+        resources.outbox.event(writing, user_channel(cart.user_id), "cart_changed", None)
 
 
 async def _products(session: ReadSession, product_ids: Collection[int]) -> Products:

@@ -17,6 +17,7 @@ from app.kit.client.errors import record_failure
 from app.web.context import resources
 from app.web.html.forms import SEE_OTHER, FormField, PageForm, show_form, show_problems, typed, validated
 from app.web.html.layout import PageLink
+from app.web.html.live import live_page
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
 from app.web.limits.subjects import by_principal
@@ -86,6 +87,7 @@ show_problems(blueprint, _show_problem)
 @blueprint.get("/inbox")
 @hide
 @auth.require_auth("cookie")
+@live_page
 async def inbox() -> Response:
     """`to`: the number of the user to whom a message is written, as in a link to answer."""
     return await _show({"recipient_id": request.args.get("to", "")})

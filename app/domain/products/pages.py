@@ -11,6 +11,7 @@ from app.resources import Resources
 from app.web.context import resources
 from app.web.html.forms import validated
 from app.web.html.layout import PageLink
+from app.web.html.live import live_page
 
 blueprint = Blueprint(
     "shop", __name__, template_folder="templates", static_folder="static", static_url_path="/static/products"
@@ -37,6 +38,7 @@ async def _product(resources: Resources, product_id: int) -> ProductShown:
 
 @blueprint.get("/products")
 @hide
+@live_page
 async def catalogue() -> str:
     query = validated(ProductQuery, request.args)
     page = await _page(resources(), query.category_id, query.page)
@@ -48,6 +50,7 @@ async def catalogue() -> str:
 
 @blueprint.get("/products/<int:product_id>")
 @hide
+@live_page
 async def product_page(product_id: int) -> str:
     product = await _product(resources(), product_id)
     names = {each.id: each.name for each in (await _categories(resources())).categories}

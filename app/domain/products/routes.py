@@ -14,10 +14,12 @@ from app.domain.products.schemas import (
     ProductPage,
     ProductQuery,
     ProductShown,
+    etag_of,
 )
 from app.domain.products.tags import CATEGORIES_TAG, list_tag, product_tag
 from app.web.answers import answers
 from app.web.caching.cached_view import cached_view
+from app.web.conditions import write_condition
 from app.web.context import resources
 from app.web.idempotency import idempotent
 from app.web.identity import auth
@@ -62,7 +64,7 @@ async def list_products(query_args: ProductQuery) -> Response:
 @document_response(ProductShown)
 async def get_product(product_id: int) -> Response:
     """A product."""
-    return jsonify(await service.get_product(resources(), product_id))
+    return _answer(await service.get_product(resources(), product_id))
 
 
 @blueprint.post("/products")
@@ -75,26 +77,30 @@ async def get_product(product_id: int) -> Response:
 async def create_product(data: ProductFields) -> ResponseReturnValue:
     """Add a product. Its category must exist."""
     created = await service.create_product(resources(), data)
-    return jsonify(created), 201, {"Location": link_to("products.get_product", product_id=created.id)}
+    return _answer(created), 201, {"Location": link_to("products.get_product", product_id=created.id)}
 
 
 @blueprint.put("/products/<int:product_id>")
-@answers(409)
+@answers(409, 412)
 @auth.require_role("editor", "admin")
 @tag(["products"])
 @validate_request(ProductFields)
 @document_response(ProductShown)
 async def change_product(product_id: int, data: ProductFields) -> Response:
-    """Replace the fields of a product. A field that is left out gets its default."""
-    return jsonify(await service.change_product(resources(), product_id, data))
+    """Replace the fields of a product. A field that is left out gets its default.
+
+    If-Match and If-None-Match may name its state.
+    """
+    return _answer(await service.change_product(resources(), product_id, data, condition=write_condition()))
 
 
 @blueprint.delete("/products/<int:product_id>")
+@answers(412)
 @auth.require_role("editor", "admin")
 @tag(["products"])
 async def delete_product(product_id: int) -> ResponseReturnValue:
-    """Delete a product. Carts show it no more."""
-    await service.delete_product(resources(), product_id)
+    """Delete a product. Carts show it no more. If-Match and If-None-Match may name its state."""
+    await service.delete_product(resources(), product_id, condition=write_condition())
     return "", 204
 
 
@@ -140,3 +146,9 @@ async def delete_category(category_id: int) -> ResponseReturnValue:
     """Delete a category. 409: it has products."""
     await categories.delete_category(resources(), category_id)
     return "", 204
+
+
+def _answer(product: ProductShown) -> Response:
+    response = jsonify(product)
+    response.set_etag(etag_of(product))
+    return response

@@ -1,9 +1,11 @@
 """The request and response bodies of products and categories."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
+import msgspec
 from pydantic import Field, StringConstraints
 
 from app.db.database import LARGEST_ID
@@ -78,6 +80,10 @@ def shown(product: Product) -> ProductShown:
         category_id=product.category_id,
         updated_at=product.updated_at,
     )
+
+
+def etag_of(product: ProductShown) -> str:
+    return hashlib.sha256(msgspec.json.encode(product)).hexdigest()
 
 
 def category_shown(category: Category) -> CategoryShown:

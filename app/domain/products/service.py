@@ -7,11 +7,12 @@ from app.db.database import ReadSession, WriteSession
 from app.domain.products import store
 from app.domain.products.models import Product
 from app.domain.products.prices import to_cents
-from app.domain.products.schemas import ProductFields, ProductPage, ProductQuery, ProductShown, shown
+from app.domain.products.schemas import ProductFields, ProductPage, ProductQuery, ProductShown, etag_of, shown
 from app.domain.products.tags import PRODUCTS_TAG, list_tag, product_tag
 from app.errors import Invalid, NotFound
 from app.kit.events.event import BROADCAST
 from app.resources import Resources
+from app.web.conditions import UNCONDITIONAL, WriteCondition
 
 
 async def list_products(resources: Resources, query: ProductQuery) -> ProductPage:
@@ -37,13 +38,16 @@ async def create_product(resources: Resources, data: ProductFields) -> ProductSh
     return shown(product)
 
 
-async def change_product(resources: Resources, product_id: int, data: ProductFields) -> ProductShown:
+async def change_product(
+    resources: Resources, product_id: int, data: ProductFields, *, condition: WriteCondition = UNCONDITIONAL
+) -> ProductShown:
     """Replace the fields. The event names those that differ; where none does, there is none.
 
-    Invalid: there is no such category.
+    `condition`: of etag_of(). PreconditionFailed where it does not hold; Invalid: there is no such category.
     """
     async with resources.database.write() as session:
         product = _found(await store.get_product_for_update(session, product_id))
+        condition.require(etag_of(shown(product)))
         before = _fields(shown(product))
         if data.category_id != product.category_id:
             await _require_category(session, data.category_id)
@@ -56,10 +60,11 @@ async def change_product(resources: Resources, product_id: int, data: ProductFie
     return shown(product)
 
 
-async def delete_product(resources: Resources, product_id: int) -> None:
-    """The event's changes are then {"deleted": true}."""
+async def delete_product(resources: Resources, product_id: int, *, condition: WriteCondition = UNCONDITIONAL) -> None:
+    """The event's changes are then {"deleted": true}. `condition` as in change_product()."""
     async with resources.database.write() as session:
         product = _found(await store.get_product_for_update(session, product_id))
+        condition.require(etag_of(shown(product)))
         await store.delete_product(session, product)
         _tell(resources, session, product, {"deleted": True}, {product.category_id})
 

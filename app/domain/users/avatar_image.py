@@ -9,6 +9,7 @@ from app.errors import Invalid, UnsupportedMediaType
 
 # By the first bytes, whatever the client says (WHATWG MIME Sniffing, 6.1).
 SIGNATURES = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff", "GIF": b"GIF8", "WEBP": b"RIFF"}
+UPLOADED = tuple(f"image/{kind.lower()}" for kind in SIGNATURES)
 LONGEST_SIDE = 10_000
 MOST_PIXELS = 16_000_000
 SIDE = 256

@@ -5,7 +5,7 @@ from quart.typing import ResponseReturnValue
 from quart_schema import document_response, tag, validate_request
 
 from app.domain.users import api_keys, avatars, service, sign_in_routes
-from app.domain.users.avatar_image import MEDIA_TYPE
+from app.domain.users.avatar_image import MEDIA_TYPE, UPLOADED
 from app.domain.users.schemas import (
     Account,
     AccountChange,
@@ -22,7 +22,7 @@ from app.domain.users.schemas import (
     Registration,
 )
 from app.principal import Principal
-from app.web.answers import answers
+from app.web.answers import answers, raw_body
 from app.web.context import resources
 from app.web.identity import auth
 from app.web.limits.declare import rate_limit
@@ -88,6 +88,7 @@ async def delete_user(user_id: int) -> Response:
 
 @blueprint.put("/users/<int:user_id>/avatar")
 @answers(413, 415, 422)
+@raw_body(*UPLOADED)
 @auth.require_auth()
 @rate_limit("20/hour", key=by_principal)
 @tag(["users"])

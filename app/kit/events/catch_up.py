@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from app.kit.events.event import Cursor, is_pattern
 from app.kit.events.fanout import Fanout
 from app.kit.events.history import History, Page
-from app.kit.events.sse import encode_message, encode_position, encode_resync
+from app.kit.events.sse import encode_live, encode_message, encode_position, encode_resync
 from app.kit.events.stream import WRITE_BYTES, Stream
 from app.kit.events.subscription import Subscription
 from app.kit.telemetry import Telemetry
@@ -79,6 +79,6 @@ class CatchUp:
             self._stream.finish_replay(end)
             for subscription in self._subscriptions:
                 subscription.note_replayed(end)
-        else:
-            self._rest = dict.fromkeys(self._channels, end)
+            return encode_live(end)
+        self._rest = dict.fromkeys(self._channels, end)
         return encode_position(end)

@@ -18,9 +18,9 @@ LOG_LENGTH = 10_000
 MAX_PAYLOAD_BYTES = 64 * 1024
 
 BROADCAST = "broadcast"
-# `error` and `open` are the types of an EventSource's own events, whose handlers an event of that name would call; a
-# resync is the hub's.
-RESERVED_TYPES = frozenset({"error", "open", "resync"})
+# `error` and `open` are the types of an EventSource's own events, whose handlers an event of that name would call; the
+# others are the hub's.
+RESERVED_TYPES = frozenset({"error", "open", "resync", "live", "interrupted"})
 
 Position = tuple[int, int]
 

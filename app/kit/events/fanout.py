@@ -13,6 +13,7 @@ from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.client.pubsub import PubSubConnection, Received, reconnect_backoff
 from app.kit.events.delivery import Delivery
 from app.kit.events.history import History
+from app.kit.events.sse import encode_interrupted, encode_live
 from app.kit.events.stream import Stream
 from app.kit.events.subscription import SequenceGap, Subscription
 from app.kit.events.waker import Waker
@@ -85,7 +86,7 @@ class Fanout:
         return self.generation
 
     async def run(self) -> None:
-        """Keep a connection until cancelled. Fails open: while there is none, streams stay, with heartbeats alone."""
+        """Keep a connection until cancelled. Fails open: while there is none, streams stay, and are told."""
         while True:
             try:
                 await self._run_connection()
@@ -121,10 +122,16 @@ class Fanout:
         finally:
             await pubsub.close()
             self.generation += 1
+            if self._recovered.is_set():
+                self._notify(encode_interrupted())
             self._recovered.clear()
             for subscription in self._subscriptions.values():
                 subscription.requested = False
                 subscription.confirmed.clear()
+
+    def _notify(self, notice: bytes) -> None:
+        for stream in {stream for subscription in self._subscriptions.values() for stream in subscription.streams}:
+            stream.notify(notice)
 
     def _mark_changed(self, topic: str) -> None:
         self._changed_topics.add(topic)
@@ -170,6 +177,7 @@ class Fanout:
         """First the missed events, then the live ones. Streams drop those that are in both."""
         await self._recover()
         self._recovered.set()
+        self._notify(encode_live())
         while True:
             received = await inbox.get()
             subscription = self._subscriptions.get(received.topic)

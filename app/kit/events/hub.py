@@ -134,9 +134,16 @@ class Hub:
         """Calls of revoke() may be missing: check the grants of all streams, and end those that do not hold."""
         self._open.check_all()
 
+    async def cursor(self) -> Cursor:
+        """The present cursor: a stream with it as `last_event_id` gets what is published from now on.
+
+        Raises UNAVAILABLE.
+        """
+        return (await self._history.read({})).end
+
     async def cursor_at(self, seconds: float) -> Cursor:
         """The cursor of a moment that has passed, in epoch seconds by Redis' clock. Raises UNAVAILABLE."""
-        now = (await self._history.read({})).end
+        now = await self.cursor()
         return min(now, Cursor(now.epoch, (int(seconds * 1000), 0)))
 
     async def replay(self, channel: str, after: Cursor) -> tuple[list[Message], Cursor]:

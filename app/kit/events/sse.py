@@ -48,8 +48,20 @@ def encode_resync(cursor: Cursor | None, *, reason: str) -> bytes:
 
     Without a cursor the client keeps its last id; the event after this one brings a new one.
     """
-    body = {"type": "resync", "data": {"reason": reason}, "timestamp": datetime.now(UTC), "channel": None}
-    return encode_frame(msgspec.json.encode(body), event="resync", event_id=str(cursor) if cursor else "")
+    return _encode_own("resync", {"reason": reason}, cursor)
+
+
+def encode_live(cursor: Cursor | None = None) -> bytes:
+    """Encode `event: live`: the client has all events up to here, and gets further ones as they are published.
+
+    Without a cursor the client keeps its last id.
+    """
+    return _encode_own("live", None, cursor)
+
+
+def encode_interrupted() -> bytes:
+    """Encode `event: interrupted`: the server has lost Redis, and events come late, before the next `event: live`."""
+    return _encode_own("interrupted", None)
 
 
 def encode_position(cursor: Cursor) -> bytes:
@@ -61,3 +73,9 @@ def encode_retry() -> bytes:
     """Encode `retry:` with a random number of milliseconds within RETRY_MS."""
     least, most = RETRY_MS
     return b"retry: %d\n\n" % (least + secrets.randbelow(most - least))
+
+
+def _encode_own(type: str, data: dict[str, str] | None, cursor: Cursor | None = None) -> bytes:
+    """Encode an event of the hub's, which no channel has."""
+    body = {"type": type, "data": data, "timestamp": datetime.now(UTC), "channel": None}
+    return encode_frame(msgspec.json.encode(body), event=type, event_id=str(cursor) if cursor else "")

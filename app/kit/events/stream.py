@@ -121,6 +121,11 @@ class Stream:
             self._replace_queue(cursor, reason=reason)
             self.cursor = cursor
 
+    def notify(self, notice: bytes) -> None:
+        """Queue what the hub says of its connection to Redis; a stream that is in its replay learns it at its end."""
+        if not self.ended and self.cursor is not None:
+            self._append(notice)
+
     def send_heartbeat(self) -> None:
         """Queue a heartbeat, unless something is queued."""
         if not self._queue and not self.ended:

@@ -3,17 +3,20 @@
 import { localize } from "/static/page.js";
 
 const TEXTS = { connecting: "Connecting…", live: "Live", "catching-up": "Catching up…", offline: "Offline" };
-const QUIET_MS = 300;
+const SHORTEST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 30_000;
 export const user = document.body.dataset.user;
 
-// Calls `handlers` by the types of events with their data. `catchUp` is called where events were missed.
-// A user's own channel is always among them: it is refused when the session ends, and so the page notices.
+// Calls `handlers` by the types of events with their data. `catchUp` is called where events were missed, and again
+// while it answers false. A user's own channel is always among them: it is refused when the session ends, and so the
+// page notices.
 export function connect(channels, handlers, catchUp) {
-  let lastId = "";
-  let missed = false;
-  let pause = 1000;
-  let quiet;
+  // A page begins where it was read. Without that position it asks for what it shows, once its stream is live.
+  let lastId = document.body.dataset.after;
+  let behind = !lastId;
+  // Whether the server has said so: its stream may be open while it has lost Redis.
+  let live = false;
+  let pause = SHORTEST_PAUSE_MS;
   let source;
 
   function show(state) {
@@ -23,24 +26,40 @@ export function connect(channels, handlers, catchUp) {
     }
   }
 
-  function settle() {
-    clearTimeout(quiet);
-    quiet = setTimeout(() => {
-      missed = false;
-      show("live");
-    }, QUIET_MS);
+  async function recover() {
+    behind = true;
+    show("catching-up");
+    if ((await catchUp()) === false) {
+      show("offline");
+      setTimeout(() => live && behind && recover(), nextPause());
+      return;
+    }
+    behind = false;
+    pause = SHORTEST_PAUSE_MS;
+    if (live) show("live");
   }
 
-  async function recover() {
-    show("catching-up");
-    await catchUp();
-    settle();
+  function nextPause() {
+    pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+    return pause;
   }
 
   function receive(event) {
     lastId = event.lastEventId || lastId;
+    if (!live) show("catching-up");
     handlers[event.type](JSON.parse(event.data).data);
-    if (missed) settle();
+  }
+
+  function goLive(event) {
+    lastId = event.lastEventId || lastId;
+    live = true;
+    if (behind) recover();
+    else show("live");
+  }
+
+  function goOffline() {
+    live = false;
+    show("offline");
   }
 
   function open() {
@@ -49,27 +68,17 @@ export function connect(channels, handlers, catchUp) {
     if (lastId) query.set("last_event_id", lastId);
     source = new EventSource(`/api/v1/events?${query}`);
     for (const type of Object.keys(handlers)) source.addEventListener(type, receive);
+    source.addEventListener("live", goLive);
+    source.addEventListener("interrupted", goOffline);
     source.addEventListener("resync", recover);
-    source.onopen = () => {
-      pause = 1000;
-      // What was missed is sent again after the last id; without one the page has to ask for it.
-      if (!missed) show("live");
-      else if (lastId) {
-        show("catching-up");
-        settle();
-      } else recover();
-    };
     source.onerror = () => {
-      clearTimeout(quiet);
-      missed = true;
-      show("offline");
+      goOffline();
       // Refused, and so closed for good: after a logout, or while the server cannot check the session.
-      if (source.readyState === EventSource.CLOSED) setTimeout(tryAgain, pause);
+      if (source.readyState === EventSource.CLOSED) setTimeout(tryAgain, nextPause());
     };
   }
 
   async function tryAgain() {
-    pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
     const answer = user && (await fetch("/api/v1/profile").catch(() => null));
     if (answer?.status === 401) sayGoodbye();
     else open();
@@ -92,7 +101,8 @@ function sayGoodbye() {
   document.querySelector("[data-notices]").replaceChildren(notice);
 }
 
-// Fetches a page and puts its elements of these ids in the place of those that are shown. False: it was refused.
+// Fetches a page and puts its elements of these ids in the place of those that are shown. What is typed into their
+// fields stays, and the focus. False: it was refused.
 export async function refresh(ids, { path = location.href, signal } = {}) {
   const answer = await fetch(path, { headers: { Accept: "text/html" }, signal }).catch(() => null);
   if (!answer?.ok || (answer.redirected && new URL(answer.url).pathname === "/login")) return false;
@@ -101,9 +111,11 @@ export async function refresh(ids, { path = location.href, signal } = {}) {
     const shown = document.getElementById(id);
     const next = fresh.getElementById(id);
     if (!shown || !next) continue;
+    const typed = [...shown.querySelectorAll("input[id]")].filter((field) => field.value !== field.defaultValue);
     const focused = shown.contains(document.activeElement) ? document.activeElement.id : "";
     shown.replaceChildren(...next.childNodes);
     localize(shown);
+    for (const { id, value } of typed) if (document.getElementById(id)) document.getElementById(id).value = value;
     if (focused) document.getElementById(focused)?.focus();
   }
   return true;

@@ -23,6 +23,7 @@ from app.kit.cache.arguments import encode_arguments
 from app.kit.cache.entry import Codec
 from app.kit.keys import digest
 from app.web import problems
+from app.web.conditions import sent_etags
 from app.web.host import LOOPBACK_HOSTS
 
 # In app.config: the values of Host under which responses are cached; see app.web.host.stated_hosts().
@@ -149,9 +150,9 @@ def conditional(request: Request, response: Response) -> Response:
 def _is_other(request: Request, headers: Headers) -> bool:
     """If-Match compares strongly (13.1.1); If-Unmodified-Since counts without it (13.1.4)."""
     if "If-Match" in request.headers:
+        sent = sent_etags(request.headers, "If-Match")
         etag, is_weak = unquote_etag(headers.get("ETag"))
-        matches = etag is not None and not is_weak and request.if_match.is_strong(etag)
-        return not (request.if_match.star_tag or matches)
+        return not (sent.star_tag or (etag is not None and not is_weak and sent.is_strong(etag)))
     since, modified = request.if_unmodified_since, parse_date(headers.get("Last-Modified"))
     return since is not None and modified is not None and modified > since
 
@@ -159,7 +160,7 @@ def _is_other(request: Request, headers: Headers) -> bool:
 def _is_unchanged(request: Request, headers: Headers) -> bool:
     if "If-None-Match" in request.headers:
         etag, _ = unquote_etag(headers.get("ETag"))
-        return etag is not None and request.if_none_match.contains_weak(etag)
+        return etag is not None and sent_etags(request.headers, "If-None-Match").contains_weak(etag)
     since, modified = request.if_modified_since, parse_date(headers.get("Last-Modified"))
     return since is not None and modified is not None and modified <= since
 

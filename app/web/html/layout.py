@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from markupsafe import Markup
-from quart import Quart, current_app, get_flashed_messages
+from quart import Quart, current_app, g, get_flashed_messages
 
 from app.errors import AppError
 from app.principal import Principal
@@ -69,6 +69,8 @@ def _context() -> dict[str, Any]:
         "flashed": _flashed,
         # While Redis is down it is not known whether this browser is signed in.
         "session_unknown": browser is not None and browser.state == "down",
+        # Of a page with @live_page.
+        **({"events_after": g.events_after} if "events_after" in g else {}),
         "is_development": bool(current_app.config.get("QUARTET_DEVELOPMENT")),
     }
 

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.errors import Unavailable, root_cause
 from app.kit.client.connect import client_stats
+from app.kit.client.deadline import budget, running_budget
 from app.kit.client.deployment import deployment
 from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.resources import Resources
@@ -24,6 +25,8 @@ SCHEMA = "quartet_schema"
 # Set in the application's extensions when this process is told to stop.
 STOPPING = "quartet_stopping"
 CHECK_SECONDS = 2.0
+# Before a check ends: the cache's has to learn that its server is down, whatever a request may wait.
+REDIS_SECONDS = 1.0
 REASON = "probes must get an answer when clients are limited"
 
 Check = dict[str, Any]
@@ -92,9 +95,12 @@ async def _checks(found: Resources, probes: Mapping[str, Probe]) -> dict[str, Ch
     """Runs all probes concurrently, each within CHECK_SECONDS. One that fails is unhealthy, with its error's class."""
 
     async def run(name: str, probe: Probe) -> Check:
+        given = running_budget()
+        seconds = REDIS_SECONDS if given is None else min(REDIS_SECONDS, given.remaining_seconds)
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                return await probe(found)
+                with budget(seconds):
+                    return await probe(found)
         except (TimeoutError, Unavailable) as error:
             cause = root_cause(error)
         except RedisError as error:

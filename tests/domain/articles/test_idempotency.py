@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from werkzeug.datastructures import Headers
 
 from app.resources import Resources
 from tests.domain.client import Client
@@ -62,6 +63,9 @@ async def test_a_malformed_key_is_refused(client: Client, subtests: pytest.Subte
         with subtests.test(f"{ascii(key):.40}"):
             assert (await ada.post("/articles", DRAFT, Idempotency_Key=key)).status_code == 400
             assert await total(client) == 0
+    two = Headers([*ada.headers.items(), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")])
+    refused = await ada.app.test_client().post("/api/v1/articles", json=DRAFT, headers=two)
+    assert (refused.status_code, await total(client)) == (400, 0)
 
 
 async def test_keys_end_after_a_day(client: Client, resources: Resources) -> None:

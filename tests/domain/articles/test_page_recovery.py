@@ -1,34 +1,16 @@
 """An open page while the server restarts, and while Redis is down: it recovers by itself and shows what it missed."""
 
-import shutil
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Page, expect
 
 from app.kit.events import sse
-from tests.browsing import IN_BROWSER, Site, site_settings
+from tests.browsing import IN_BROWSER, Site
 from tests.domain.articles.test_pages import publish
-from tests.served import Served
 from tests.services import RedisServer
 
 pytestmark = IN_BROWSER
 # A loaded machine restarts slowly, and a client waits up to seconds before it connects again.
 PATIENCE_MS = 40_000
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def own_site(
-    chromium: Browser, own_server: RedisServer, sqlite_template: Path, tmp_path: Path
-) -> AsyncIterator[Site]:
-    """A site on a server of its own, which the test stops, on a Redis that outlives it."""
-    shutil.copy(sqlite_template, tmp_path / "site.db")
-    served = Served(site_settings(tmp_path / "site.db") | {"REDIS_URL": own_server.url, "REDIS_BUDGET_MS": "200"})
-    await served.start()
-    yield Site(served, chromium)
-    await served.stop()
 
 
 async def shows(page: Page, state: str) -> None:
@@ -59,11 +41,14 @@ async def test_redis_is_killed_and_back(own_site: Site, own_server: RedisServer)
     async with own_site.visit("/", expected=["ERR_", "503"]) as page:
         await shows(page, "live")
         own_server.kill()
+        # Its stream stays open, and says so.
+        await shows(page, "offline")
         # Committed now, and told when Redis is back.
         await publish(own_site, author, "While Redis was down")
         other = await page.context.new_page()
         await other.goto(own_site.url("/"))
         await expect(other.get_by_role("heading", name="While Redis was down")).to_be_visible()
+        await shows(other, "offline")
         await other.goto(own_site.url("/settings"))
         await expect(other.get_by_role("heading", level=1)).to_be_visible()
         own_server.start()

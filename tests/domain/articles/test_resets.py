@@ -5,6 +5,7 @@ import json
 import random
 import socket
 import struct
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -20,9 +21,13 @@ SECONDS = 20
 
 
 @pytest.fixture
-def served_settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+async def server(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     monkeypatch.setattr("app.factory.DEFAULT_LIMIT", "1000000/minute")
-    return {"DATABASE_STATEMENT_TIMEOUT_SECONDS": "60", "DATABASE_POOL_TIMEOUT_SECONDS": "60"}
+    waits = {"DATABASE_STATEMENT_TIMEOUT_SECONDS": "60", "DATABASE_POOL_TIMEOUT_SECONDS": "60"}
+    server = Served({"ENVIRONMENT": "testing", "DATABASE_URL": database_url, "CONSUMER": "0", **waits})
+    await server.start()
+    yield server
+    await server.stop()
 
 
 async def post_and_reset(port: int, request: bytes, *, after_seconds: float) -> None:

@@ -15,6 +15,8 @@ from quart import Quart
 from app.domain.articles import service
 from app.domain.articles.search import MOST_BYTES_OF_WORDS, words_of
 from app.domain.paging import place_of, to_cursor
+from app.domain.seed import seed
+from app.resources import Resources
 from tests.domain.client import Client
 
 TEXTS = (
@@ -213,3 +215,9 @@ async def test_pages_link_to_each_other(client: Client) -> None:
     cursor = (await (await client.get("/articles?per_page=2")).get_json())["next_cursor"]
     assert set(await links(f"/articles?per_page=2&cursor={cursor}")) == {"next"}
     assert (await links("/search?q=number&per_page=2"))["next"] == "per_page=2&q=number&page=2"
+
+
+async def test_demo_articles_are_found(client: Client, resources: Resources) -> None:
+    await seed(resources)
+    found = await (await client.get("/search?q=harbour+bridge")).get_json()
+    assert "Harbour bridge reopens after two years" in [each["title"] for each in found["results"]]

@@ -40,6 +40,28 @@ async def test_a_visitors_cart_survives_the_login_and_shows_on_the_other_device(
         await expect(page.locator(".empty")).to_contain_text("Your cart is empty")
 
 
+async def test_an_open_cart_shows_what_another_device_does_and_keeps_what_is_typed(site: Site) -> None:
+    stool, desk, account = await product(site, "Stool"), await product(site, "Desk", "10.00"), await site.account()
+    shop = site.visit(f"/products/{stool.id}", account=account)
+    async with site.visit("/cart", account=account) as page, shop as other:
+        await expect(page.locator("[data-connection]")).to_have_text("Live")
+        await other.get_by_role("button", name="Add to the cart").click()
+        await expect(page.locator("[data-total]")).to_have_text("4.20")
+        await page.get_by_label("Quantity of Stool").fill("7")
+        await other.goto(site.url(f"/products/{desk.id}"))
+        await other.get_by_role("button", name="Add to the cart").click()
+        await expect(page.locator("[data-total]")).to_have_text("14.20")
+        await expect(page.get_by_label("Quantity of Stool")).to_have_value("7")
+        await expect(page.get_by_label("Quantity of Stool")).to_be_focused()
+        await page.keyboard.press("Enter")
+        # And the other way round.
+        await expect(other.locator("[data-total]")).to_have_text("39.40")
+        for name in ("Stool", "Desk"):
+            await other.get_by_role("button", name=f"Remove {name}").click()
+            await expect(page.get_by_role("button", name=f"Remove {name}")).to_have_count(0)
+        await expect(page.locator(".empty")).to_contain_text("Your cart is empty")
+
+
 async def test_a_wrong_quantity_is_said(site: Site) -> None:
     cup = await product(site, "Cup")
     async with site.visit(f"/products/{cup.id}", java_script_enabled=False) as page:

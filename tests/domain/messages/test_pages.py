@@ -32,14 +32,18 @@ async def test_two_browsers_talk(site: Site) -> None:
         await message.get_by_role("button", name="Mark as read").click()
         await expect(his.locator(".tabs")).not_to_contain_text("unread")
         await his.get_by_role("link", name="Answer").click()
+        # The form of the page before it has the same field.
+        await expect(his.get_by_role("heading", name="To Ada")).to_be_visible()
         await his.get_by_role("textbox", name="Message").fill("Hello, Ada!")
         # By keyboard: from the text to the button.
         await his.keyboard.press("Tab")
         await his.keyboard.press("Enter")
+        await expect(his.locator("[data-notices]")).to_contain_text("sent")
         await hers.get_by_role("link", name="Inbox").nth(1).click()
         await expect(hers.locator(".entries")).to_contain_text("Hello, Ada!")
         await hers.get_by_role("link", name="Sent").click()
-        await expect(hers.locator(".entries")).to_contain_text("read")
+        await expect(hers.locator(".entries")).to_contain_text("Hello, Bob!")
+        await expect(hers.locator(".entries")).not_to_contain_text("not read yet")
         assert await violations(his) == []
 
 

@@ -23,6 +23,8 @@ class Parser:
 
     def __init__(self) -> None:
         self.events: list[Seen] = []
+        # What the hub has said of its connection to Redis: live or interrupted.
+        self.states: list[str] = []
         self.comments = 0
         self.retry_ms: int | None = None
         self.first_id = ""
@@ -59,7 +61,10 @@ class Parser:
     def _dispatch(self) -> None:
         if self._data:
             kind = self._type or "message"
-            self.events.append(Seen(self.last_event_id, kind, json.loads("\n".join(self._data))))
+            if kind in ("live", "interrupted"):
+                self.states.append(kind)
+            else:
+                self.events.append(Seen(self.last_event_id, kind, json.loads("\n".join(self._data))))
         self._type, self._data = "", []
         self.dispatched_id = self.last_event_id
 

@@ -53,6 +53,11 @@ async def seen(reader: Reader, count: int) -> list[str]:
     return reader.ids
 
 
+async def heartbeats(reader: Reader, count: int) -> None:
+    before = reader.comments
+    await eventually(lambda: reader.comments >= before + count)
+
+
 async def publish_when_back(publisher: Publisher, number: int) -> str:
     """Publish as the outbox does: again with the same event id until it succeeds."""
     while True:
@@ -198,18 +203,29 @@ async def test_a_stream_that_opens_while_redis_is_down_ends_with_a_retry(keys: K
     await eventually(lambda: reader.comments == 1)
     await eventually(lambda: reader.ended)
     assert reader.retry_ms is not None
+    assert reader.states == []
     assert hub.streams == 0
     await hub.close()
     await client.aclose()
 
 
-async def test_a_stream_stays_open_while_redis_is_down(own_server: RedisServer, client: Redis, keys: Keys) -> None:
-    hub = Hub(client, keys, heartbeat_seconds=0.1)
+async def test_a_stream_stays_open_while_redis_is_down_and_is_told(
+    own_server: RedisServer, client: Redis, keys: Keys
+) -> None:
+    hub, publisher = Hub(client, keys, heartbeat_seconds=0.1), Publisher(client, keys)
     await hub.start()
     reader = await live_reader(hub, "broadcast")
-    own_server.kill()
-    beats = reader.comments
-    await eventually(lambda: reader.comments > beats + 5)
+    await eventually(lambda: reader.states == ["live"])
+    for outages in (1, 2):
+        own_server.kill()
+        await eventually(lambda: reader.states[-1] == "interrupted")
+        await heartbeats(reader, 5)
+        own_server.start()
+        missed = await publish_when_back(publisher, outages)
+        await eventually(lambda: reader.states[-1] == "live")
+        # What was missed comes before it is told, as an event or as the resync that covers it.
+        assert reader.dispatched_id >= missed or len(reader.resyncs) == outages
+        assert reader.states == ["live", *["interrupted", "live"] * outages]
     assert not reader.ended
     await hub.close()
 

@@ -98,7 +98,7 @@ async def test_bad_channels_are_refused(hub: Hub, publisher: Publisher, channel:
         await publisher.publish(channel, "tick", None)
 
 
-@pytest.mark.parametrize("kind", ["", "a b", "tick\n", "x" * 65, "error", "open", "resync"])
+@pytest.mark.parametrize("kind", ["", "a b", "tick\n", "x" * 65, "error", "open", "resync", "live", "interrupted"])
 async def test_bad_types_are_refused(publisher: Publisher, kind: str) -> None:
     with pytest.raises(ValueError, match="type"):
         await publisher.publish("broadcast", kind, None)

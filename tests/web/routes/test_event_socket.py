@@ -46,7 +46,7 @@ class Reader:
 
     @property
     def events(self) -> list[tuple[str, Any]]:
-        return [(message["id"], message["data"]) for message in self.messages if "type" in message]
+        return [(each["id"], each["data"]) for each in self.messages if each.get("type", "live") != "live"]
 
     @property
     def is_live(self) -> bool:
@@ -91,7 +91,7 @@ async def test_events_have_the_ids_and_the_members_that_a_stream_has(server: Ser
         await eventually(lambda: reader.events)
         while not text.partition(published)[2].endswith("\n\n"):
             text += await anext(chunks)
-        [data] = [line for line in text.split("\n") if line.startswith("data: ")]
+        [data] = [line for line in text.partition(published)[2].split("\n") if line.startswith("data: ")]
         assert reader.messages[-1] == {"id": published, **json.loads(data.removeprefix("data: "))}
 
 

@@ -29,9 +29,18 @@ async function showFresh() {
   document.querySelector("#articles a")?.focus();
 }
 
-function showSummary({ id, summary }) {
-  const place = document.querySelector(`#article-${CSS.escape(id)} [data-summary]`);
-  if (place) place.textContent = summary;
+// In the place of a text that is shown, so that nothing moves.
+function put(id, part, text) {
+  const place = document.querySelector(`#article-${CSS.escape(id)} ${part}`);
+  if (place) place.textContent = text;
+}
+
+const showSummary = ({ id, summary }) => put(id, "[data-summary]", summary);
+const showTitle = ({ id, title }) => put(id, "h2 a", title);
+
+function showDeletion({ id }) {
+  fresh.delete(id);
+  put(id, "[data-summary]", "This article has been deleted.");
 }
 
 async function load(path) {
@@ -52,4 +61,13 @@ const find = together(250, async () => {
 
 waiting.addEventListener("click", showFresh);
 search.addEventListener("input", find);
-connect(["broadcast"], { article_created: announce, article_processed: showSummary }, () => refresh(REGIONS));
+connect(
+  ["broadcast"],
+  {
+    article_created: announce,
+    article_changed: showTitle,
+    article_processed: showSummary,
+    article_deleted: showDeletion,
+  },
+  () => refresh(REGIONS),
+);

@@ -2,7 +2,22 @@
 
 import { connect, refresh } from "/static/live.js";
 
-const article = document.querySelector("[data-article]");
-const show = ({ id }) => id === Number(article.dataset.article) && refresh(["about"]);
+const shown = Number(document.querySelector("[data-article]").dataset.article);
+const notice = document.querySelector("[data-changed]");
+const ofThis = (handle) => (data) => data.id === shown && handle(data);
 
-connect(["broadcast"], { article_processed: show }, () => refresh(["about"]));
+function tell(text, isDeleted) {
+  notice.firstElementChild.textContent = text;
+  notice.querySelector("a").hidden = isDeleted;
+  notice.hidden = false;
+}
+
+connect(
+  ["broadcast"],
+  {
+    article_processed: ofThis(() => refresh(["about"])),
+    article_changed: ofThis(() => tell("This article has been changed.", false)),
+    article_deleted: ofThis(() => tell("This article has been deleted.", true)),
+  },
+  () => refresh(["about"]),
+);
