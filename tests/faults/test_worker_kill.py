@@ -19,7 +19,16 @@ from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import Task, task
-from tests.faults.worker_process import kill, sleep_in_child, sleep_in_thread, stay, swallow, use_streams, work
+from tests.faults.worker_process import (
+    kill,
+    read_arguments,
+    sleep_in_child,
+    sleep_in_thread,
+    stay,
+    swallow,
+    use_streams,
+    work,
+)
 from tests.kit.tasks.task_worker import Counted, double, ended, in_state, info_of, working
 from tests.services import RedisServer, end
 from tests.waiting import eventually
@@ -174,6 +183,16 @@ async def test_a_child_may_use_its_standard_streams(redis_server: RedisServer, r
     handle = await queue.enqueue(use_streams)
     with worker_process(redis_server, keys, stdout=subprocess.DEVNULL):
         assert (await ended(queue, handle)).result == ""
+
+
+async def test_a_child_sees_the_arguments_of_its_worker(
+    redis_server: RedisServer, real_redis: Redis, keys: Keys
+) -> None:
+    """It loads the worker's main module, which may read them."""
+    queue = Queue(real_redis, keys)
+    handle = await queue.enqueue(read_arguments)
+    with worker_process(redis_server, keys):
+        assert (await ended(queue, handle)).result[:2] == [redis_server.url, keys.namespace]
 
 
 @pytest.mark.parametrize("mode", [stay, sleep_in_child], ids=["coroutine", "child"])

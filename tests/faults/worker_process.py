@@ -17,6 +17,8 @@ from app.kit.tasks.task import Task, task
 from app.kit.tasks.worker import Worker
 
 LEASE_SECONDS = 0.3
+# As a program does that reads its arguments where it stands.
+ARGUMENTS = tuple(sys.argv[1:])
 
 
 @task()
@@ -64,7 +66,12 @@ def use_streams() -> str:
     return os.read(0, 10).decode()
 
 
-TASKS: list[Task[Any]] = [work, stay, kill, swallow, sleep_in_thread, sleep_in_child, use_streams]
+@task(process=True)
+def read_arguments() -> tuple[str, ...]:
+    return ARGUMENTS
+
+
+TASKS: list[Task[Any]] = [work, stay, kill, swallow, sleep_in_thread, sleep_in_child, use_streams, read_arguments]
 
 
 async def serve(url: str, namespace: str, max_deaths: int, lease_seconds: float) -> None:

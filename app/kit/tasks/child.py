@@ -70,7 +70,11 @@ def serve_child(descriptor: int, main_path: str | None) -> None:
     send_message(connection, READY)
     while True:
         reply = pickle.dumps(_run(requests.get(), main_path))
-        send_message(connection, reply)
+        try:
+            send_message(connection, reply)
+        except ConnectionError:
+            # The worker has ended.
+            return
 
 
 def _receive(connection: socket.socket, requests: "queue.SimpleQueue[ChildRequest]") -> None:

@@ -20,8 +20,8 @@ from app.kit.tasks.model import Claim
 from app.kit.tracing import trace_id_of
 
 _START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from app.kit.tasks.child import serve_child; serve_child(int(sys.argv[1]), json.loads(sys.argv[3]))"
+    "import json, sys; descriptor, sys.path[:], main_path, sys.argv[:] = map(json.loads, sys.argv[1:]); "
+    "from app.kit.tasks.child import serve_child; serve_child(descriptor, main_path)"
 )
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s [task:%(task_id)s] %(message)s"
 START_ATTEMPTS = 3
@@ -166,7 +166,8 @@ async def _start() -> _Child:
     ours, theirs = socket.socketpair()
     try:
         main_path = getattr(sys.modules["__main__"], "__file__", None)
-        arguments = (str(theirs.fileno()), json.dumps(sys.path), json.dumps(main_path))
+        # The worker's own arguments too: its main module may read them where it is loaded again.
+        arguments = [json.dumps(value) for value in (theirs.fileno(), sys.path, main_path, sys.argv)]
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", _START, *arguments, stdin=DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
         )

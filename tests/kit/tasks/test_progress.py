@@ -11,7 +11,8 @@ from app.kit.keys import Keys
 from app.kit.tasks.context import TaskContext
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import task
-from tests.kit.tasks.task_worker import double, ended, in_state, working
+from tests.kit.tasks.task_worker import double, ended, working
+from tests.waiting import eventually
 
 CALLS = 10_000
 
@@ -24,16 +25,17 @@ def queue(redis: Redis, keys: Keys) -> Queue:
 async def test_what_a_thread_says_in_a_tight_loop_is_one_callback_in_the_loop(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, has_spoken, may_end = threading.Event(), threading.Event(), threading.Event()
+    has_begun, go_on, has_spoken, may_end = (threading.Event() for _ in range(4))
 
     @task()
     def talk(context: TaskContext) -> None:
-        go_on.wait(10)
+        has_begun.set()
+        go_on.wait(60)
         for number in range(CALLS):
             context.report_progress(number * 100 // CALLS)
             context.heartbeat()
         has_spoken.set()
-        may_end.wait(10)
+        may_end.wait(60)
 
     loop, calls = asyncio.get_running_loop(), 0
     call_soon_threadsafe = loop.call_soon_threadsafe
@@ -45,11 +47,12 @@ async def test_what_a_thread_says_in_a_tight_loop_is_one_callback_in_the_loop(
 
     async with working(queue, talk):
         handle = await queue.enqueue(talk)
-        await in_state(queue, handle, "running")
+        # Not by its state: the server knows that before the loop has begun the thread.
+        await eventually(has_begun.is_set)
         monkeypatch.setattr(loop, "call_soon_threadsafe", count)
         go_on.set()
         # The loop is blocked: nothing takes what the thread says.
-        assert has_spoken.wait(10)
+        assert has_spoken.wait(60)
         assert calls == 1
         may_end.set()
         assert (await ended(queue, handle)).progress == 99

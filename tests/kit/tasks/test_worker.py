@@ -195,9 +195,10 @@ async def test_a_task_that_outruns_its_lease_many_times_runs_once(queue: Queue) 
     @task()
     async def long(context: TaskContext) -> None:
         runs.append(context.attempt)
-        await asyncio.sleep(2)
+        await asyncio.sleep(3.5)
 
-    options: dict[str, Any] = {"lease_seconds": 0.4, "idle_seconds": 0.02}
+    # A loaded machine may not keep a shorter lease.
+    options: dict[str, Any] = {"lease_seconds": 1, "idle_seconds": 0.02}
     async with working(queue, long, **options), working(queue, long, **options):
         info = await ended(queue, await queue.enqueue(long, None))
     assert (info.deaths, runs) == (0, [1])
