@@ -21,8 +21,9 @@ END_SECONDS = 2.0
 # Where only that it ends is asked, on a loaded machine.
 LONGEST_END_SECONDS = 30.0
 CTRL_C = "\x03"
-# A program's own pseudo-terminal, whose keys come from standard input.
-IN_A_TERMINAL = "import pty, sys; pty.spawn(sys.argv[1:])"
+# A program's own pseudo-terminal, whose keys come from standard input. What a shell starts in its background, such as
+# these tests, may ignore SIGINT, and what it starts would inherit that.
+IN_A_TERMINAL = "import pty, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); pty.spawn(sys.argv[1:])"
 VENV = Path(sys.prefix).relative_to(ROOT) if Path(sys.prefix).is_relative_to(ROOT) else Path(sys.prefix)
 
 

@@ -95,13 +95,17 @@ def _prepared(settings: Settings) -> Sockets:
 
 
 def _serve(settings: Settings, sockets: Sockets) -> None:
-    click.echo(f"Quartet listens on {_address(settings)} (Ctrl-C ends it)")
-    if settings.uses_embedded_redis:
-        click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
+    # From the first line on a Ctrl-C ends it quietly, also before the loop has its handler: nothing is under way.
+    with suppress(KeyboardInterrupt):
+        click.echo(f"Quartet listens on {_address(settings)} (Ctrl-C ends it)")
+        if settings.uses_embedded_redis:
+            click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
+        _serve_until_stopped(settings, sockets)
+
+
+def _serve_until_stopped(settings: Settings, sockets: Sockets) -> None:
     if settings.workers == 1 and not settings.worker_max_requests:
-        # A Ctrl-C before the loop has its handler ends it as one that comes later: nothing is under way.
-        with suppress(KeyboardInterrupt):
-            serve_one(create_app(settings), settings, sockets)
+        serve_one(create_app(settings), settings, sockets)
         return
     supervisor = Supervisor(
         [sys.executable, "-m", "app.cli", "serve", f"--sockets={described(sockets)}"],

@@ -27,7 +27,6 @@ export function connect(channels, handlers, catchUp) {
   }
 
   async function recover() {
-    behind = true;
     show("catching-up");
     if ((await catchUp()) === false) {
       show("offline");
@@ -35,8 +34,12 @@ export function connect(channels, handlers, catchUp) {
       return;
     }
     behind = false;
+    if (live) upToDate();
+  }
+
+  function upToDate() {
     pause = SHORTEST_PAUSE_MS;
-    if (live) show("live");
+    show("live");
   }
 
   function nextPause() {
@@ -54,7 +57,7 @@ export function connect(channels, handlers, catchUp) {
     lastId = event.lastEventId || lastId;
     live = true;
     if (behind) recover();
-    else show("live");
+    else upToDate();
   }
 
   function goOffline() {
@@ -70,7 +73,11 @@ export function connect(channels, handlers, catchUp) {
     for (const type of Object.keys(handlers)) source.addEventListener(type, receive);
     source.addEventListener("live", goLive);
     source.addEventListener("interrupted", goOffline);
-    source.addEventListener("resync", recover);
+    source.addEventListener("resync", () => {
+      behind = true;
+      // Otherwise `live` follows.
+      if (live) recover();
+    });
     source.onerror = () => {
       goOffline();
       // Refused, and so closed for good: after a logout, or while the server cannot check the session.
