@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run dev test test-long check bench screenshots services lock
+.PHONY: help run dev test test-long check bench screenshots services lock audit
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -48,7 +48,7 @@ check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the dir
 	@$(IN_VENV) -m ruff check .
 	@$(IN_VENV) -m ruff format --check .
 
-bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed bench/.venv-older/requirements-older.installed ## Measure beside peers; NAME=client picks one (limits, cache, app, api, api_1, api_512, logins, data, serving, slow_clients, tasks, tasks_web, events, events_10000, growth), ROUNDS=3 is quicker
+bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed bench/.venv-older/requirements-older.installed ## Measure beside peers; NAME=client picks one (capacity, limits, cache, app, api, api_1, api_512, logins, data, serving, slow_clients, tasks, tasks_web, events, events_10000, growth), ROUNDS=3 is quicker
 	@$(IN_VENV) -m bench $(NAME) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 screenshots: $(VENV)/requirements-dev.installed ## Screenshots of the pages with demo data into var/screenshots
@@ -59,10 +59,14 @@ services: ## Install what some tests and benchmarks start: Redis, Sentinel, Post
 
 lock: ## Pin anew what pyproject.toml and bench/requirements.in allow (needs uv on PATH); pins that still fit stay
 	@for lock in requirements:pyproject.toml requirements-dev:'--extra dev -c requirements.lock pyproject.toml' \
-		requirements-build:'--group build' bench/requirements:bench/requirements.in \
+		requirements-build:'--group build' requirements-audit:'--group audit' bench/requirements:bench/requirements.in \
 		bench/requirements-older:bench/requirements-older.in; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 			-o "$${lock%%:*}.lock" $${lock#*:} || exit 1; done
+
+audit: .venv-audit/requirements-audit.installed ## Look for known vulnerabilities in the pinned packages (asks the network)
+	@.venv-audit/bin/python -m pip_audit --disable-pip --require-hashes --strict \
+		-r requirements.lock -r requirements-dev.lock -r requirements-build.lock
 
 # Installed anew only when something that decides what is installed has changed.
 INSTALL := requirements-build.lock pyproject.toml .ci/install
@@ -80,6 +84,9 @@ endef
 
 $(VENV)/%.installed: %.lock $(INSTALL)
 	$(call install,$(VENV),$<,.)
+
+.venv-audit/%.installed: %.lock $(INSTALL)
+	$(call install,.venv-audit,$<)
 
 # The peers never share an environment with the service.
 bench/.venv/%.installed: bench/%.lock $(INSTALL)

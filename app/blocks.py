@@ -12,6 +12,7 @@ from app.kit.limits.limiter import RateLimiter
 from app.kit.sessions.store import SessionStore
 from app.kit.tasks.queue import Queue
 from app.kit.telemetry import Telemetry
+from app.kit.tracing import Tracing
 from app.mail import ConsoleMailer, Mailer, SmtpMailer
 from app.outbox import Outbox
 from app.outbox_delivery import Delivery
@@ -22,14 +23,23 @@ from app.web.middleware.request_log import current_request_id
 
 
 def make_blocks(
-    settings: Settings, keys: Keys, *, redis: Redis, cache_redis: Redis, database: Database, telemetry: Telemetry
+    settings: Settings,
+    keys: Keys,
+    *,
+    redis: Redis,
+    cache_redis: Redis,
+    database: Database,
+    telemetry: Telemetry,
+    tracing: Tracing | None = None,
 ) -> Resources:
     # A server of the cache's own evicts; the shared one keeps sessions and tasks, for which memory must be left.
     percent = settings.cache_memory_percent if cache_redis is redis else None
     cache = Cache(cache_redis, keys, telemetry=telemetry, memory_percent=percent)
-    publisher = Publisher(redis, keys, telemetry=telemetry)
+    publisher = Publisher(redis, keys, telemetry=telemetry, tracing=tracing)
     presence = Presence(redis, keys, publisher, telemetry=telemetry)
-    queues = {name: Queue(redis, keys, name=name, correlation=current_request_id) for name in settings.queues}
+    queues = {
+        name: Queue(redis, keys, name=name, correlation=current_request_id, tracing=tracing) for name in settings.queues
+    }
     queue = queues[DEFAULT_QUEUE]
     sessions = _sessions(settings, redis, keys, telemetry)
     return Resources(
@@ -45,8 +55,11 @@ def make_blocks(
         queue=queue,
         queues=queues,
         database=database,
-        outbox=Outbox(database, Delivery(publisher, queues, cache, sessions), queue, telemetry=telemetry),
+        outbox=Outbox(
+            database, Delivery(publisher, queues, cache, sessions), queue, telemetry=telemetry, tracing=tracing
+        ),
         telemetry=telemetry,
+        tracing=tracing,
         secret_key=settings.secret_key,
         public_url=settings.public_url,
         passwords=_passwords(settings),

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from app.kit.events.handler import EventHandler
 from app.kit.limits.limit import Limit
 from app.kit.metrics import Metric
 from app.lifespan import Jobs, consuming, open_resources, relaying, streaming, subscribing
-from app.pages import accounts, console, console_tasks, front
+from app.pages import accounts, console, console_tasks, development, front
 from app.pages import routes as pages
 from app.pages import settings as settings_page
 from app.settings import Settings, SettingsError
+from app.tracing import check_tracer, make_tracer
 from app.web import problems
 from app.web.caching.stored_response import CACHED_HOSTS
+from app.web.client_address import is_trusted_proxy
 from app.web.context import EXTENSION
 from app.web.guard import GuardedQuart
 from app.web.host import stated_hosts
@@ -33,7 +36,7 @@ from app.web.html import error_pages, layout
 from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
-from app.web.middleware import cors, request_log, security
+from app.web.middleware import cors, in_flight, request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
 from app.web.openapi import Document
 from app.web.routes import event_socket, events, health, limits, metrics, operations, presence, tasks
@@ -84,6 +87,8 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
         app.register_blueprint(blueprint)
     if not any(rule.rule == "/" for rule in app.url_map.iter_rules()):
         app.register_blueprint(front.blueprint)
+    if settings.environment == "development":
+        development.register(app)
     layout.register(app, [*(link for each in slices for link in each.links), *pages.LINKS])
     app.compile_routes()
     _register_lifespan(app, settings, telemetry, slices)
@@ -135,6 +140,7 @@ def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTe
     cors.register(app, cross_origin)
     hsts_seconds = settings.hsts_seconds if settings.is_production else 0
     security.register(app, allowed_hosts=settings.hosts, hsts_seconds=hsts_seconds)
+    app.asgi_app = in_flight.count_in_flight(app.asgi_app, telemetry)  # type: ignore[method-assign, assignment]
     problems.register(app, telemetry)
     enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)
@@ -170,11 +176,19 @@ def _register_schema(app: Quart) -> None:
 
 
 def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTelemetry, slices: Sequence[Slice]) -> None:
+    tracer = make_tracer(settings, role="web")
+    if tracer is not None:
+        trusts = partial(is_trusted_proxy, networks=settings.trusted_proxies, hops=settings.trusted_hops)
+        app.asgi_app = tracer.around_requests(app.asgi_app, route=request_log.current_route, trusts=trusts)  # type: ignore[method-assign]
+
     @app.while_serving
     async def serving() -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
-            resources = await stack.enter_async_context(open_resources(settings, role="web", telemetry=telemetry))
+            resources = await stack.enter_async_context(
+                open_resources(settings, role="web", telemetry=telemetry, tracer=tracer)
+            )
             app.extensions[EXTENSION] = resources
+            development.observe(app, resources)
             await stack.enter_async_context(relaying(resources))
             await stack.enter_async_context(streaming(resources))
             stack.callback(telemetry.start_timing_collections())
@@ -202,3 +216,4 @@ def check_urls(settings: Settings) -> None:
             problems.append(f"{name}: {error}")
     if problems:
         raise SettingsError(problems)
+    check_tracer(settings)

@@ -29,10 +29,12 @@ from app.kit.tasks.schedule import Entry
 from app.kit.tasks.task import Task
 from app.kit.tasks.worker import Worker
 from app.kit.telemetry import Telemetry
+from app.logs import make_formatter
 from app.mail import MailFailed
 from app.recent_writers import RecentWriters
 from app.resources import Resources
 from app.settings import Settings
+from app.tracing import Tracer, in_trace, observing
 from app.web.identity.grants import StreamRevocations
 
 # How long work outside a request may wait for Redis.
@@ -48,8 +50,10 @@ class Jobs:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry) -> AsyncIterator[Resources]:
-    """Make the clients and the blocks. `role` names this process in Redis' CLIENT LIST.
+async def open_resources(
+    settings: Settings, *, role: str, telemetry: Telemetry, tracer: Tracer | None = None
+) -> AsyncIterator[Resources]:
+    """Make the clients and the blocks. `role` names this process in Redis' CLIENT LIST; `tracer`: see make_tracer().
 
     Clients connect at first use, so a backend that is down does not stop the start; /health/ready reports it.
     """
@@ -75,9 +79,10 @@ async def open_resources(settings: Settings, *, role: str, telemetry: Telemetry)
             pre_ping=settings.database_pre_ping,
         )
         stack.push_async_callback(database.close)
-        resources = make_blocks(
-            settings, keys, redis=redis, cache_redis=cache_redis, database=database, telemetry=telemetry
-        )
+        if tracer is not None:
+            await stack.enter_async_context(observing(tracer, {redis, cache_redis}, database))
+        clients = {"redis": redis, "cache_redis": cache_redis}
+        resources = make_blocks(settings, keys, **clients, database=database, telemetry=telemetry, tracing=tracer)
         await resources.hub.start()
         stack.push_async_callback(resources.hub.close)
         yield resources
@@ -115,7 +120,14 @@ async def subscribing(resources: Resources, handlers: Sequence[EventHandler]) ->
 
     def make_subscriber() -> Subscriber:
         telemetry = resources.telemetry
-        return Subscriber(resources.redis, resources.keys, handlers, resources=resources, telemetry=telemetry)
+        return Subscriber(
+            resources.redis,
+            resources.keys,
+            handlers,
+            resources=resources,
+            telemetry=telemetry,
+            tracing=resources.tracing,
+        )
 
     async with supervised("subscriber", make_subscriber, telemetry=resources.telemetry):
         yield
@@ -136,6 +148,8 @@ async def consuming(
     `concurrency` tasks at a time. The schedule belongs to the default queue.
     """
 
+    middleware = [in_trace(resources.tracing)] if resources.tracing else []
+
     async def publish_event(task_id: str, type: str, data: Any) -> None:
         await resources.publisher.publish(f"task:{task_id}", type, data)
 
@@ -150,7 +164,9 @@ async def consuming(
             grace_seconds=settings.task_grace_seconds,
             connect_leases=_lease_client(settings, resources.redis),
             publish_event=publish_event,
+            middleware=middleware,
             outages=(*UNAVAILABLE, Unavailable, MailFailed),
+            child_formatter=make_formatter(is_production=settings.is_production),
             telemetry=resources.telemetry,
         )
 

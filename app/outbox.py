@@ -25,6 +25,7 @@ from app.kit.events.event import encode_event
 from app.kit.tasks.queue import Queue
 from app.kit.tasks.task import EnqueueOptions, Task
 from app.kit.telemetry import NoTelemetry, Telemetry
+from app.kit.tracing import Tracing
 from app.outbox_delivery import Delivery
 from app.outbox_message import CredentialEnd, Invalidation, Message, Publication, SessionsEnd, Submission
 
@@ -48,6 +49,7 @@ class Outbox:
         queue: Queue,
         *,
         telemetry: Telemetry | None = None,
+        tracing: Tracing | None = None,
         poll_seconds: float = 1.0,
         retry_seconds: float = 5.0,
     ) -> None:
@@ -62,6 +64,7 @@ class Outbox:
         self._delivery = delivery
         self._queue = queue
         self._telemetry = telemetry or NoTelemetry()
+        self._tracing = tracing
         self._poll_seconds = poll_seconds
         self._retry = timedelta(seconds=retry_seconds)
         self._fresh: deque[Waiting] = deque(maxlen=MAX_FRESH)
@@ -75,7 +78,8 @@ class Outbox:
 
         The event is encoded now, so that one that commits can be published. Raises what encode_event() raises.
         """
-        payload = msgspec.Raw(encode_event(channel, type, data))
+        traceparent = self._tracing.traceparent() if self._tracing else None
+        payload = msgspec.Raw(encode_event(channel, type, data, traceparent=traceparent))
         self._relay_after_commit(session, Publication(channel, payload, event_id or secrets.token_hex(16)))
 
     def task(
@@ -92,10 +96,7 @@ class Outbox:
         KeyError: there is no queue of this name.
         """
         target = self._queue if queue is None else self._delivery.queues[queue]
-        cause = self._queue.correlation_id()
-        if cause is not None:
-            options.setdefault("correlation_id", cause)
-        call = task.call(payload, **options)
+        call = target.with_cause(task.call(payload, **options))
         self._relay_after_commit(session, Submission(call, target.name))
         return call.id
 

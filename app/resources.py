@@ -15,6 +15,7 @@ from app.kit.limits.limiter import RateLimiter
 from app.kit.sessions.store import SessionStore
 from app.kit.tasks.queue import Queue
 from app.kit.telemetry import Telemetry
+from app.kit.tracing import Tracing
 from app.mail import Mailer
 from app.outbox import Outbox
 from app.passwords import Passwords
@@ -40,6 +41,8 @@ class Resources:
     database: Database
     outbox: Outbox
     telemetry: Telemetry
+    tracing: Tracing | None
+    """None where nothing is traced."""
     secret_key: str = field(repr=False)
     public_url: str
     passwords: Passwords

@@ -13,6 +13,7 @@ from app.setting_types import (
     CorsOrigins,
     DatabaseURL,
     EmailAddress,
+    EndpointURL,
     HeaderNames,
     Namespace,
     Networks,
@@ -41,6 +42,11 @@ class SettingsError(Exception):
         super().__init__("\n".join(problems))
         self.problems = problems
 
+    def shown(self) -> str:
+        """For people: in one line where there is one problem."""
+        lines = self.problems if len(self.problems) == 1 else ["", *self.problems]
+        return "the settings are not valid:" + (f" {lines[0]}" if len(lines) == 1 else "\n  ".join(lines))
+
 
 class Settings(ServerSettings):
     """Every setting. docs/settings.md describes each."""
@@ -57,6 +63,8 @@ class Settings(ServerSettings):
     cors_credentials: bool = False
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
     metrics_token: str = Field(default="", repr=False)
+    otel_exporter_otlp_endpoint: EndpointURL = ""
+    otel_traces_sampler_arg: float = Field(default=1, ge=0, le=1)
 
     redis_url: RedisURL = Field(default="memory://", repr=False)
     cache_redis_url: RedisURL = Field(default="", repr=False)

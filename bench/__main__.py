@@ -3,7 +3,22 @@
 import argparse
 from collections.abc import Callable
 
-from bench import api, app, cache, client, data, events, growth, limits, logins, serving, slow_clients, tasks, tasks_web
+from bench import (
+    api,
+    app,
+    cache,
+    capacity,
+    client,
+    data,
+    events,
+    growth,
+    limits,
+    logins,
+    serving,
+    slow_clients,
+    tasks,
+    tasks_web,
+)
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
@@ -20,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "tasks": tasks.main,
     "tasks_web": tasks_web.main,
     "events": events.main,
+    "capacity": capacity.main,
     "events_10000": events.main_of_10_000,
     "growth": growth.main,
 }

@@ -208,7 +208,8 @@ def test_every_command_warns_once_of_a_mistyped_variable(tmp_path: Path, taken: 
     done = quartet(tmp_path, *command, LOG_LEVL="hunter2", BIND=taken, DATABASE_URL="sqlite+aiosqlite:///.env/a.db")
     lines = [line for line in done.stderr.splitlines() if WARNING in line]
     assert [re.findall(r"(\w+) in ", line) for line in lines] == [["OTHER"], ["LOG_LEVL"]]
-    assert " WARNING app.cli " in lines[0]
+    assert "[warning" in lines[0]
+    assert "[app.cli]" in lines[0]
     assert "did you mean LOG_LEVEL?" in lines[1]
     assert "hunter2" not in done.stderr
     assert WARNING not in done.stdout

@@ -135,7 +135,12 @@ def test_every_dependency_has_a_reason() -> None:
     project, groups = pyproject["project"], pyproject["dependency-groups"]
     document = (ROOT / "docs/decisions/0005-dependencies.md").read_text()
     named = " ".join(re.findall(r"^\| ([^|]+) \|", document, re.MULTILINE))
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"], *groups["build"]]:
+    for requirement in [
+        *project["dependencies"],
+        *project["optional-dependencies"]["dev"],
+        *groups["build"],
+        *groups["audit"],
+    ]:
         assert re.search(rf"\b{re.match('[a-z0-9-]+', requirement)[0]}\b", named), requirement  # type: ignore[index]
 
 

@@ -323,7 +323,7 @@ async def test_a_task_that_finds_the_database_down_is_logged_in_a_line(caplog: p
         await resources.queue.enqueue(pin_notice, "Closed.")
 
         async def failed() -> bool:
-            return any("(pin_notice) failed: Unavailable" in message for message in caplog.messages)
+            return any("pin_notice failed: Unavailable" in message for message in caplog.messages)
 
         await eventually(failed)
     assert not [record for record in caplog.records if record.exc_info]

@@ -30,6 +30,15 @@ def test_each_requirement_of_a_lock_is_pinned_by_a_hash(lock: str) -> None:
     assert unpinned(text) == []
 
 
+def test_the_audit_reads_every_lock_of_the_service() -> None:
+    shown = subprocess.run(["make", "--dry-run", "audit"], cwd=ROOT, capture_output=True, text=True).stdout
+    audited = set(re.findall(r"-r (\S+\.lock)", shown.partition("pip_audit")[2]))
+    assert audited == {path.name for path in ROOT.glob("requirements*.lock")} - {"requirements-audit.lock"}
+    assert "--require-hashes" in shown
+    # A package of which nothing is known is no clean one.
+    assert "--strict" in shown
+
+
 def test_a_requirement_without_a_hash_or_an_exact_version_is_found() -> None:
     pin = f" \\\n    --hash=sha256:{'0' * 64}\n"
     assert unpinned("a==1" + pin + "b==1\n" + "c>=1" + pin) == ["b==1", f"c>=1 --hash=sha256:{'0' * 64}"]

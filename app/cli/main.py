@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from app import __version__
+from app import __version__, logs
 from app.cli.database import db, seed
 from app.cli.events import events
 from app.cli.serving import run, serve, subscribe
@@ -17,7 +17,8 @@ from app.cli.worker import worker
 from app.factory import check_urls
 from app.settings import Reading, SettingsError, read_settings
 from app.settings_report import report, table
-from app.web.middleware.request_log import configure_logging
+from app.tracing import trace_fields
+from app.web.middleware.request_log import log_fields
 
 READING = "app.cli.reading"
 logger = logging.getLogger("app.cli")
@@ -42,8 +43,8 @@ def main(context: click.Context) -> None:
         context.obj = reading.settings
         check_urls(context.obj)
     except SettingsError as error:
-        raise BadSettings("the settings are not valid:\n  " + "\n  ".join(error.problems)) from error
-    configure_logging(context.obj.log_level)
+        raise BadSettings(error.shown()) from error
+    logs.configure(context.obj.log_level, is_production=context.obj.is_production, fields=(log_fields, trace_fields))
     context.meta[READING] = reading
     # Names that look like settings and are none would silently have no effect.
     for warning in reading.warnings:

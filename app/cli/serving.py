@@ -30,6 +30,7 @@ from app.serving.sockets import CannotListen, Sockets
 from app.serving.supervisor import Supervisor
 from app.serving.tls import TLSError
 from app.settings import Settings
+from app.tracing import make_tracer
 from app.web.telemetry import count_as
 
 
@@ -126,9 +127,9 @@ def _serve(settings: Settings, sockets: Sockets) -> None:
 
 
 async def _subscribe(settings: Settings) -> None:
-    stop = stop_signal()
+    stop, tracer = stop_signal(), make_tracer(settings, role="subscriber")
     async with (
-        open_resources(settings, role="subscriber", telemetry=NoTelemetry()) as resources,
+        open_resources(settings, role="subscriber", telemetry=NoTelemetry(), tracer=tracer) as resources,
         relaying(resources),
         subscribing(resources, handlers_of()),
     ):

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import builtins
 import code
 import inspect
 import sys
@@ -29,7 +30,8 @@ class Prompt(code.InteractiveConsole):
     """Runs in a thread; what it awaits runs in the loop of the resources."""
 
     def __init__(self, names: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(names)
+        # exec() would add them; warnings looks for them.
+        super().__init__({"__name__": "__console__", "__builtins__": builtins, **names})
         self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._loop = loop
 

@@ -17,6 +17,7 @@ from app.kit.telemetry import NoTelemetry, Telemetry
 from app.lifespan import consuming, open_resources, relaying
 from app.serving.engine import LAST_SECONDS
 from app.settings import Settings
+from app.tracing import make_tracer
 from app.web.telemetry import PrometheusTelemetry
 
 logger = logging.getLogger(__name__)
@@ -93,9 +94,9 @@ async def _work(
     if child:
         # The supervisor holds the other end: a child never outlives one that was killed.
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
-    telemetry = _telemetry(metrics)
+    telemetry, tracer = _telemetry(metrics), make_tracer(settings, role="worker")
     async with (
-        open_resources(settings, role="worker", telemetry=telemetry) as resources,
+        open_resources(settings, role="worker", telemetry=telemetry, tracer=tracer) as resources,
         relaying(resources),
         consuming(settings, resources, jobs_of(), queues=queues, concurrency=concurrency),
     ):

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from sqlalchemy import CursorResult, Executable, Row
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
@@ -95,7 +95,7 @@ class Database:
     ) -> None:
         """`writers` says who reads the primary although there is a replica. `options` hold for each of the two."""
         primary = open_engines(url, **options)
-        self._engines = {"primary": set(primary)}
+        self._engines = {"primary": primary}
         self._writing = async_sessionmaker(primary.writes, expire_on_commit=False)
         self._reading = async_sessionmaker(primary.reads, expire_on_commit=False)
         self._primary = Outage("the database")
@@ -105,7 +105,7 @@ class Database:
         self._session_ended = asyncio.Event()
         if replica_url:
             replica = open_engines(replica_url, **options)
-            self._engines["replica"] = set(replica)
+            self._engines["replica"] = replica
             self._replica = Replica(async_sessionmaker(replica.reads, expire_on_commit=False), writers)
 
     @asynccontextmanager
@@ -200,6 +200,14 @@ class Database:
             used[name] = (sum(pool.checkedout() for pool in pools), sum(pool.checkedin() for pool in pools))
         return used
 
+    def engines(self) -> list[AsyncEngine]:
+        """Those of the primary and of the replica, by whose events each statement is seen once."""
+        # Two of one pool differ in options alone: what happens in `reads` is an event of `writes` too.
+        pairs = self._engines.values()
+        return [pair.writes for pair in pairs] + [
+            pair.reads for pair in pairs if pair.reads.pool is not pair.writes.pool
+        ]
+
     async def close(self) -> None:
         """Wait for the sessions that are open, a moment at most, and disconnect: one used longer is not closed."""
         try:
@@ -209,7 +217,7 @@ class Database:
                     await self._session_ended.wait()
         except TimeoutError:
             logger.warning("%d database sessions did not end in time", self._sessions)
-        for engine in set().union(*self._engines.values()):
+        for engine in self.engines():
             await engine.dispose()
 
     @contextmanager

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from quart import current_app
 
@@ -42,6 +43,12 @@ def network_of(text: str) -> str:
     """client_network() of an address as a person writes it; any other text is returned unchanged."""
     address = _parse(text) if "/" not in text else None
     return text if address is None else _network(address)
+
+
+def is_trusted_proxy(scope: Any, networks: tuple[str, ...], *, hops: int) -> bool:
+    """Whether the peer is one whose headers on a request are believed."""
+    peer = _parse((scope.get("client") or ("",))[0]) or ipaddress.ip_address(LOCAL_PEER)
+    return hops > 0 or any(peer in network for network in _networks(networks))
 
 
 def is_loopback(text: str) -> bool:

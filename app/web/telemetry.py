@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
@@ -25,12 +25,13 @@ Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 
 class MetricFamily(Generic[Metric]):
-    """The metrics of one kind, each made at first use. KeyError: a name that is not declared as one of this kind."""
+    """The metrics of one kind. KeyError: a name that is not declared as one of this kind.
+
+    All are made at once: a counter that begins with its first event shows Prometheus no increase.
+    """
 
     def __init__(self, declarations: Iterable[Declaration], make: Callable[[Declaration], Metric]) -> None:
-        self._declarations = {each.name: each for each in declarations}
-        self._make: Callable[[Declaration], Metric] = make
-        self._metrics: dict[str, Metric] = {}
+        self._metrics: dict[str, Metric] = {each.name: make(each) for each in declarations}
         # Each series that was asked for: prometheus_client looks for one anew under a lock.
         self._series: dict[tuple[str, ...], Metric] = {}
 
@@ -38,9 +39,7 @@ class MetricFamily(Generic[Metric]):
         key = (name, *labels, *labels.values())
         series = self._series.get(key)
         if series is None:
-            metric = self._metrics.get(name)
-            if metric is None:
-                metric = self._metrics[name] = self._make(self._declarations[name])
+            metric = self._metrics[name]
             series = self._series[key] = metric.labels(**labels) if labels else metric
         return series
 
@@ -59,13 +58,11 @@ class PrometheusTelemetry:
         self._counters = MetricFamily((each for each in declared if each.kind == "counter"), self._make_counter)
         self._gauges = MetricFamily((each for each in declared if each.kind == "gauge"), self._make_gauge)
         self._histograms = MetricFamily((each for each in declared if each.kind == "histogram"), self._make_histogram)
-        if FOLDER in os.environ:
-            # Those of one process would come from another at each scrape, and Info has no form for several.
-            self.gauge("app_info", 1.0, version=version)
-            return
-        for collector in (GCCollector, PlatformCollector, ProcessCollector):
-            collector(registry=self.registry)
-        Info(f"{PREFIX}app", "The application.", registry=self.registry).info({"version": version})
+        self.gauge("app_info", 1.0, version=version)
+        if FOLDER not in os.environ:
+            # Those of one process would come from another at each scrape.
+            for collector in (GCCollector, PlatformCollector, ProcessCollector):
+                collector(registry=self.registry)
 
     def count(self, name: str, amount: float = 1, /, **labels: str) -> None:
         self._counters.get(name, labels).inc(amount)

@@ -156,15 +156,16 @@ async def test_headers_and_log_line_of_a_handshake(
     assert shaken.headers["X-Request-ID"] == "a-request-of-mine"
     assert shaken.headers["X-Content-Type-Options"] == "nosniff"
     assert (shaken.headers.get("X-Own") == "kept") == (path == "/fails-late")
-    [line] = [record.getMessage() for record in caplog.records if record.name == "app.requests"]
-    assert line.startswith(f"GET {'unmatched' if status == 404 else path} {status} ")
+    [line] = [vars(record) for record in caplog.records if record.name == "app.requests"]
+    route = "unmatched" if status == 404 else path
+    assert (line["method"], line["route"], line["status"]) == ("GET", route, status)
 
 
 async def test_a_close_before_the_acceptance_has_its_line_too(app: Quart, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="app.requests"):
         assert (await shake(app, "/closes")).status == 0
-    [line] = [record.getMessage() for record in caplog.records if record.name == "app.requests"]
-    assert line.startswith("GET /closes 403 ")
+    [line] = [vars(record) for record in caplog.records if record.name == "app.requests"]
+    assert (line["route"], line["status"]) == ("/closes", 403)
 
 
 async def test_the_limits_of_a_websocket(app: Quart) -> None:

@@ -47,13 +47,17 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event as clients get it in JSON. `id` is empty there: it is given at publishing and sent beside the JSON."""
+    """An event as clients get it in JSON. `id` is empty there: it is given at publishing and sent beside the JSON.
+
+    `traceparent`: the trace of what has published it (W3C Trace Context); left out where it is not traced.
+    """
 
     type: str
     data: Any
     timestamp: datetime
     channel: str
     id: str = ""
+    traceparent: str | None = None
 
 
 class Cursor(NamedTuple):
@@ -99,13 +103,13 @@ class Message:
             raise Malformed(f"not an event, on {channel}") from error
 
 
-def encode_event(channel: str, type: str, data: Any) -> bytes:
+def encode_event(channel: str, type: str, data: Any, *, traceparent: str | None = None) -> bytes:
     """The JSON of an Event that happens now: the payload that is stored and published, at most MAX_PAYLOAD_BYTES.
 
     EventTooLarge beyond that, ValueError for a channel or a type that is not allowed, TypeError for data that JSON
     cannot hold.
     """
-    event = Event(validate_type(type), data, datetime.now(UTC), validate_channel(channel))
+    event = Event(validate_type(type), data, datetime.now(UTC), validate_channel(channel), traceparent=traceparent)
     payload = msgspec.json.encode(event)
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise EventTooLarge(f"an event of {len(payload)} bytes; {MAX_PAYLOAD_BYTES} are allowed")

@@ -9,6 +9,7 @@ from app.kit.events.event import BROADCAST, HISTORY_SECONDS, LOG_LENGTH, encode_
 from app.kit.keys import Keys, digest
 from app.kit.scripts import run_script
 from app.kit.telemetry import NoTelemetry, Telemetry
+from app.kit.tracing import Tracing
 
 # An id of the caller is repeated when the outbox crashes; one that is made here, only when the reply of Redis is lost.
 CALLERS_ID_SECONDS = 60 * 60
@@ -29,16 +30,20 @@ class Publisher:
         history_length: int = 1000,
         history_seconds: int = HISTORY_SECONDS,
         telemetry: Telemetry | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._history_length = history_length
         self._history_ms = history_seconds * 1000
         self._telemetry = telemetry or NoTelemetry()
+        self._tracing = tracing
 
     async def publish(self, channel: str, type: str, data: Any, *, event_id: str | None = None) -> str:
         """Encode an event and publish it; returns its id. Raises what encode_event() and publish_encoded() raise."""
-        return await self.publish_encoded(channel, encode_event(channel, type, data), event_id=event_id)
+        traceparent = self._tracing.traceparent() if self._tracing else None
+        payload = encode_event(channel, type, data, traceparent=traceparent)
+        return await self.publish_encoded(channel, payload, event_id=event_id)
 
     async def publish_to_user(self, user_id: int, type: str, data: Any, *, event_id: str | None = None) -> str:
         """publish() on the user's own channel."""

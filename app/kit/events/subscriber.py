@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from redis.asyncio import Redis
@@ -15,6 +16,7 @@ from app.kit.events.handler import EventHandler
 from app.kit.events.log import EventLog, LogEntry
 from app.kit.keys import Keys
 from app.kit.telemetry import NoTelemetry, Telemetry
+from app.kit.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Subscriber:
         lease_seconds: float = EVENT_LEASE_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
         telemetry: Telemetry | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._log = EventLog(redis, keys, group=group, lease_seconds=lease_seconds)
         self._once = [handler for handler in handlers if handler.once]
@@ -56,6 +59,7 @@ class Subscriber:
         self._wait_seconds = lease_seconds / 3
         self._grace_seconds = grace_seconds
         self._telemetry = telemetry or NoTelemetry()
+        self._tracing = tracing
         self._stopping = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._claimed: set[str] = set()
@@ -163,7 +167,8 @@ class Subscriber:
         for attempt in range(1, handler.attempts + 1):
             try:
                 async with asyncio.timeout(handler.timeout_seconds):
-                    await handler.handle(self._resources, event)
+                    with self._span(handler, event):
+                        await handler.handle(self._resources, event)
                 return
             except Exception:
                 # Fails open: the other handlers go on.
@@ -173,6 +178,11 @@ class Subscriber:
                 delay = backoff_seconds(attempt, first_seconds=RETRY_SECONDS, longest_seconds=LONGEST_RETRY_SECONDS)
                 await asyncio.sleep(delay)
         self._telemetry.count("events_handler_gave_up", handler=handler.name)
+
+    def _span(self, handler: EventHandler, event: Event) -> AbstractContextManager[Any]:
+        if self._tracing is None:
+            return nullcontext()
+        return self._tracing.span(f"event {handler.name}", parent=event.traceparent)
 
 
 def _of(entry: LogEntry) -> tuple[str, str]:

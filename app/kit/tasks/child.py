@@ -17,7 +17,7 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import reduce
 from types import ModuleType
@@ -27,11 +27,18 @@ LENGTH = struct.Struct("!Q")
 READY = b"ready"
 
 
-class ChildRequest(NamedTuple):
-    """A function by its module and name, or, where `module` is empty, pickled; `task_id` stands in its log lines."""
+class ChildLog(NamedTuple):
+    """The level and the format of the lines, and the fields that each of them has; a formatter that can be pickled."""
 
-    task_id: str
     level: int
+    formatter: logging.Formatter
+    fields: Mapping[str, str | None]
+
+
+class ChildRequest(NamedTuple):
+    """A function by its module and name, or, where `module` is empty, pickled; `log` is how it logs."""
+
+    log: "ChildLog"
     module: str
     function: str | bytes
     args: bytes
@@ -57,7 +64,7 @@ def serve_child(descriptor: int, main_path: str | None) -> None:
         signal.signal(number, lambda *_: None)
     connection = socket.socket(fileno=descriptor)
     connection.set_inheritable(False)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s [task:%(task_id)s] %(message)s")
+    logging.basicConfig()
     requests: queue.SimpleQueue[ChildRequest] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, requests), daemon=True).start()
     send_message(connection, READY)
@@ -92,9 +99,10 @@ def _read(connection: socket.socket, size: int) -> bytes:
 
 def _run(request: ChildRequest, main_path: str | None) -> ChildReply:
     root = logging.getLogger()
-    root.setLevel(request.level)
+    root.setLevel(request.log.level)
     for handler in root.handlers:
-        handler.filters[:] = [_AddTaskId(request.task_id)]
+        handler.filters[:] = [_AddFields(request.log.fields)]
+        handler.setFormatter(request.log.formatter)
     try:
         function = _find(request, main_path)
         value = function(*pickle.loads(request.args))  # noqa: S301  the worker's own
@@ -104,9 +112,13 @@ def _run(request: ChildRequest, main_path: str | None) -> ChildReply:
         return ChildReply(error=_pickled(error), text=describe(error), trace=trace_of(error))
 
 
-class _AddTaskId(logging.Filter):
+class _AddFields(logging.Filter):
+    def __init__(self, fields: Mapping[str, str | None]) -> None:
+        super().__init__()
+        self._fields = fields
+
     def filter(self, record: logging.LogRecord) -> bool:
-        record.task_id = self.name
+        vars(record).update(self._fields)
         return True
 
 

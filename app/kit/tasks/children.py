@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.kit.tasks.attempt import Attempt
-from app.kit.tasks.child import LENGTH, READY, ChildReply, ChildRequest
+from app.kit.tasks.child import LENGTH, READY, ChildLog, ChildReply, ChildRequest
+from app.kit.tasks.model import Claim
+from app.kit.tracing import trace_id_of
 
 _START = (
     "import json, sys; descriptor, sys.path[:], main_path, sys.argv[:] = map(json.loads, sys.argv[1:]); "
     "from app.kit.tasks.child import serve_child; serve_child(descriptor, main_path)"
 )
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s [task:%(task_id)s] %(message)s"
 START_ATTEMPTS = 3
 START_SECONDS = 30.0
 
@@ -79,18 +82,20 @@ class _Child:
 class ChildPool:
     """At most `size` functions run at once. A child serves one function after the other, until it is killed."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, formatter: logging.Formatter | None = None) -> None:
+        """`formatter`: of what the children log; it can be pickled. By default lines of text with the task's id."""
+        self._formatter = formatter or logging.Formatter(_LOG_FORMAT)
         self._slots = asyncio.Semaphore(size)
         self._idle: list[_Child] = []
         self._killing: set[asyncio.Future[None]] = set()
 
-    async def call(self, attempt: Attempt, task_id: str, function: Callable[..., Any], *args: Any) -> Any:
+    async def call(self, attempt: Attempt, claim: Claim, function: Callable[..., Any], *args: Any) -> Any:
         """The result of `function(*args)`, or what it raises; both, the function and the arguments, are pickled."""
-        return await self._run(attempt, self._request(task_id, "", pickle.dumps(function), *args))
+        return await self._run(attempt, self._request(claim, "", pickle.dumps(function), *args))
 
-    async def call_task(self, attempt: Attempt, task_id: str, module: str, qualname: str, raw: bytes) -> Any:
-        """The result of Task.run_in_child(raw) of the task of this name: JSON."""
-        return await self._run(attempt, self._request(task_id, module, qualname, raw))
+    async def call_task(self, attempt: Attempt, claim: Claim, module: str, qualname: str) -> Any:
+        """The result of Task.run_in_child() of the task of this name, on the claim's payload: JSON."""
+        return await self._run(attempt, self._request(claim, module, qualname, claim.payload))
 
     async def close(self) -> None:
         """Kill the children that are idle; those that work are killed where their functions are cancelled."""
@@ -99,9 +104,11 @@ class ChildPool:
         if self._killing:
             await asyncio.wait(self._killing)
 
-    @staticmethod
-    def _request(task_id: str, module: str, function: str | bytes, *args: Any) -> ChildRequest:
-        return ChildRequest(task_id, logging.getLogger().getEffectiveLevel(), module, function, pickle.dumps(args))
+    def _request(self, claim: Claim, module: str, function: str | bytes, *args: Any) -> ChildRequest:
+        fields = {"task_id": claim.id, "request_id": claim.options.correlation_id}
+        fields |= {"trace_id": trace_id_of(claim.options.traceparent)}
+        log = ChildLog(logging.getLogger().getEffectiveLevel(), self._formatter, fields)
+        return ChildRequest(log, module, function, pickle.dumps(args))
 
     async def _run(self, attempt: Attempt, request: ChildRequest) -> Any:
         with attempt.paused():

@@ -30,7 +30,7 @@ class TaskContext:
 
     `attempt` counts from 1. `resources` are the worker's; a task in a thread must not use those that belong to the
     loop. `owner` is the id of the user for whom the task runs, `metadata` what its call carries, `correlation_id` the
-    id of the request, or of whatever else, that caused it.
+    id of the request, or of whatever else, that caused it, and `traceparent` its trace (W3C Trace Context).
     """
 
     __slots__ = (
@@ -45,6 +45,7 @@ class TaskContext:
         "name",
         "owner",
         "resources",
+        "traceparent",
     )
 
     def __init__(
@@ -57,6 +58,7 @@ class TaskContext:
         resources: Any,
         metadata: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
+        traceparent: str | None = None,
         report: Callable[[int | None], None] = _no_report,
         run_in_process: Callable[..., Awaitable[Any]] = _no_children,
     ) -> None:
@@ -67,6 +69,7 @@ class TaskContext:
         self.resources = resources
         self.metadata = metadata or {}
         self.correlation_id = correlation_id
+        self.traceparent = traceparent
         self._report = report
         self._run_in_process = run_in_process
         self._cancelled = False

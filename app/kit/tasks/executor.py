@@ -1,6 +1,7 @@
 """Executor: runs one claimed task in the loop, a thread or a child process, and reports its outcome."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -35,6 +36,7 @@ class Executor:
         processes: int | None,
         middleware: Sequence[Middleware] = (),
         outages: tuple[type[Exception], ...] = (),
+        child_formatter: logging.Formatter | None = None,
     ) -> None:
         self._outages = outages
         self._middleware = middleware
@@ -45,7 +47,7 @@ class Executor:
             task.decoder  # noqa: B018  an annotation that cannot be decoded stops the start, not the first task
         self._deadlines = Deadlines()
         self._threads = ThreadSlots(threads)
-        self._children = ChildPool(processes or os.cpu_count() or 1)
+        self._children = ChildPool(processes or os.cpu_count() or 1, child_formatter)
 
     def label(self, name: str) -> str:
         """The task's name as a metric label. Unknown names share one: junk in the queue makes no new series."""
@@ -75,7 +77,7 @@ class Executor:
         self, claim: Claim, attempt: Attempt, function: Callable[..., Any], *args: Any
     ) -> Awaitable[Any]:
         """TaskContext.run_in_process() of this attempt."""
-        return self._children.call(attempt, claim.id, function, *args)
+        return self._children.call(attempt, claim, function, *args)
 
     async def run(self, claim: Claim, attempt: Attempt, context: TaskContext) -> Report:
         """Run the task. The caller reports a cancellation, of which it knows the reason."""
@@ -121,9 +123,9 @@ class Executor:
         if isinstance(error, Retry):
             return self.spent(claim, reason, trace, after_seconds=error.after_seconds)
         if isinstance(error, self._outages):
-            context.logger.warning("task %s (%s) failed: %s", claim.id, claim.name, reason)
+            context.logger.warning("task %s failed: %s", claim.name, reason)
         else:
-            context.logger.warning("task %s (%s) failed", claim.id, claim.name, exc_info=error)
+            context.logger.warning("task %s failed", claim.name, exc_info=error)
         return self.spent(claim, reason, trace)
 
     async def _through(
@@ -149,7 +151,7 @@ class Executor:
 
     async def _call_child(self, task: Task[Any], attempt: Attempt, claim: Claim) -> Any:
         where = (task.function.__module__, task.function.__qualname__)
-        return msgspec.Raw(await self._children.call_task(attempt, claim.id, *where, claim.payload))
+        return msgspec.Raw(await self._children.call_task(attempt, claim, *where))
 
 
 def _done(task: Task[Any], claim: Claim, value: Any) -> Report:

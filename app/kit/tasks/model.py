@@ -95,6 +95,7 @@ class CallOptions(msgspec.Struct, frozen=True, omit_defaults=True, array_like=Fa
     max_attempts: int | None = None
     metadata: dict[str, str] = {}
     correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 NO_OPTIONS = CallOptions()
@@ -135,6 +136,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     metadata: Mapping[str, str] = {}
     correlation_id: str | None = None
+    traceparent: str | None = None
     restart: bool = False
     parent: str | None = None
     takes_result: bool = False
@@ -174,7 +176,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     def encoded_options(self) -> bytes:
         options = CallOptions(
-            self.owner, self.timeout_seconds, self.max_attempts, dict(self.metadata), self.correlation_id
+            self.owner,
+            self.timeout_seconds,
+            self.max_attempts,
+            dict(self.metadata),
+            self.correlation_id,
+            self.traceparent,
         )
         return b"" if options == NO_OPTIONS else _encode_options(options)
 

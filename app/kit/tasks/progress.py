@@ -74,7 +74,7 @@ class TaskEventPublisher:
                 self._telemetry.count("task_events_dropped")
             except ValueError:
                 # What the publisher refuses, such as an id that is no channel: the task itself goes on.
-                logger.exception("an event of task %s cannot be published", event[0])
+                logger.exception("an event of a task cannot be published", extra={"task_id": event[0]})
                 self._telemetry.count("task_events_dropped")
             finally:
                 self._waiting.task_done()

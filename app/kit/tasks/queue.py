@@ -16,6 +16,7 @@ from app.kit.tasks.info import TaskInfo, WorkerInfo
 from app.kit.tasks.model import Call, Depth, is_task_id, text_of, whole_of
 from app.kit.tasks.submitter import SUBMIT_BATCH, Submitter
 from app.kit.tasks.task import NO_PAYLOAD, EnqueueOptions, Task
+from app.kit.tracing import Tracing
 
 Payload = TypeVar("Payload")
 T = TypeVar("T")
@@ -45,17 +46,26 @@ async def unless_wrong_type(reading: Awaitable[Any], nothing: T) -> T:
 class Queue:
     """One queue by name. `correlation` gives the id of what runs now, such as a request: a call carries it by default.
 
+    So it does the trace of what runs now, where there is `tracing`.
+
     Fails closed: while Redis is down each call raises an error of app.kit.client.errors.UNAVAILABLE, and no task is
     accepted.
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, *, name: str = "default", correlation: Callable[[], str | None] = _nothing
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        name: str = "default",
+        correlation: Callable[[], str | None] = _nothing,
+        tracing: Tracing | None = None,
     ) -> None:
         self.redis = redis
         self.keys = keys
         self.name = name
         self._correlation = correlation
+        self._tracing = tracing
         self._places = keys.task_places(name)
         self._prefix = keys.task_prefix(name)
         self._submitter = Submitter(self.run, keep_aborted_ms=KEEP_ABORTED_MS)
@@ -71,9 +81,7 @@ class Queue:
 
     async def submit(self, calls: Sequence[Call]) -> list[Handle]:
         """Enqueue many tasks, 500 in a round trip. May be repeated after an error: a known id is a no-op."""
-        cause = self.correlation_id()
-        if cause is not None:
-            calls = [call if call.correlation_id else replace(call, correlation_id=cause) for call in calls]
+        calls = [self.with_cause(call) for call in calls]
         answers: Any = await self._submitter.submit(calls)
         return [
             Handle(text_of(id), status.decode(), cast(Any, text_of(state)), position if position >= 0 else None, self)
@@ -107,10 +115,15 @@ class Queue:
         async with asyncio.timeout(wait_seconds):
             return await asyncio.gather(*(handle.wait() for handle in handles))
 
-    def correlation_id(self) -> str | None:
-        """The one that a call carries which is made now: of the running task, or of what `correlation` names."""
+    def with_cause(self, call: Call) -> Call:
+        """The call with the id and the trace of what makes it, where it states none: the running task's own cause, or
+        what `correlation` names."""
         task = running_task()
-        return task.correlation_id if task is not None else self._correlation()
+        cause = task.correlation_id if task is not None else self._correlation()
+        traceparent = self._tracing.traceparent() if self._tracing else None
+        if (cause is None or call.correlation_id) and (traceparent is None or call.traceparent):
+            return call
+        return replace(call, correlation_id=call.correlation_id or cause, traceparent=call.traceparent or traceparent)
 
     def handle(self, task_id: str) -> Handle:
         """To wait for, follow or abort a task that was enqueued elsewhere. ValueError: no task id."""

@@ -76,11 +76,11 @@ class Settlement:
         self._settle_reports(reports, reply)
         for task_id, name in reply.poisoned:
             reason = f"its worker died {self._stepper.max_deaths} times"
-            logger.error("task %s (%s) is dead: %s", task_id, name, reason)
+            logger.error("task %s is dead: %s", name, reason, extra={"task_id": task_id})
             if self._executor.has_events(name):
                 self._events.add(task_id, "failed", {"error": reason})
         for task_id, name in reply.overdue:
-            logger.warning("task %s (%s) expired before it could start", task_id, name)
+            logger.warning("task %s expired before it could start", name, extra={"task_id": task_id})
             if self._executor.has_events(name):
                 self._events.add(task_id, "aborted", {})
         for key in reply.moved:
@@ -108,17 +108,18 @@ class Settlement:
             return list(reports)
         kept: list[Report] = []
         for number, report in enumerate(reports):
+            fields = {"task_id": report.id}
             try:
                 self.settle([report], await self._stepper.step([report], limit=0))
             except UNAVAILABLE:
                 return [*kept, *reports[number:]]
             except RedisError as error:
                 if str(report.text).startswith(NOT_STORED):
-                    logger.error("task %s keeps its lease until that ends: %s", report.id, report.text)
+                    logger.error("a task keeps its lease until that ends: %s", report.text, extra=fields)
                     self._leases.remove([report.token])
                     continue
                 reason = f"{NOT_STORED}: {type(error).__name__}"
-                logger.error("task %s is dead: %s", report.id, reason)
+                logger.error("a task is dead: %s", reason, extra=fields)
                 kept.append(Report(report.id, report.token, "dead", 0, reason))
         return kept
 

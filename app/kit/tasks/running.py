@@ -106,7 +106,8 @@ class RunningTasks:
             await asyncio.wait([running.task for running in self._running.values()], timeout=seconds)
         for running in self._running.values():
             claim = running.claim
-            logger.error("task %s (%s) does not end when cancelled: abandoned with its lease", claim.id, claim.name)
+            fields = {"task_id": claim.id, "request_id": claim.options.correlation_id}
+            logger.error("task %s does not end when cancelled: abandoned with its lease", claim.name, extra=fields)
             # The loop's runner waits for every task that asyncio knows, and so for this one for ever ("Extending
             # asyncio" in Python's documentation names this function for tasks that are done with).
             asyncio._unregister_task(running.task)
@@ -131,6 +132,7 @@ class RunningTasks:
             owner=options.owner,
             metadata=options.metadata,
             correlation_id=options.correlation_id,
+            traceparent=options.traceparent,
             resources=self._resources,
             report=partial(self._report, loop, claim.token),
             run_in_process=partial(self._executor.run_in_process, claim, attempt),
@@ -146,10 +148,11 @@ class RunningTasks:
         outcome = "lost" if report is None else report.kind
         self._ends[label, outcome] += 1
         self._telemetry.observe("task_seconds", seconds, task=label)
+        fields = {"task_id": claim.id, "attempt": claim.attempt, "request_id": claim.options.correlation_id}
         if report is not None and report.kind == "dead":
-            logger.error("task %s (%s) is dead after attempt %d: %s", claim.id, claim.name, claim.attempt, report.text)
+            logger.error("task %s is dead: %s", claim.name, report.text, extra=fields)
         else:
-            logger.info("task %s (%s) %s, attempt %d, %.3f s", claim.id, claim.name, outcome, claim.attempt, seconds)
+            logger.info("task %s %s, %.3f s", claim.name, outcome, seconds, extra=fields)
         self._changed()
 
     def _outcome(self, running: _Running, task: "asyncio.Task[Report]") -> Report | None:

@@ -1,6 +1,7 @@
 """Worker: claims tasks and runs them in this process's own loop until it is stopped."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -43,7 +44,8 @@ class Worker:
     `max_deaths` times is dead. `fair_every`: every n-th claim takes the lowest priority first; 0: strict.
     `middleware` runs around each attempt, the first one outermost. `publish_event` is given what happens to tasks with
     `events=True`. `burst`: run() returns as soon as nothing is ready or runs. `outages`: the errors that say that a
-    backend is down; a task that fails by one is logged in a line, by any other with its traceback.
+    backend is down; a task that fails by one is logged in a line, by any other with its traceback. `child_formatter`:
+    of the lines that child processes log; it can be pickled.
     """
 
     queue: Queue
@@ -66,6 +68,7 @@ class Worker:
     connect_leases: Callable[[], Redis] | None = None
     publish_event: PublishTaskEvent | None = None
     outages: tuple[type[Exception], ...] = UNAVAILABLE
+    child_formatter: logging.Formatter | None = None
     telemetry: Telemetry = field(default_factory=NoTelemetry)
 
     def __post_init__(self) -> None:
@@ -77,6 +80,7 @@ class Worker:
             processes=self.processes,
             middleware=self.middleware,
             outages=self.outages,
+            child_formatter=self.child_formatter,
         )
         by_name = {task.name: task for task in self.tasks}
         self._scheduler = Scheduler(queue, self.schedule, tasks=by_name, telemetry=telemetry)

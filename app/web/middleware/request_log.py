@@ -4,17 +4,23 @@ import logging
 import re
 import secrets
 import time
+from contextvars import ContextVar
+from typing import Any
 
 from quart import Quart, Response, g, has_app_context
 
 from app.kit.tasks.context import running_task
 from app.kit.telemetry import Telemetry
+from app.log_redaction import escape
 from app.web.context import connection
 from app.web.handshake import after_answer, before_view
 
 logger = logging.getLogger("app.requests")
 HEADER = "X-Request-ID"
+UNMATCHED = "unmatched"
+LONGEST_PATH = 200
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_answered: ContextVar[str] = ContextVar("answered_route", default=UNMATCHED)
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
@@ -23,24 +29,25 @@ def current_request_id() -> str | None:
     return g.get("request_id") if has_app_context() else None
 
 
-class RequestIdFilter(logging.Filter):
-    """Adds `request_id` to every record: of a task its id and that of the request that caused it; "-" outside both."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        task = running_task()
-        if task is not None:
-            record.request_id = f"{task.correlation_id or '-'} task:{task.id}"
-        else:
-            record.request_id = current_request_id() or "-"
-        return True
+def current_route() -> str:
+    """The template of the route whose answer is being sent."""
+    return _answered.get()
 
 
-def configure_logging(level: str) -> None:
-    """Log to standard error, one line a record, with the request's id."""
-    handler = logging.StreamHandler()
-    handler.addFilter(RequestIdFilter())
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+def log_fields() -> dict[str, Any]:
+    """What each log line has: the id of the request, and of a task its id and that of the request that caused it."""
+    task = running_task()
+    if task is not None:
+        return {"request_id": task.correlation_id, "task_id": task.id}
+    return {"request_id": current_request_id()}
+
+
+def access_fields(seconds: float, principal: int | None, route: str, path: str) -> dict[str, Any]:
+    """Beside method, route and status. Without a route the path, cut and without control characters, stands for it."""
+    fields: dict[str, Any] = {"duration_ms": round(seconds * 1000, 1), "principal": principal}
+    if route == UNMATCHED:
+        fields["path"] = escape(path[:LONGEST_PATH])
+    return fields
 
 
 def register(app: Quart, telemetry: Telemetry) -> None:
@@ -57,15 +64,20 @@ def register(app: Quart, telemetry: Telemetry) -> None:
     async def finish(response: Response) -> Response:
         response.headers[HEADER] = g.request_id
         seconds = time.perf_counter() - g.began
-        # The route's template, not the path: paths hold ids, and clients make up any number of them.
         asked = connection()
-        route = asked.url_rule.rule if asked.url_rule else "unmatched"
+        # The route's template, not the path: paths hold ids, and clients make up any number of them.
+        route = asked.url_rule.rule if asked.url_rule else UNMATCHED
+        _answered.set(route)
         # Clients make up methods, too.
         method = asked.method if asked.method in METHODS else "other"
         labels = {"method": method, "route": route, "status": str(response.status_code)}
         telemetry.count("http_requests", **labels)
         telemetry.observe("http_request_seconds", seconds, route=route)
-        logger.info("%s %s %s %.1f ms", method, route, response.status_code, seconds * 1000)
+        if logger.isEnabledFor(logging.INFO):
+            fields = {"method": method, "route": route, "status": response.status_code}
+            identity = g.get("identity")
+            principal = identity.principal.user_id if identity and identity.principal else None
+            logger.info("request", extra={**fields, **access_fields(seconds, principal, route, asked.path)})
         return response
 
     before_view(app, begin)

@@ -218,14 +218,13 @@ async def test_each_death_is_an_error_and_each_end_an_info_with_the_id(
         await queue.enqueue(double, 1, id="good")
         for task_id in ("unknown", "odd", "broken", "good"):
             await ended(queue, task_id)
-    errors = {record.args[0]: record.getMessage() for record in caplog.records if record.levelname == "ERROR"}  # type: ignore[index]
+    errors = {vars(record)["task_id"]: record.getMessage() for record in caplog.records if record.levelname == "ERROR"}
     assert set(errors) == {"unknown", "odd", "broken"}
     assert "unknown task: nobody-knows" in errors["unknown"]
     assert "undecodable payload" in errors["odd"]
     assert "ValueError: reason" in errors["broken"]
-    assert any(
-        record.levelname == "INFO" and "task good (double) done" in record.getMessage() for record in caplog.records
-    )
+    [done] = [vars(record) for record in caplog.records if "task double done" in record.getMessage()]
+    assert (done["levelname"], done["task_id"], done["attempt"]) == ("INFO", "good", 1)
 
 
 class DefectiveQueue(Queue):
@@ -287,7 +286,7 @@ async def test_a_poisoned_task_is_an_error_and_a_failed_event(
     async with working(queue, fatal, publish_event=publish_event, telemetry=Counted()):
         assert (await ended(queue, "poison")).deaths == 3
         await eventually(lambda: heard == [("poison", "failed")])
-    assert any("poison" in record.getMessage() for record in caplog.records if record.levelname == "ERROR")
+    assert "poison" in [vars(record).get("task_id") for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.parametrize("gone", ["unknown", "undecodable"])

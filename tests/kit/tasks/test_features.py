@@ -144,11 +144,15 @@ async def test_a_part_of_a_task_runs_in_a_process_and_its_wait_is_not_its_time(q
         assert (await ended(queue, await queue.enqueue(squares, -1))).error == "ValueError: negative"
 
 
-async def test_what_a_child_logs_has_the_tasks_id(queue: Queue, capfd: pytest.CaptureFixture[str]) -> None:
-    async with working(queue, log_in_child):
-        handle = await queue.enqueue(log_in_child)
+@pytest.mark.parametrize("formatter", [None, logging.Formatter("%(task_id)s %(request_id)s %(message)s")])
+async def test_what_a_child_logs_has_the_tasks_id(
+    queue: Queue, capfd: pytest.CaptureFixture[str], formatter: logging.Formatter | None
+) -> None:
+    async with working(queue, log_in_child, child_formatter=formatter):
+        handle = await queue.enqueue(log_in_child, correlation_id="cause")
         await handle.wait(30)
-    assert f"WARNING library [task:{handle.id}] from a child" in capfd.readouterr().err
+    expected = f"{handle.id} cause from a child" if formatter else f"WARNING library [task:{handle.id}] from a child"
+    assert expected in capfd.readouterr().err
 
 
 async def test_a_burst_ends_when_nothing_is_left(queue: Queue) -> None:
