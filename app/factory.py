@@ -25,15 +25,16 @@ from app.pages import routes as pages
 from app.pages import settings as settings_page
 from app.settings import Settings, SettingsError
 from app.web import problems
-from app.web.caching.stored_response import CACHED_HOSTS
+from app.web.caching.lookup import CACHED_HOSTS
 from app.web.context import EXTENSION
+from app.web.edge import edge
 from app.web.guard import GuardedQuart
 from app.web.host import stated_hosts
 from app.web.html import error_pages, layout
 from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
-from app.web.limits import declare, enforce, subjects
-from app.web.middleware import cors, request_log, security
+from app.web.limits import declare, subjects
+from app.web.middleware.cors import CrossOrigin
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
 from app.web.openapi import Document
 from app.web.routes import event_socket, events, health, limits, metrics, operations, presence, tasks
@@ -67,7 +68,6 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     """
     check_urls(settings)
     app = GuardedQuart("app", static_folder=str(STATIC_FOLDER))
-    app.redis_budget_seconds = settings.redis_budget_ms / 1000
     app.config.update(_configuration(settings))
     app.url_map.converters["int"] = Identifier
     app.request_class = StrictRequest
@@ -129,14 +129,15 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTelemetry) -> None:
-    """In the order in which they see a request; they see its response in reverse order."""
-    request_log.register(app, telemetry)
-    cross_origin = cors.CrossOrigin(settings.cors_origins, settings.cors_headers, settings.cors_credentials)
-    cors.register(app, cross_origin)
-    hsts_seconds = settings.hsts_seconds if settings.is_production else 0
-    security.register(app, allowed_hosts=settings.hosts, hsts_seconds=hsts_seconds)
+    options = edge.EdgeOptions(
+        telemetry=telemetry,
+        allowed_hosts=settings.hosts,
+        hsts_seconds=settings.hsts_seconds if settings.is_production else 0,
+        cross_origin=CrossOrigin(settings.cors_origins, settings.cors_headers, settings.cors_credentials),
+        redis_budget_seconds=settings.redis_budget_ms / 1000,
+    )
+    edge.register(app, options)
     problems.register(app, telemetry)
-    enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)
     session_interface.register(
         app,
@@ -152,7 +153,7 @@ def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTe
     app.problem_page = error_pages.problem_page(login_path="/login")
 
 
-def _register_schema(app: Quart) -> None:
+def _register_schema(app: GuardedQuart) -> None:
     QuartSchema(
         app,
         openapi_path=None,
@@ -165,6 +166,7 @@ def _register_schema(app: Quart) -> None:
         },
     )
     app.json = StrictJSONProvider(app)
+    app.convert_models_only()
     hide(Quart.send_static_file)
     hide(Blueprint.send_static_file)
 
