@@ -83,7 +83,7 @@ class Exchange:
         self.method: str = scope.get("method", "GET")
         self.host = _without_own_port(self.headers.get(b"host", b"").decode("latin-1").lower(), scope["scheme"])
         self.has_header_credential = not _CREDENTIALS.isdisjoint(self.headers)
-        self.refusal: AppError | type[AppError] | None = None
+        self.refusal: Exception | type[AppError] | None = None
         self.answered = False
         self.route = "unmatched"
         self.streamed: StreamedBody | None = None

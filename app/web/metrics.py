@@ -6,6 +6,7 @@ METRICS: tuple[Metric, ...] = (
     *KIT_METRICS,
     counter("http_requests", "Answers.", "method", "route", "status"),
     histogram("http_request_seconds", "Time to the first byte of the answer.", "route"),
+    gauge("http_requests_in_flight", "Requests whose answer has not begun."),
     counter("connections_ended", "Connections that the server ended early.", "reason"),
     gauge("connections_open", "Open connections."),
     counter("outbox_sent", "Messages of the outbox that were delivered."),

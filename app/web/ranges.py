@@ -11,7 +11,7 @@ from werkzeug.http import parse_date, unquote_etag
 
 from app.errors import PreconditionFailed
 from app.kit.aio import finished
-from app.web.conditions import sent_etags
+from app.web.conditions import names_etag, sent_etags
 
 # The headers of a 304 (RFC 9110, 15.4.5), and the age of the response that it confirms.
 SENT_WITH_304 = frozenset({"age", "cache-control", "content-location", "etag", "expires", "vary"})
@@ -80,8 +80,7 @@ def _is_other(request: Request, headers: Headers) -> bool:
 
 def _is_unchanged(request: Request, headers: Headers) -> bool:
     if "If-None-Match" in request.headers:
-        etag, _ = unquote_etag(headers.get("ETag"))
-        return etag is not None and sent_etags(request.headers, "If-None-Match").contains_weak(etag)
+        return names_etag(request.headers.getlist("If-None-Match"), headers.get("ETag"))
     since, modified = request.if_modified_since, parse_date(headers.get("Last-Modified"))
     return since is not None and modified is not None and modified <= since
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from types import MethodType
@@ -11,6 +12,7 @@ from quart import Blueprint, Quart
 from quart.views import View as ClassView
 from quart.views import http_method_funcs
 from quart_schema.validation import QUART_SCHEMA_QUERYSTRING_ATTRIBUTE, QUART_SCHEMA_REQUEST_ATTRIBUTE, DataSource
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 from werkzeug.routing import Rule as URLRule
 
@@ -59,13 +61,16 @@ class FoundPolicy(NamedTuple):
 
 
 def plain_rules(url_map: Map) -> dict[tuple[str, str], URLRule]:
-    """The rules whose path is a text, by that and the method: they are found without a search."""
-    return {
-        (rule.rule, method): rule
-        for rule in url_map.iter_rules()
-        if not (rule.arguments or rule.defaults or rule.redirect_to or rule.alias or rule.websocket or rule.build_only)
-        for method in rule.methods or ()
-    }
+    """The rules whose path is a text, by that and the method, as Werkzeug matches them: found without a search."""
+    adapter, found = url_map.bind(""), {}
+    for rule in url_map.iter_rules():
+        for method in rule.methods or () if not rule.arguments else ():
+            # A redirect is an HTTPException, too.
+            with suppress(HTTPException):
+                matched: Any = adapter.match(rule.rule, method, return_rule=True)
+                if not matched[1]:
+                    found[rule.rule, method] = matched[0]
+    return found
 
 
 def has_hooks(app: Quart, endpoint: str) -> bool:

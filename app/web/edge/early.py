@@ -1,19 +1,22 @@
 """What a request will ask of Redis, asked at once before the framework is entered; cached answers leave from here."""
 
+import asyncio
 import time
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
+from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redis.exceptions import RedisError
-from werkzeug.http import parse_etags, unquote_etag
 
 from app.kit.cache.entry import MISS
 from app.kit.cache.model import LoadRequest
 from app.kit.limits.limit import Charge
+from app.kit.sessions.record import SessionRecord
 from app.resources import Resources
 from app.web.caching.cached_view import DEVELOPMENT
 from app.web.caching.lookup import view_lookup
 from app.web.client_address import network_of_client
+from app.web.conditions import names_etag
 from app.web.context import EXTENSION, EarlySession, Exchange, RawHeaders
 from app.web.guard import GuardedQuart
 from app.web.identity.session_interface import only_candidate
@@ -72,16 +75,25 @@ async def _ask(
     """One batch: all commands are issued before the first reply is waited for."""
     session = Started(resources.sessions.get(session_id, channel="cookie")) if session_id else None
     check = Started(resources.limiter.check(_charges(app, exchange, limits))) if limits else None
-    if lookup:
-        exchange.early_view = lookup, await resources.cache.read(lookup)
-    if check:
-        exchange.early_decision = await check
-    if session:
-        try:
-            exchange.early_session = EarlySession(await session)
-        except RedisError as error:
-            # Raised and recorded where the session is opened.
-            exchange.early_session = EarlySession(None, error)
+    try:
+        if lookup:
+            exchange.early_view = lookup, await resources.cache.read(lookup)
+        if check:
+            exchange.early_decision = await check
+        if session:
+            exchange.early_session = await _session(session)
+    finally:
+        for each in (session, check):
+            if each:
+                await each.end()
+
+
+async def _session(asked: Awaitable[SessionRecord | None]) -> EarlySession:
+    try:
+        return EarlySession(await asked)
+    except RedisError as error:
+        # Raised and recorded where the session is opened.
+        return EarlySession(None, error)
 
 
 def _limits(exchange: Exchange, found: FoundPolicy, *, has_cookie: bool) -> RouteLimits | None:
@@ -135,61 +147,60 @@ def _cached(app: GuardedQuart, exchange: Exchange, resources: Resources) -> Earl
     headers.append((b"age", b"%d" % max(0, int(time.time() - value.made_at))))
     if app.config.get(DEVELOPMENT):
         headers.append((b"x-cache", b"hit"))
-    if b"if-none-match" in exchange.headers and _is_unchanged(exchange, dict(value.headers).get("ETag")):
+    stored = dict(value.headers).get("ETag") if b"if-none-match" in exchange.headers else None
+    if stored and names_etag(exchange.lines(b"if-none-match"), stored):
         return EarlyAnswer(304, [pair for pair in headers if pair[0] in _SENT_WITH_304], b"")
     headers.append((b"content-length", b"%d" % len(value.body)))
     return EarlyAnswer(200, headers, b"" if exchange.method == "HEAD" else value.body)
-
-
-def _is_unchanged(exchange: Exchange, stored: str | None) -> bool:
-    """RFC 9110, 13.1.2; the comparison is the weak one."""
-    sent = ", ".join(exchange.lines(b"if-none-match"))
-    if not sent or stored is None:
-        return False
-    if sent == stored:
-        return True
-    etag, _ = unquote_etag(stored)
-    return etag is not None and parse_etags(sent).contains_weak(etag)
 
 
 class Started(Generic[T]):
     """A coroutine that has run up to its first wait, in the running task; awaiting it runs the rest.
 
     So commands of several coroutines are issued at once, for a tenth of what a task of its own costs each. What was
-    started is to be awaited by the same task.
+    started is to be awaited, or ended, by the same task.
     """
 
-    __slots__ = ("_coroutine", "_ended", "_error", "_result", "_waits_for")
+    __slots__ = ("_coroutine", "_error", "_has_ended", "_result", "_waits_for")
 
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._coroutine = coroutine
-        self._ended = False
+        self._has_ended = False
         # A future; None where it only lets other tasks run.
         self._waits_for: Any = None
         self._result: Any = None
-        self._error: Exception | None = None
-        try:
-            self._waits_for = coroutine.send(None)
-        except StopIteration as ended:
-            self._ended, self._result = True, ended.value
-        except Exception as error:
-            # For the one that awaits it.
-            self._error = error
+        self._error: BaseException | None = None
+        self._resume()
 
     def __await__(self) -> Generator[Any, Any, T]:
-        if self._error is not None:
-            raise self._error
         # What it waits for is passed on to the task, which sends None when that is done (PEP 492).
-        while not self._ended:
+        while not self._has_ended:
             interrupted: BaseException | None = None
             try:
                 yield self._waits_for
             except BaseException as error:
                 interrupted = error
-            try:
-                resume = self._coroutine
-                self._waits_for = resume.send(None) if interrupted is None else resume.throw(interrupted)
-            except StopIteration as ended:
-                self._ended, self._result = True, ended.value
+            self._resume(interrupted)
+        if self._error is not None:
+            raise self._error
         result: T = self._result
         return result
+
+    async def end(self) -> None:
+        """Cancel it where it has not ended, and await its end, whatever it raises."""
+        if self._has_ended:
+            return
+        if self._waits_for is not None:
+            self._waits_for.cancel()
+        with suppress(Exception, asyncio.CancelledError):
+            await self
+
+    def _resume(self, interrupted: BaseException | None = None) -> None:
+        """Run up to the next wait. What it raises is for the one that awaits it."""
+        resumed = self._coroutine
+        try:
+            self._waits_for = resumed.send(None) if interrupted is None else resumed.throw(interrupted)
+        except StopIteration as ended:
+            self._has_ended, self._result = True, ended.value
+        except BaseException as error:
+            self._has_ended, self._error = True, error

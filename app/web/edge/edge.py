@@ -59,6 +59,8 @@ class Edge:
         # Only its routes have policies that are known before the framework is entered.
         self._guarded = app if isinstance(app, GuardedQuart) else None
         self._headers = security.security_headers(options.hsts_seconds)
+        # Requests and handshakes whose answer has not begun: a stream lasts for hours after that.
+        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] == "lifespan":
@@ -80,19 +82,29 @@ class Edge:
             exchange.adopt_id()
         exchange.refusal = refusal or self._refusal(exchange)
         token = current.set(exchange)
+        self._count_in_flight(1)
         start_budget(self._options.redis_budget_seconds)
         try:
-            early = await ask_early(self._guarded, exchange) if self._guarded and self._asks(exchange) else None
+            early = await self._ask_early(exchange)
             if early is None:
                 await self._inner(cleaned, self._bounded(cleaned, receive), partial(self._send, exchange, send))
             else:
                 await self._send_early(exchange, early, send)
         finally:
             current.reset(token)
+            if not exchange.answered:
+                self._count_in_flight(-1)
         return exchange.streamed
 
-    def _asks(self, exchange: Exchange) -> bool:
-        return self.asks_early and not exchange.refusal and exchange.scope["type"] == "http"
+    async def _ask_early(self, exchange: Exchange) -> EarlyAnswer | None:
+        if self._guarded is None or not self.asks_early or exchange.refusal or exchange.scope["type"] != "http":
+            return None
+        try:
+            return await ask_early(self._guarded, exchange)
+        except Exception as error:
+            # A defect: raised inside, where it is answered and logged like that of a view.
+            exchange.refusal = error
+            return None
 
     def _refusal(self, exchange: Exchange) -> AppError | None:
         """The error of a request that may not reach a view, which the guard raises: it is answered like any other."""
@@ -135,7 +147,9 @@ class Edge:
 
     async def _finish(self, exchange: Exchange, status: int, headers: RawHeaders) -> RawHeaders:
         """The headers of the response, once its limits are settled and it is recorded."""
-        exchange.answered = True
+        if not exchange.answered:
+            exchange.answered = True
+            self._count_in_flight(-1)
         if exchange.decisions:
             resources: Resources = self._app.extensions[EXTENSION]
             await settle(exchange.decisions, resources.limiter, succeeded=status < 400)
@@ -146,6 +160,10 @@ class Edge:
         headers.append((b"x-request-id", exchange.id.encode()))
         self._record(exchange, status)
         return headers
+
+    def _count_in_flight(self, change: int) -> None:
+        self._in_flight += change
+        self._options.telemetry.gauge("http_requests_in_flight", self._in_flight)
 
     def _record(self, exchange: Exchange, status: int) -> None:
         """One log line and two metrics, without a credential. Of a WebSocket the handshake is recorded."""

@@ -50,6 +50,19 @@ def blueprint_of(runs: list[str]) -> Blueprint:
     async def mine() -> dict[str, Any]:
         return ran() | {"draft": session.get("draft")}
 
+    # Two views of one path: Werkzeug takes the first.
+    @blueprint.get("/twice")
+    @rate_limit("2/minute")
+    @cached_view(60, public=True)
+    async def first() -> dict[str, Any]:
+        return ran() | {"name": "first"}
+
+    @blueprint.get("/twice")
+    @rate_limit("100/minute")
+    @cached_view(60, public=True)
+    async def second() -> dict[str, Any]:
+        return ran() | {"name": "second"}
+
     return blueprint
 
 
@@ -208,3 +221,32 @@ async def test_hooks_of_the_application_run_for_each_request(app: Quart, runs: l
     for _ in range(2):
         assert (await get(app, "/own/1")).headers["X-Marked"] == "yes"
     assert len(runs) == 1
+
+
+async def test_of_two_views_of_one_path_the_same_one_answers(app: Quart, runs: list[str]) -> None:
+    answers = [await get(app, "/twice") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert [(await answer.get_json())["name"] for answer in answers[:2]] == ["first", "first"]
+    assert len(runs) == 1
+
+
+async def test_a_defect_of_what_is_asked_early_is_answered_like_any_other(
+    app: Quart, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the commands that were started beside it have ended: their connection serves the next request."""
+    resources: Resources = app.extensions[EXTENSION]
+    record = await resources.sessions.create({"draft": "mine"}, channel="cookie")
+    cookie = f"{app.config['SESSION_COOKIE_NAME']}={record.id}"
+
+    async def fail(*_: object) -> None:
+        raise KeyError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resources.cache, "read", fail)
+        patch.setattr(resources.cache, "load", fail)
+        patch.setattr(resources.cache, "look", fail)
+        failed = await get(app, "/limited", Cookie=cookie)
+    assert failed.status_code == 500
+    assert (await failed.get_json())["request_id"] == failed.headers["X-Request-ID"]
+    assert (await get(app, "/limited", Cookie=cookie)).status_code == 200
+    assert runs == ["/limited"]

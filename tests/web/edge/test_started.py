@@ -58,3 +58,33 @@ async def test_a_started_coroutine_is_cancelled_with_its_task() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended == ["cancelled"]
+
+
+@pytest.mark.parametrize("cleans_up", [False, True])
+async def test_what_was_started_can_be_ended_at_any_wait(cleans_up: bool) -> None:
+    ended: list[str] = []
+    gate = asyncio.Event()
+
+    async def wait() -> None:
+        try:
+            await gate.wait()
+        finally:
+            if cleans_up:
+                await asyncio.sleep(0)
+            ended.append("waited")
+
+    async def fail() -> None:
+        raise KeyError("at once")
+
+    async def answer() -> str:
+        return "answer"
+
+    waiting, failing, answering = Started(wait()), Started(fail()), Started(answer())
+    for each in (waiting, failing, answering):
+        await each.end()
+    assert ended == ["waited"]
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    with pytest.raises(KeyError):
+        await failing
+    assert await answering == "answer"
