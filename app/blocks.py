@@ -19,7 +19,7 @@ from app.outbox_delivery import Delivery
 from app.passwords import Passwords
 from app.resources import Resources
 from app.settings import DEFAULT_QUEUE, Settings
-from app.web.middleware.request_log import current_request_id
+from app.web.context import current_request_id
 
 
 def make_blocks(

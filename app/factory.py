@@ -27,16 +27,18 @@ from app.pages import settings as settings_page
 from app.settings import Settings, SettingsError
 from app.tracing import check_tracer, make_tracer
 from app.web import problems
-from app.web.caching.stored_response import CACHED_HOSTS
-from app.web.client_address import is_trusted_proxy
+from app.web.caching.lookup import CACHED_HOSTS
+from app.web.client_address import is_from_proxy
 from app.web.context import EXTENSION
+from app.web.edge import edge
 from app.web.guard import GuardedQuart
 from app.web.host import stated_hosts
 from app.web.html import error_pages, layout
 from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
-from app.web.limits import declare, enforce, subjects
-from app.web.middleware import cors, in_flight, request_log, security
+from app.web.limits import declare, subjects
+from app.web.middleware import request_log
+from app.web.middleware.cors import CrossOrigin
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
 from app.web.openapi import Document
 from app.web.routes import event_socket, events, health, limits, metrics, operations, presence, tasks
@@ -70,7 +72,6 @@ def create_app(settings: Settings, *, slices: Sequence[Slice] = SLICES) -> Quart
     """
     check_urls(settings)
     app = GuardedQuart("app", static_folder=str(STATIC_FOLDER))
-    app.redis_budget_seconds = settings.redis_budget_ms / 1000
     app.config.update(_configuration(settings))
     app.url_map.converters["int"] = Identifier
     app.request_class = StrictRequest
@@ -134,15 +135,15 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTelemetry) -> None:
-    """In the order in which they see a request; they see its response in reverse order."""
-    request_log.register(app, telemetry)
-    cross_origin = cors.CrossOrigin(settings.cors_origins, settings.cors_headers, settings.cors_credentials)
-    cors.register(app, cross_origin)
-    hsts_seconds = settings.hsts_seconds if settings.is_production else 0
-    security.register(app, allowed_hosts=settings.hosts, hsts_seconds=hsts_seconds)
-    app.asgi_app = in_flight.count_in_flight(app.asgi_app, telemetry)  # type: ignore[method-assign, assignment]
+    options = edge.EdgeOptions(
+        telemetry=telemetry,
+        allowed_hosts=settings.hosts,
+        hsts_seconds=settings.hsts_seconds if settings.is_production else 0,
+        cross_origin=CrossOrigin(settings.cors_origins, settings.cors_headers, settings.cors_credentials),
+        redis_budget_seconds=settings.redis_budget_ms / 1000,
+    )
+    edge.register(app, options)
     problems.register(app, telemetry)
-    enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)
     session_interface.register(
         app,
@@ -158,7 +159,7 @@ def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTe
     app.problem_page = error_pages.problem_page(login_path="/login")
 
 
-def _register_schema(app: Quart) -> None:
+def _register_schema(app: GuardedQuart) -> None:
     QuartSchema(
         app,
         openapi_path=None,
@@ -171,6 +172,7 @@ def _register_schema(app: Quart) -> None:
         },
     )
     app.json = StrictJSONProvider(app)
+    app.convert_models_only()
     hide(Quart.send_static_file)
     hide(Blueprint.send_static_file)
 
@@ -178,7 +180,7 @@ def _register_schema(app: Quart) -> None:
 def _register_lifespan(app: Quart, settings: Settings, telemetry: PrometheusTelemetry, slices: Sequence[Slice]) -> None:
     tracer = make_tracer(settings, role="web")
     if tracer is not None:
-        trusts = partial(is_trusted_proxy, networks=settings.trusted_proxies, hops=settings.trusted_hops)
+        trusts = partial(is_from_proxy, config=app.config)
         app.asgi_app = tracer.around_requests(app.asgi_app, route=request_log.current_route, trusts=trusts)  # type: ignore[method-assign]
 
     @app.while_serving

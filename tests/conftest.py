@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from app.kit.client.connect import connect
 from app.kit.keys import Keys
+from app.web.edge.edge import Edge
 from tests.application import create_test_app
 from tests.deployments import RedisCluster
 from tests.services import RedisServer, postgres
@@ -22,6 +23,15 @@ from tests.services import RedisServer, postgres
 pytest_plugins = ["tests.databases", "tests.served", "tests.browsing"]
 
 _numbers = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--edge", choices=("on", "off"), default="on", help="off: the edge asks Redis nothing early")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The layers inside answer the same: the tests of the web run both ways.
+    Edge.asks_early = config.getoption("edge") == "on"
 
 
 def pytest_xdist_auto_num_workers() -> int:

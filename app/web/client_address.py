@@ -2,13 +2,13 @@
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from quart import current_app
 
-from app.web.context import connection
+from app.web.context import Exchange, exchange
 
 # Names in app.config: networks as texts, and how many proxies there are before this server.
 TRUSTED_PROXIES = "TRUSTED_PROXIES"
@@ -21,6 +21,8 @@ FORWARDED = "forwarded"
 LOCAL_PEER = "127.0.0.1"
 # Providers assign a whole /64 to each customer (RFC 6177), so its addresses count as one client.
 IPV6_PREFIX = 64
+# With brackets, a zone and a port.
+LONGEST_ADDRESS = 100
 
 # One pair of a Forwarded element with the separator that follows it (RFC 7239, 4).
 _PAIR = re.compile(r'\s*([!#-\'*+.0-9A-Z^-z|~-]+)=("(?:[^"\\]|\\.)*"|[^\s"\\,;]*)\s*([,;]|$)', re.ASCII)
@@ -31,24 +33,29 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 def client_address() -> str:
     """The address of the current request's client, for records; limits use client_network()."""
-    return str(_client())
+    return str(_client(exchange(), current_app.config))
 
 
 def client_network() -> str:
     """The network that counts as one client for a limit: an IPv4 address, or the /64 of an IPv6 address."""
-    return _network(_client())
+    return network_of_client(exchange(), current_app.config)
+
+
+def network_of_client(asked: Exchange, config: Mapping[str, Any]) -> str:
+    """client_network() of a request that has no framework around it yet."""
+    return _network(_client(asked, config))
+
+
+def is_from_proxy(scope: Any, config: Mapping[str, Any]) -> bool:
+    """Whether the peer is a trusted proxy, so that what it states of the request counts."""
+    peer = _peer(scope)
+    return config.get(TRUSTED_HOPS, 0) > 0 or any(peer in network for network in _trusted(config))
 
 
 def network_of(text: str) -> str:
     """client_network() of an address as a person writes it; any other text is returned unchanged."""
     address = _parse(text) if "/" not in text else None
     return text if address is None else _network(address)
-
-
-def is_trusted_proxy(scope: Any, networks: tuple[str, ...], *, hops: int) -> bool:
-    """Whether the peer is one whose headers on a request are believed."""
-    peer = _parse((scope.get("client") or ("",))[0]) or ipaddress.ip_address(LOCAL_PEER)
-    return hops > 0 or any(peer in network for network in _networks(networks))
 
 
 def is_loopback(text: str) -> bool:
@@ -59,20 +66,28 @@ def is_loopback(text: str) -> bool:
         return False
 
 
+# A client asks more than once, and each of its requests is counted.
+@lru_cache(maxsize=1024)
 def _network(address: IPAddress) -> str:
     if address.version == 4:
         return str(address)
     return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
 
 
-def _client() -> IPAddress:
-    networks = _networks(tuple(current_app.config.get(TRUSTED_PROXIES, ())))
-    hops: int = current_app.config.get(TRUSTED_HOPS, 0)
-    peer = _parse(connection().remote_addr or "") or ipaddress.ip_address(LOCAL_PEER)
-    is_rfc_7239 = current_app.config.get(TRUSTED_HEADER) == FORWARDED
+def _client(asked: Exchange, config: Mapping[str, Any]) -> IPAddress:
+    hops: int = config.get(TRUSTED_HOPS, 0)
+    is_rfc_7239 = config.get(TRUSTED_HEADER) == FORWARDED
     # Only the header that the proxies write: a client may send the other one.
-    chain = _forwarded() if is_rfc_7239 else _x_forwarded_for()
-    return _first_untrusted(peer, chain, networks=networks, hops=hops)
+    chain = _forwarded(asked) if is_rfc_7239 else _x_forwarded_for(asked)
+    return _first_untrusted(_peer(asked.scope), chain, networks=_trusted(config), hops=hops)
+
+
+def _peer(scope: Any) -> IPAddress:
+    return _parse((scope.get("client") or ("",))[0]) or ipaddress.ip_address(LOCAL_PEER)
+
+
+def _trusted(config: Mapping[str, Any]) -> tuple[Network, ...]:
+    return _networks(tuple(config.get(TRUSTED_PROXIES, ())))
 
 
 def _first_untrusted(peer: IPAddress, chain: Sequence[str], *, networks: tuple[Network, ...], hops: int) -> IPAddress:
@@ -91,15 +106,15 @@ def _first_untrusted(peer: IPAddress, chain: Sequence[str], *, networks: tuple[N
     return address
 
 
-def _x_forwarded_for() -> list[str]:
+def _x_forwarded_for(asked: Exchange) -> list[str]:
     # A client may send lines of its own; the proxies' entries are the last ones of all lines.
-    lines = connection().headers.getlist("X-Forwarded-For")
+    lines = asked.lines(b"x-forwarded-for")
     return ",".join(lines).split(",") if lines else []
 
 
-def _forwarded() -> list[str]:
+def _forwarded(asked: Exchange) -> list[str]:
     """The `for` of each element of Forwarded, "" where it has none; one "" for a malformed header."""
-    header = ",".join(connection().headers.getlist("Forwarded"))
+    header = ",".join(asked.lines(b"forwarded"))
     elements = [""]
     position = 0
     while position < len(header):
@@ -118,6 +133,11 @@ def _forwarded() -> list[str]:
 def _parse(text: str) -> IPAddress | None:
     """An address with or without port and brackets; None for anything else. IPv4 mapped into IPv6 is IPv4."""
     host = text.strip()
+    return _parsed(host) if len(host) <= LONGEST_ADDRESS else None
+
+
+@lru_cache(maxsize=1024)
+def _parsed(host: str) -> IPAddress | None:
     if host.startswith("["):
         host = host[1:].partition("]")[0]
     elif host.count(":") == 1:

@@ -1,10 +1,10 @@
 """The conditions of a request: If-Match and If-None-Match (RFC 9110, 13.1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from quart import request
 from werkzeug.datastructures import ETags, Headers
-from werkzeug.http import parse_etags
+from werkzeug.http import parse_etags, unquote_etag
 
 from app.preconditions import WriteCondition
 
@@ -17,6 +17,18 @@ def write_condition(state_of: Callable[[str], str] = str) -> WriteCondition:
 def sent_etags(headers: Headers, name: str) -> ETags:
     """The list of a header, which may have several lines (RFC 9110, 5.3)."""
     return parse_etags(", ".join(headers.getlist(name)))
+
+
+def names_etag(lines: Iterable[str], stored: str | None) -> bool:
+    """Whether If-None-Match, given by its lines, names the ETag of a response; the comparison is the weak one."""
+    sent = ", ".join(lines)
+    if not sent or stored is None:
+        return False
+    if sent == stored:
+        # Most clients send one ETag, as they got it.
+        return True
+    etag, _ = unquote_etag(stored)
+    return etag is not None and parse_etags(sent).contains_weak(etag)
 
 
 def _states(name: str, state_of: Callable[[str], str]) -> ETags | None:

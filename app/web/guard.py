@@ -5,21 +5,32 @@ from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from quart import Quart, Request, Response, Websocket, current_app, request, websocket
+from quart import Quart, Response, current_app, request, websocket
 from quart.typing import ResponseReturnValue, ResponseTypes
 from quart.wrappers.base import BaseRequestWebsocket
-from werkzeug.routing import RequestRedirect
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter, RequestRedirect, Rule
 
-from app.kit.client.deadline import start_budget
 from app.web import declarations, problems
 from app.web.caching import cached_view
-from app.web.handshake import Handshake, after_hooks
+from app.web.context import Exchange, exchange
+from app.web.declarations import View
+from app.web.handshake import Handshake
 from app.web.idempotency import once
 from app.web.identity import auth
 from app.web.limits.enforce import enforce
 from app.web.links import PUBLIC_URL
-from app.web.ranges import RangedResponse
-from app.web.route_policy import Route, RoutePolicy, compile_route, compile_routes, refuse_hidden
+from app.web.ranges import RangedResponse, conditional
+from app.web.route_policy import (
+    FoundPolicy,
+    Route,
+    RoutePolicy,
+    compile_route,
+    compile_routes,
+    has_hooks,
+    plain_rules,
+    refuse_hidden,
+)
 
 
 class GuardedQuart(Quart):
@@ -31,13 +42,18 @@ class GuardedQuart(Quart):
 
     websocket_class = Handshake
     response_class = RangedResponse
-    # How long one request may wait for a Redis that does not answer; None: without an end.
-    redis_budget_seconds: float | None = None
     # Changes the response to a problem, for browsers; WebSockets have none.
     problem_page: Callable[[Response], Awaitable[None]] | None = None
     _routes: Mapping[str, Route] = {}
     _generation = -1
     _folders: tuple[str, ...] | None = None
+    _plain_rules: Mapping[tuple[str, str], Rule] | None = None
+    _adapter: MapAdapter | None = None
+    _hooked: dict[str, bool]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._hooked = {}
+        super().__init__(*arguments, **named)
 
     def add_url_rule(
         self, rule: str, endpoint: str | None = None, view_func: Any = None, *args: Any, **options: Any
@@ -45,7 +61,22 @@ class GuardedQuart(Quart):
         if view_func is not None:
             refuse_hidden(view_func)
         super().add_url_rule(rule, endpoint, view_func, *args, **options)
-        self._routes, self._folders = {}, None
+        self._routes, self._folders, self._plain_rules, self._adapter = {}, None, None, None
+
+    def convert_models_only(self) -> None:
+        """Pass answers of plain lists and dicts, and finished responses, by quart-schema.
+
+        It would make a validator of pydantic's for each of them, which takes longer than all the rest of a short
+        request. Models inside them are encoded by StrictJSONProvider.
+        """
+        convert = self.make_response
+
+        async def make_response(result: Any) -> Any:
+            if isinstance(result, Response):
+                return result
+            return self.json.response(result) if type(result) in (dict, list) else await convert(result)
+
+        self.make_response = make_response  # type: ignore[method-assign]
 
     def compile_routes(self) -> None:
         """Make the policy of every route. DeclarationError: see route_policy.compile_routes()."""
@@ -55,14 +86,13 @@ class GuardedQuart(Quart):
         self.compile_routes()
         await super().startup()
 
-    async def handle_request(self, request: Request) -> ResponseTypes:
-        # Before Quart reads the session, which comes before any hook.
-        start_budget(self.redis_budget_seconds)
-        return await super().handle_request(request)
+    async def preprocess_request(self, *context: Any, **named: Any) -> ResponseReturnValue | None:
+        _begin(request)
+        return await super().preprocess_request(*context, **named)
 
-    async def handle_websocket(self, websocket: Websocket) -> ResponseTypes | None:
-        start_budget(self.redis_budget_seconds)
-        return await super().handle_websocket(websocket)
+    async def preprocess_websocket(self, *context: Any, **named: Any) -> ResponseReturnValue | None:
+        _begin(websocket)
+        return await super().preprocess_websocket(*context, **named)
 
     # Quart 0.22 passes the context last and may leave it out; 0.23 passes it first. None of these methods uses it.
     async def dispatch_request(self, *context: Any, **named: Any) -> ResponseReturnValue:
@@ -75,8 +105,17 @@ class GuardedQuart(Quart):
         route = self._route(rule.endpoint)
         policy = route.by_method.get(asked.method, route.policy)
         await self._admit(policy)
-        run = partial(cached_view.respond, policy.cache, route.run, asked.view_args or {})
-        return await (once(run) if policy.is_idempotent and asked.method == "POST" else run())
+        arguments = asked.view_args or {}
+        run = partial(self._run, route.run, arguments)
+        if asked.method not in ("GET", "HEAD"):
+            return await (once(run) if policy.is_idempotent and asked.method == "POST" else run())
+        response = await (cached_view.respond(policy.cache, run, arguments) if policy.cache else run())
+        return conditional(asked, response)
+
+    async def _run(self, view: View, arguments: Mapping[str, Any]) -> Response:
+        result = await self.ensure_async(view)(**arguments)
+        # A Werkzeug response, such as a redirect's, is passed on as it is.
+        return cast(Response, await self.make_response(result))
 
     async def dispatch_websocket(self, *context: Any, **named: Any) -> ResponseReturnValue | None:
         rule = websocket.url_rule
@@ -99,8 +138,7 @@ class GuardedQuart(Quart):
         if asked.accepted or asked.closed:
             return cast(ResponseTypes, made)
         # A view that neither accepts nor answers refuses; its client is told so, and the log.
-        answer = await after_hooks(made or problems.problem(403, "Forbidden", "The connection was not accepted."))
-        return cast(ResponseTypes, answer)
+        return cast(ResponseTypes, made or problems.problem(403, "Forbidden", "The connection was not accepted."))
 
     async def _admit(self, policy: RoutePolicy) -> None:
         if policy.is_open:
@@ -114,9 +152,44 @@ class GuardedQuart(Quart):
         # A body is read last: parsing it is the one thing here that a client can make expensive.
         await enforce(policy.limits, identity.principal, with_body=True)
 
+    def find_policy(self, asked: Exchange) -> FoundPolicy | None:
+        """The policy of the route that a request will reach, for the edge.
+
+        None where it reaches no view, where Quart itself has to decide on the route, and where hooks of the application
+        have a part in the answer.
+        """
+        if asked.scope.get("root_path") or self.config["SERVER_NAME"] or self.url_map.host_matching:
+            return None
+        if self._plain_rules is None or self._adapter is None:
+            self._plain_rules, self._adapter = plain_rules(self.url_map), self.url_map.bind("")
+        rule, arguments = self._plain_rules.get((asked.path, asked.method)), {}
+        if rule is None:
+            try:
+                found: Any = self._adapter.match(asked.path, asked.method, return_rule=True)
+            except HTTPException:
+                return None
+            rule, arguments = found
+        if asked.method == "OPTIONS" or rule.endpoint not in self.view_functions or self._has_hooks(rule.endpoint):
+            return None
+        try:
+            route = self._route(rule.endpoint)
+        except declarations.DeclarationError:
+            # Raised again before the view, where it is answered and logged.
+            return None
+        return FoundPolicy(rule, arguments, route.by_method.get(asked.method, route.policy))
+
+    def _has_hooks(self, endpoint: str) -> bool:
+        # Quart lets none be added after its first request.
+        found = self._hooked.get(endpoint)
+        if found is None:
+            found = self._hooked[endpoint] = has_hooks(self, endpoint)
+        return found
+
     def reads_session(self, asked: BaseRequestWebsocket) -> bool:
         """Whether the session belongs to the answer. It does not to a static file that everyone may read."""
         # By the path: Quart opens the session before it looks for the route.
+        if exchange().refusal:
+            return False
         return not asked.path.startswith(self._open_folders())
 
     def _open_folders(self) -> tuple[str, ...]:
@@ -141,6 +214,15 @@ class GuardedQuart(Quart):
             route = compile_route(self, endpoint)
             self._routes = {**self._routes, endpoint: route}
         return route
+
+
+def _begin(asked: BaseRequestWebsocket) -> None:
+    """Tell the edge the route, for the log, and raise what it has refused."""
+    exchanged = exchange()
+    if asked.url_rule is not None:
+        exchanged.route = asked.url_rule.rule
+    if exchanged.refusal:
+        raise exchanged.refusal
 
 
 def _redirect(found: RequestRedirect) -> ResponseReturnValue:

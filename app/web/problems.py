@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from quart import Quart, Response, current_app, g, has_request_context, request, websocket
+from quart import Quart, Response, current_app, has_request_context, request, websocket
 from quart_schema import RequestSchemaValidationError
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
@@ -24,6 +24,7 @@ from app.errors import (
 from app.kit.client.errors import UNAVAILABLE, record_failure
 from app.kit.limits.decision import Decision
 from app.kit.telemetry import NoTelemetry, Telemetry
+from app.web.context import current_request_id
 
 logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -59,13 +60,13 @@ def problem(
     status: int, title: str, detail: str, *, type: str = "about:blank", extra: dict[str, Any] | None = None
 ) -> Response:
     """A response of problem details (RFC 9457, 3) with the request's id. `extra` holds extension members."""
-    body = {"type": type, "title": title, "status": status, "detail": detail, "request_id": g.get("request_id", "")}
+    body = {"type": type, "title": title, "status": status, "detail": detail, "request_id": current_request_id() or ""}
     return Response(msgspec.json.encode(body | (extra or {})), status=status, content_type=MEDIA_TYPE)
 
 
 def with_request_id(body: bytes) -> bytes:
     """The problem details of another request, as those of this one."""
-    return msgspec.json.encode(msgspec.json.decode(body) | {"request_id": g.get("request_id", "")})
+    return msgspec.json.encode(msgspec.json.decode(body) | {"request_id": current_request_id() or ""})
 
 
 def status_of(error: AppError | HTTPException) -> int:

@@ -2,19 +2,22 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from types import MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 from quart import Blueprint, Quart
 from quart.views import View as ClassView
 from quart.views import http_method_funcs
 from quart_schema.validation import QUART_SCHEMA_QUERYSTRING_ATTRIBUTE, QUART_SCHEMA_REQUEST_ATTRIBUTE, DataSource
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map
 from werkzeug.routing import Rule as URLRule
 
 from app.errors import NotFound
-from app.web.caching.cached_view import ViewCache
+from app.web.caching.lookup import ViewCache
 from app.web.declarations import Declaration, DeclarationError, View, declarations_on, declarations_within, declared
 from app.web.idempotency import Idempotency
 from app.web.identity.auth import Access
@@ -47,6 +50,39 @@ class Route:
     policy: RoutePolicy
     by_method: Mapping[str, RoutePolicy]
     declarations: frozenset[Declaration]
+
+
+class FoundPolicy(NamedTuple):
+    """The rule that a request matches, the arguments of its view, and the policy of its method."""
+
+    rule: URLRule
+    arguments: Mapping[str, Any]
+    policy: RoutePolicy
+
+
+def plain_rules(url_map: Map) -> dict[tuple[str, str], URLRule]:
+    """The rules whose path is a text, by that and the method, as Werkzeug matches them: found without a search."""
+    adapter, found = url_map.bind(""), {}
+    for rule in url_map.iter_rules():
+        for method in rule.methods or () if not rule.arguments else ():
+            # A redirect is an HTTPException, too.
+            with suppress(HTTPException):
+                matched: Any = adapter.match(rule.rule, method, return_rule=True)
+                if not matched[1]:
+                    found[rule.rule, method] = matched[0]
+    return found
+
+
+def has_hooks(app: Quart, endpoint: str) -> bool:
+    """Whether functions of the application run before or after the endpoint's view."""
+    names = [None, *(".".join(endpoint.split(".")[:count]) for count in range(1, endpoint.count(".") + 1))]
+    hooks: Any = (
+        app.url_value_preprocessors,
+        app.before_request_funcs,
+        app.after_request_funcs,
+        app.teardown_request_funcs,
+    )
+    return bool(app.teardown_appcontext_funcs) or any(each.get(name) for each in hooks for name in names)
 
 
 def compile_routes(app: Quart) -> dict[str, Route]:

@@ -13,10 +13,13 @@ from app.settings import load_settings
 from app.web.caching.cached_view import cached_view
 from app.web.context import EXTENSION
 from app.web.limits.declare import exempt, rate_limit
+from app.web.limits.subjects import by_principal
 from bench.asgi_requests import RECORDS, Headers, get, print_requests
 
-BARE, CACHED, SESSION, UNCHANGED = "bare route", "limit + cache", "session + limit + cache", "limit + cache, 304"
-CASES = (BARE, CACHED, SESSION, UNCHANGED)
+BARE, DEFAULT = "bare route", "bare route, default limit"
+CACHED, SESSION, UNCHANGED = "limit + cache", "session + limit + cache", "limit + cache, 304"
+CASES = (BARE, DEFAULT, CACHED, SESSION, UNCHANGED)
+PATHS = {BARE: "/bare", DEFAULT: "/default"}
 
 blueprint = Blueprint("bench", __name__)
 
@@ -24,6 +27,13 @@ blueprint = Blueprint("bench", __name__)
 @blueprint.get("/bare")
 @exempt("measures a route without a limit")
 async def bare() -> list[dict[str, Any]]:
+    return RECORDS
+
+
+@blueprint.get("/default")
+@rate_limit("1000000/minute", algorithm="counter", key=by_principal)
+async def default() -> list[dict[str, Any]]:
+    """The application's own default would refuse so many requests."""
     return RECORDS
 
 
@@ -43,7 +53,7 @@ def make_app() -> Quart:
 
 async def request_headers(app: Quart, case: str) -> Headers:
     """The headers of the case's requests. RuntimeError where the route does not do what the case is about."""
-    if case == BARE:
+    if case in PATHS:
         return {}
     for _ in range(2):
         _, answered = await get(app, "/cached", headers={})
@@ -64,7 +74,7 @@ async def session_cookie(app: Quart) -> str:
 async def main() -> None:
     case, app = os.environ["CASE"], make_app()
     async with app.test_app():
-        path = "/bare" if case == BARE else "/cached"
+        path = PATHS.get(case, "/cached")
         headers = await request_headers(app, case)
         await print_requests(app, path, headers=headers, status=304 if case == UNCHANGED else 200)
 

@@ -22,9 +22,7 @@ from app.web.context import EXTENSION
 from app.web.declarations import DeclarationError
 from app.web.guard import GuardedQuart
 from app.web.identity.auth import require_auth, require_role
-from app.web.limits import enforce
 from app.web.limits.declare import exempt, rate_limit
-from app.web.middleware import request_log, security
 from tests.web.identity.session_app import API_KEY, session_app, store_on
 
 ADMIN = {"API-Key": API_KEY}
@@ -75,9 +73,6 @@ def service(redis: Redis, keys: Keys) -> Service:
     app.extensions[EXTENSION] = SimpleNamespace(
         sessions=store, cache=Cache(redis, keys), limiter=RateLimiter(redis, keys), telemetry=NoTelemetry()
     )
-    request_log.register(app, NoTelemetry())
-    security.register(app, allowed_hosts=(), hsts_seconds=0)
-    enforce.register(app)
     return Service(app)
 
 

@@ -23,7 +23,9 @@ ORIGIN = {"Origin": "http://localhost"}
 async def app(sqlite_template: Any, tmp_path: Any) -> AsyncIterator[Quart]:
     (tmp_path / "app.db").write_bytes(sqlite_template.read_bytes())
     url = f"sqlite+aiosqlite:///{tmp_path / 'app.db'}"
-    app = create_test_app({"ENVIRONMENT": "testing", "DATABASE_URL": url, "CONSUMER": "0"})
+    app = create_test_app(
+        {"ENVIRONMENT": "testing", "DATABASE_URL": url, "CONSUMER": "0", "TRUSTED_PROXIES": "127.0.0.1"}
+    )
     add_sockets(app)
     async with app.test_app():
         yield app

@@ -18,6 +18,7 @@ from app.kit.tasks.task import task
 from app.resources import Resources
 from app.settings import load_settings
 from app.web.context import EXTENSION, resources
+from app.web.edge.edge import Edge
 from app.web.limits.declare import rate_limit
 from tests.domain.client import Client
 from tests.domain.test_stream_revocation import streamed
@@ -30,12 +31,18 @@ pytestmark = pytest.mark.server
 
 APP = Path(__file__).parents[2] / "app"
 # What runs at intervals, whether or not there is a request.
-BESIDE = {"kit/client/watchdog.py", "kit/events/heartbeat.py", "kit/supervisor.py", "kit/tasks/scheduler.py"}
+BESIDE = {
+    "kit/client/watchdog.py",
+    "kit/events/heartbeat.py",
+    "kit/events/open_streams.py",
+    "kit/supervisor.py",
+    "kit/tasks/scheduler.py",
+}
 # How many files a request enters at most. A change that adds one says here why.
-# The guard, who asks, the limit and the client: each other way begins with these. The conditions of a request are
-# judged where the cache's are, in one place for every GET.
+# The edge, what it asks early, how a GET goes on, the guard, who asks, the limit and the client: each other way begins
+# with these.
 LIMIT_CHECK = 21
-# These, and the cache.
+# The edge answers it: the guard finds the route, and in place of the layers behind it the cache is asked.
 CACHE_HIT = 26
 # These, and an event on its way to Redis and from there to an open stream, whose writer is woken in its turn.
 PUBLISHED_EVENT = 30
@@ -60,9 +67,23 @@ class Trace:
         sys.setprofile(self._before)
 
     def _profile(self, frame: FrameType, event: str, argument: object) -> None:
-        path = Path(frame.f_code.co_filename)
-        if event == "call" and path.is_relative_to(APP):
-            self.files.add(str(path.relative_to(APP)))
+        name = file_of(frame)
+        if event == "call" and name and not is_beside(frame):
+            self.files.add(name)
+
+
+def file_of(frame: FrameType) -> str | None:
+    path = Path(frame.f_code.co_filename)
+    return str(path.relative_to(APP)) if path.is_relative_to(APP) else None
+
+
+def is_beside(frame: FrameType | None) -> bool:
+    """Whether a file of BESIDE has called: on a loaded machine it may run in each of several requests."""
+    while frame is not None:
+        if file_of(frame) in BESIDE:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @task(timeout_seconds=10)
@@ -102,6 +123,8 @@ async def app(
         "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'app.db'}",
         "REDIS_URL": redis_server.url,
         "CONSUMER": str(request.param),
+        # A loaded machine may answer late.
+        "REDIS_BUDGET_MS": "5000",
     }
     created = create_app(load_settings(environ), slices=(NOTICES, Slice(blueprint=blueprint, tasks=(greet,))))
     async with created.test_app():
@@ -115,7 +138,7 @@ async def files_of(act: Callable[[], Awaitable[Any]]) -> list[str]:
         with Trace() as trace:
             await act()
         traces.append(trace.files)
-    return sorted(set.intersection(*traces) - BESIDE)
+    return sorted(set.intersection(*traces))
 
 
 def check(files: list[str], *, most: int, through: str) -> None:
@@ -134,6 +157,8 @@ async def test_a_limit_check(app: Quart) -> None:
 
 
 async def test_a_cache_hit(app: Quart) -> None:
+    if not Edge.asks_early:
+        pytest.skip("a hit leaves from the edge, which is off")
     client = app.test_client(use_cookies=False)
     assert (await client.get(PATH)).status_code == 200
 

@@ -15,7 +15,7 @@ from app.kit.cache.arguments import TagNames, encode_arguments, tag_names
 from app.kit.cache.entries import Entries
 from app.kit.cache.entry import MISS, TOKEN_BYTES, Codec, json_codec
 from app.kit.cache.loader import Loader
-from app.kit.cache.model import BLOCK, CacheResult, DoNotStore, LoadRequest
+from app.kit.cache.model import BLOCK, CacheResult, DoNotStore, EarlyLookup, LoadRequest
 from app.kit.client.errors import record_failure
 from app.kit.durations import check_seconds
 from app.kit.keys import Keys, digest
@@ -26,6 +26,7 @@ T = TypeVar("T")
 MAX_VALUE_BYTES = 4 << 20
 UNNAMED = "unnamed"
 TAG_DIGITS = 32
+SHORT_NAME = 128
 
 
 class Cache:
@@ -125,6 +126,10 @@ class Cache:
         """
         await self._entries.delete([self._entry(key) for key in keys])
 
+    async def discard(self, request: LoadRequest) -> None:
+        """delete() of the entry of a request."""
+        await self._entries.delete([request.entry])
+
     async def invalidate_tags(self, *tags: str) -> None:
         """Invalidate all values with these tags: no later caller gets a value that was computed before this returned.
 
@@ -189,31 +194,50 @@ class Cache:
             late_tags=None if late is None else lambda result: self._tags(late(result)),
         )
 
-    async def load(self, request: LoadRequest) -> CacheResult:
+    async def read(self, request: LoadRequest) -> EarlyLookup:
+        """What is stored, to be given to load() or look() later: it is not read again then."""
+        return await self._loader.read(request)
+
+    def hit(self, request: LoadRequest, early: EarlyLookup) -> Any:
+        """The value that was read while it is fresh, else MISS; a call of load() or look() is to follow a MISS."""
+        return self._loader.hit(request, early)
+
+    async def load(self, request: LoadRequest, early: EarlyLookup | None = None) -> CacheResult:
         """The stored value, or the one that a run of `compute` gives; what that raises, each caller of the run gets.
 
         No two callers get the same object: each decodes its own. With an exact codec the caller that computes gets
         the computed object. A DoNotStore goes to the caller that computes; each other caller computes its own.
         """
-        return await self._loader.load(request)
+        return await self._loader.load(request, early)
 
-    async def look(self, request: LoadRequest) -> CacheResult:
+    async def look(self, request: LoadRequest, early: EarlyLookup | None = None) -> CacheResult:
         """The stored value while it is fresh, else MISS. Nothing is computed."""
-        return await self._loader.look(request)
+        return await self._loader.look(request, early)
 
     def _entry(self, key: str) -> str:
-        return digest(self._namespace + key.encode("utf-8", "surrogatepass"))
+        return _digest(self._namespace, key)
 
     def _tags(self, tags: TagNames) -> tuple[str, ...]:
         # Half a digest is enough: two tags that shared one would be invalidated together, which does no harm.
         if tags == ():
             return ()
-        names = (self._namespace + tag.encode("utf-8", "surrogatepass") for tag in tag_names(tags))
-        return tuple(digest(name)[:TAG_DIGITS] for name in names)
+        return tuple([_digest(self._namespace, tag)[:TAG_DIGITS] for tag in tag_names(tags)])
 
     def _count(self, name: str, amount: int) -> None:
         if amount:
             self._telemetry.count(f"cache_{name}", amount, name=UNNAMED)
+
+
+def _digest(namespace: bytes, name: str) -> str:
+    return _short_digest(namespace, name) if len(name) <= SHORT_NAME else _long_digest(namespace, name)
+
+
+def _long_digest(namespace: bytes, name: str) -> str:
+    return digest(namespace + name.encode("utf-8", "surrogatepass"))
+
+
+# Names that are asked for often are hashed once.
+_short_digest = lru_cache(maxsize=4096)(_long_digest)
 
 
 # Each hit asks for the same few times. Typed: True is no number of seconds, though it equals 1.

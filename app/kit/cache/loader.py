@@ -13,7 +13,7 @@ from app.kit.aio import backoff_seconds, raise_if_cancelled
 from app.kit.cache.entries import Entries, StoreOutcome
 from app.kit.cache.entry import MISS, EntryState, LookupResult
 from app.kit.cache.lease import Lease
-from app.kit.cache.model import BLOCK, CacheResult, CacheStatus, DoNotStore, LoadRequest
+from app.kit.cache.model import BLOCK, CacheResult, CacheStatus, DoNotStore, EarlyLookup, LoadRequest
 from app.kit.cache.single_flight import Flight, SingleFlight
 from app.kit.client.errors import record_failure
 from app.kit.telemetry import Telemetry
@@ -50,10 +50,21 @@ class Loader:
         self._flights = SingleFlight(self._clock, max_wait_seconds=self._max_wait_seconds)
         self._hit_for_pass = HitForPass()
 
-    async def load(self, request: LoadRequest) -> CacheResult:
-        """The stored value, or the computed one. What the compute raises, every caller of that run gets."""
+    async def read(self, request: LoadRequest) -> EarlyLookup:
+        """What is stored, for a call of load() or look() that follows; nothing is counted before that."""
         since = next(self._clock)
-        state, value, stored = await self._look(request)
+        try:
+            [stored] = await self._entries.read([request.entry], tags=request.tags, graced=request.grace_ms > 0)
+        except RedisError as error:
+            # Fails open: the value is computed without Redis.
+            record_failure(error, block=BLOCK, telemetry=self._telemetry)
+            stored = LookupResult("unreachable")
+        return EarlyLookup(since, stored)
+
+    async def load(self, request: LoadRequest, early: EarlyLookup | None = None) -> CacheResult:
+        """The stored value, or the computed one. What the compute raises, every caller of that run gets."""
+        since, stored = early or await self.read(request)
+        state, value = self._open(request, stored)
         if state == "fresh":
             return CacheResult(value, "hit")
         if self._hit_for_pass.is_marked(request.entry):
@@ -64,18 +75,21 @@ class Loader:
             return CacheResult(value, "stale")
         return await self._deliver(loaded, request)
 
-    async def look(self, request: LoadRequest) -> CacheResult:
+    async def look(self, request: LoadRequest, early: EarlyLookup | None = None) -> CacheResult:
         """The stored value while it is fresh, else MISS. Nothing is computed."""
-        state, value, _ = await self._look(request)
+        _, stored = early or await self.read(request)
+        state, value = self._open(request, stored)
         return CacheResult(value, "hit") if state == "fresh" else CacheResult(MISS, "miss")
 
-    async def _look(self, request: LoadRequest) -> tuple[EntryState, Any, LookupResult]:
-        try:
-            [stored] = await self._entries.read([request.entry], tags=request.tags, graced=request.grace_ms > 0)
-        except RedisError as error:
-            # Fails open: the value is computed without Redis.
-            record_failure(error, block=BLOCK, telemetry=self._telemetry)
-            stored = LookupResult("unreachable")
+    def hit(self, request: LoadRequest, early: EarlyLookup) -> Any:
+        """The stored value while it is fresh, else MISS: then load() or look() follow, which count it."""
+        state, value = request.codec.open(early.stored)
+        if state != "fresh":
+            return MISS
+        self._telemetry.count("cache_hits", name=request.name)
+        return value
+
+    def _open(self, request: LoadRequest, stored: LookupResult) -> tuple[EntryState, Any]:
         state, value = request.codec.open(stored)
         if state == "fresh":
             self._telemetry.count("cache_hits", name=request.name)
@@ -83,7 +97,7 @@ class Loader:
             self._telemetry.count("cache_misses", name=request.name)
         if state == "corrupt":
             self._telemetry.count("cache_corrupt", name=request.name)
-        return state, value, stored
+        return state, value
 
     async def _join(self, request: LoadRequest, stored: LookupResult, *, waits: bool, since: int) -> LoadedValue | None:
         """The result of this process's run for the entry; None where `waits` is off and another run is under way."""

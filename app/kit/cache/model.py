@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from app.kit.cache.entry import Codec
+from app.kit.cache.entry import Codec, LookupResult
 
 T = TypeVar("T")
 
@@ -20,6 +20,13 @@ class CacheResult(NamedTuple):
 
     value: Any
     status: CacheStatus
+
+
+class EarlyLookup(NamedTuple):
+    """What is stored of an entry, read before its caller asks for it; `since` is the logical time of the reading."""
+
+    since: int
+    stored: LookupResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,11 +104,18 @@ class Pipeline:
             # The commands of an earlier loop ended with it.
             self._loop, self._tasks = loop, []
             self._reset()
-        if not self._tasks or any(task.done() or task.cancelling() for task in self._tasks):
+        if not self._tasks or self._has_ended():
             self._wake = asyncio.Event()
             # A context of their own: the budget or the request of the first caller must not live on in them.
             runs = (self._run(), self._watchdog.run())
             self._tasks = [loop.create_task(run, context=Context()) for run in runs]
+
+    def _has_ended(self) -> bool:
+        # A loop: each command asks, and a generator would cost more than the question.
+        for task in self._tasks:  # noqa: SIM110
+            if task.done() or task.cancelling():
+                return True
+        return False
 
     async def retire(self) -> None:
         """Close when no command is under way any more; what has not been sent fails with NotSent."""

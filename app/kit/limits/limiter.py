@@ -6,6 +6,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from itertools import count
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 # Longer than a client repeats a command whose reply was lost.
 REMEMBER_CHECK_MS = 10_000
 REMEMBER_REFUND_MS = 60_000
+SHORT_SUBJECT = 128
 
 Charges = Iterable[Charge | tuple[Limit, str]]
 
@@ -52,6 +55,10 @@ class RateLimiter:
         self._fallback = Fallback(local or LocalWindow(), telemetry=self._telemetry)
         self._now_us = now_us
         self._was_available = True
+        self._process = secrets.token_hex(8)
+        self._numbers = count()
+        # A client asks more than once; its address is hashed once.
+        self._digest = lru_cache(maxsize=2048)(self._hash)
 
     async def check(self, charges: Charges, *, cost: int = 1, request_id: str | None = None) -> Decision:
         """Take the cost of every charge, or of none where one limit refuses. `cost` is that of the plain tuples.
@@ -64,10 +71,18 @@ class RateLimiter:
         keys = [charge.key for charge in resolved]
         if len(set(keys)) < len(keys):
             raise ValueError("two of these limits share a name, window and subject: give one of them another name")
-        check = digest("\n".join([request_id or secrets.token_hex(16), *keys]))[:32]
+        if request_id is None:
+            # No other check has this number, and no other process these digits.
+            check = f"{self._process}-{next(self._numbers):x}"
+        else:
+            check = digest("\n".join([request_id, *keys]))[:32]
         decision = await self._decide(resolved, remembered=self._keys.limit_check(check))
         self._report(decision)
         return decision
+
+    def is_settled(self, decision: Decision) -> bool:
+        """Whether the outcome of the request changes nothing: it was allowed, and each limit counts every request."""
+        return decision.allowed and not [s for s in decision.statuses if s.limit.counts != "every"]
 
     async def settle(self, decision: Decision, *, succeeded: bool) -> Decision:
         """Apply the outcome of the request: a success gives `reserved` units back, a failure counts for `failures`."""
@@ -111,11 +126,14 @@ class RateLimiter:
         # The window and the algorithm are part of the key: a limit that was redefined starts anew.
         policy = f"{limit.name}/{limit.algorithm}{limit.window_seconds}"
         # Keys have one length, whatever the subject's; at 128 bits a collision is not to be expected.
-        subject_digest = hmac.digest(self._secret, subject.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
+        subject_digest = self._digest(subject) if len(subject) <= SHORT_SUBJECT else self._hash(subject)
         takes = 0 if limit.counts == "failures" else cost
         return ResolvedCharge(
             limit, self._keys.limit(policy, subject_digest), needs=cost, takes=takes, shadow=limit.shadow
         )
+
+    def _hash(self, subject: str) -> str:
+        return hmac.digest(self._secret, subject.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
 
     async def _decide(self, resolved: Sequence[ResolvedCharge], *, remembered: str) -> Decision:
         if not resolved:
@@ -140,13 +158,15 @@ class RateLimiter:
         # The first key shares the others' hash tag even where it is not used.
         names = [remembered or self._keys.limit_check(""), *(charge.key for charge in resolved)]
         admitted, now_us, *found = await run_script(self._redis, "limits/check", keys=names, args=args, repeatable=True)
-        statuses = tuple(
-            LimitStatus(
-                charge.limit, charge.key, charge.needs, bool(found[n]), found[n + 1], found[n + 2] / 1e6, found[n + 3]
+        statuses = []
+        for n, charge in zip(range(0, len(found), 4), resolved, strict=True):
+            admits, remaining, wait_us, stamp = found[n : n + 4]
+            statuses.append(
+                LimitStatus(charge.limit, charge.key, charge.needs, bool(admits), remaining, wait_us / 1e6, stamp)
             )
-            for n, charge in zip(range(0, len(found), 4), resolved, strict=True)
+        return Decision(
+            allowed=bool(admitted), statuses=tuple(statuses), now_seconds=now_us / 1e6, remembered=remembered
         )
-        return Decision(allowed=bool(admitted), statuses=statuses, now_seconds=now_us / 1e6, remembered=remembered)
 
     async def _give_back(self, decision: Decision, statuses: Sequence[LimitStatus]) -> Decision:
         taken = [s for s in statuses if s.stamp]

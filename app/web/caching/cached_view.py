@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from flask.sansio.scaffold import Scaffold
-from quart import Response, current_app, request
+from quart import Quart, Response, current_app, request
 from redis.exceptions import RedisError
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
@@ -14,53 +13,23 @@ from werkzeug.exceptions import HTTPException
 from app.errors import AppError
 from app.kit.cache.arguments import TagRule, Tags
 from app.kit.cache.entry import MISS
-from app.kit.cache.model import BLOCK, CacheResult, CacheStatus, DoNotStore
+from app.kit.cache.model import BLOCK, CacheResult, CacheStatus, DoNotStore, EarlyLookup, LoadRequest
 from app.kit.client.errors import record_failure
 from app.kit.durations import check_seconds
+from app.web.caching.lookup import ViewCache, view_lookup
 from app.web.caching.stored_response import (
-    RESPONSE_CODEC,
     StoredResponse,
     cache_directives,
-    conditional,
-    is_stated_host,
-    parameters,
     to_stored_response,
-    view_key,
 )
-from app.web.context import resources
-from app.web.declarations import DeclarationError, View, ViewT, attach, declared
-from app.web.identity.browser_session import current_browser_session, has_header_credential
+from app.web.context import exchange, resources
+from app.web.declarations import DeclarationError, ViewT, attach, declared
+from app.web.identity.browser_session import current_browser_session
 from app.web.problems import MEDIA_TYPE, answer_error, status_of, with_request_id
 
 DEVELOPMENT = "QUARTET_DEVELOPMENT"
+Run = Callable[[], Awaitable[Response]]
 Compute = Callable[[], Awaitable[StoredResponse | DoNotStore[Response | Exception]]]
-
-
-@dataclass(frozen=True, slots=True)
-class ViewCache:
-    """How the responses of a route are cached; see cached_view()."""
-
-    ttl_seconds: float
-    grace_seconds: float
-    tags: TagRule
-    query: tuple[str, ...]
-    vary: tuple[str, ...]
-    public: bool
-    status: frozenset[int]
-    max_age_seconds: int
-    honours_no_cache: bool
-    # What the route validates its query by; known when its policy is compiled.
-    query_model: type[Any] | None = None
-
-    @property
-    def cache_control(self) -> str:
-        """Without `max_age_seconds` clients validate each time, because invalidation does not reach their caches."""
-        scope = "public" if self.public else "private"
-        if not self.max_age_seconds:
-            return f"{scope}, no-cache"
-        # RFC 5861, 3.
-        grace = f", stale-while-revalidate={int(self.grace_seconds)}" if self.grace_seconds >= 1 else ""
-        return f"{scope}, max-age={self.max_age_seconds}{grace}"
 
 
 def cached_view(
@@ -110,35 +79,30 @@ def cached_view(
     return decorate
 
 
-async def respond(policy: ViewCache | None, view: View, arguments: Mapping[str, Any]) -> Response:
-    """The view's response, from the cache where its policy allows it, on the conditions of the request.
+async def respond(policy: ViewCache, run: Run, arguments: Mapping[str, Any]) -> Response:
+    """The response to a GET or HEAD, from the cache where its policy allows it, or of the view that `run` runs.
 
     An error that the view raises is stored where `status` names its status.
     """
-    if request.method not in ("GET", "HEAD"):
-        return await _run(view, arguments)
-    if policy is None:
-        return conditional(request, await _run(view, arguments))
-    response, status = await _cached(policy, view, arguments)
+    response, status = await _cached(policy, run, arguments)
     if current_app.config.get(DEVELOPMENT):
         response.headers["X-Cache"] = status
-    return conditional(request, response)
+    return response
 
 
-async def _cached(policy: ViewCache, view: View, arguments: Mapping[str, Any]) -> tuple[Response, CacheStatus]:
-    directives = cache_directives(request.headers) if policy.honours_no_cache else frozenset()
-    found = parameters(policy.query_model, policy.query)
-    # An invalid query is refused by the view itself.
-    if found is None or not is_stated_host() or _is_personal(policy) or "no-store" in directives:
+async def _cached(policy: ViewCache, run: Run, arguments: Mapping[str, Any]) -> tuple[Response, CacheStatus]:
+    asked = exchange()
+    lookup, early = asked.early_view or (None, None)
+    if lookup is None:
+        app: Quart = current_app._get_current_object()  # type: ignore[attr-defined]
+        lookup = view_lookup(policy, asked, app, request.url_rule, arguments)
+    if lookup is None or _is_personal(policy):
         resources().telemetry.count("cache_bypassed", name=request.endpoint or "unnamed")
-        return await _run(view, arguments), "bypass"
-    key = view_key(found, arguments=arguments, vary=policy.vary)
-    if "no-cache" in directives:
-        await _delete(key)
+        return await run(), "bypass"
 
     async def compute() -> StoredResponse | DoNotStore[Response | Exception]:
         try:
-            response = await _run(view, arguments)
+            response = await run()
         except Exception as error:
             if _depends_on_session(policy):
                 # The error's text may be for this request's user only.
@@ -148,45 +112,33 @@ async def _cached(policy: ViewCache, view: View, arguments: Mapping[str, Any]) -
             response = await answer_error(error)
         return await _to_stored_response(policy, response) or DoNotStore(response)
 
-    value, status = await _load(policy, key, compute, {**found.for_tags, **arguments})
+    lookup.compute = compute
+    if early is None and policy.honours_no_cache and "no-cache" in cache_directives(asked.lines(b"cache-control")):
+        await _discard(lookup)
+    value, status = await _load(lookup, early)
     if isinstance(value, Exception):
         raise value
     return _response(value, status) if isinstance(value, StoredResponse) else value, status
 
 
-async def _load(policy: ViewCache, key: str, compute: Compute, arguments: Mapping[str, Any]) -> CacheResult:
+async def _load(lookup: LoadRequest, early: EarlyLookup | None) -> CacheResult:
     cache = resources().cache
-    load_request = cache.request(
-        key,
-        compute,
-        ttl_seconds=policy.ttl_seconds,
-        tags=policy.tags.tags(arguments),
-        grace_seconds=policy.grace_seconds,
-        codec=RESPONSE_CODEC,
-        name=request.endpoint or "unnamed",
-    )
     if request.method == "GET":
-        return await cache.load(load_request)
+        return await cache.load(lookup, early)
     # A view may leave out the body of a response to HEAD, so that only GET stores; but HEAD reads what GET stored.
-    found = await cache.look(load_request)
+    found = await cache.look(lookup, early)
     if found.value is not MISS:
         return found
-    computed = await compute()
+    computed = await lookup.compute()
     return CacheResult(computed.value if isinstance(computed, DoNotStore) else computed, "bypass")
 
 
-async def _delete(key: str) -> None:
+async def _discard(lookup: LoadRequest) -> None:
     try:
-        await resources().cache.delete(key)
+        await resources().cache.discard(lookup)
     except RedisError as error:
         # Fails open: without Redis the view runs in any case.
         record_failure(error, block=BLOCK, telemetry=resources().telemetry)
-
-
-async def _run(view: View, arguments: Mapping[str, Any]) -> Response:
-    result = await current_app.ensure_async(view)(**arguments)
-    # A Werkzeug response, such as a redirect's, is passed on as it is.
-    return cast(Response, await current_app.make_response(result))
 
 
 async def _to_stored_response(policy: ViewCache, response: Response) -> StoredResponse | None:
@@ -198,7 +150,7 @@ async def _to_stored_response(policy: ViewCache, response: Response) -> StoredRe
 def _is_personal(policy: ViewCache) -> bool:
     """Whether the response depends on the user, as far as is known before the view runs."""
     browser = current_browser_session()
-    return not policy.public and (has_header_credential(request.headers) or (browser is not None and browser.used))
+    return not policy.public and (exchange().has_header_credential or (browser is not None and browser.used))
 
 
 def _depends_on_session(policy: ViewCache) -> bool:

@@ -11,9 +11,9 @@ from app.errors import AppError, BadRequest, Forbidden, Unauthorized, Unavailabl
 from app.kit.client.errors import record_failure
 from app.kit.sessions.record import SessionRecord
 from app.principal import CREDENTIALS, Credential, Principal, current_user_id
-from app.web.context import connection, resources
+from app.web.context import CREDENTIAL_HEADERS, connection, exchange, resources
 from app.web.declarations import Bearer, DeclarationError, attach, declared
-from app.web.identity.browser_session import CREDENTIAL_HEADERS, current_browser_session
+from app.web.identity.browser_session import current_browser_session
 
 LOOKUPS = "quartet_lookups"
 
@@ -82,7 +82,7 @@ def _restriction(access: Access, *, decorator: str) -> Callable[[Bearer], Bearer
 
 async def identify() -> Identity:
     """Check the credentials, and keep the result in `g`. It never refuses, so that limits are checked first."""
-    given = [(name, value) for name in CREDENTIAL_HEADERS for value in connection().headers.getlist(name)]
+    given = exchange().credentials()
     try:
         identity = await (_from_headers(given) if given else _from_cookie())
     except AppError as problem:
@@ -93,6 +93,7 @@ async def identify() -> Identity:
         identity = Identity(problem=Unavailable("The credentials cannot be checked now."))
     identity.by_header = bool(given)
     g.identity = identity
+    exchange().principal_id = identity.principal.user_id if identity.principal else None
     current_user_id.set(identity.principal.user_id if identity.principal else None)
     return identity
 

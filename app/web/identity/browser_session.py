@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from quart import session
 from quart.sessions import SessionMixin
-from werkzeug.datastructures import Headers
 
 from app.errors import BadRequest, Conflict, Unavailable
 from app.kit.sessions.codec import changed_fields, encode_field
@@ -15,18 +14,11 @@ from app.kit.sessions.values import Unstorable
 from app.web.context import resources
 from app.web.identity.takeover import take_over
 
-CREDENTIAL_HEADERS = ("X-Session-ID", "Authorization", "API-Key")
-
 SessionState = Literal["open", "detached", "down"]
 
 # Flask's own name for it.
 _PERMANENT = "_permanent"
 _FLASHES = "_flashes"
-
-
-def has_header_credential(headers: Headers) -> bool:
-    """Whether a header holds a credential: then it alone counts, and the cookie is not read."""
-    return any(name in headers for name in CREDENTIAL_HEADERS)
 
 
 class BrowserSession(SessionMixin):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from quart import Quart, current_app, g
+from quart import Quart, current_app
 from redis.exceptions import RedisError
 
 from app.errors import Unavailable
@@ -16,7 +16,7 @@ from app.kit.sessions.record import SessionRecord
 from app.kit.sessions.revocation import Revocation
 from app.principal import Principal
 from app.web.client_address import client_network
-from app.web.context import connection, resources
+from app.web.context import connection, exchange, resources
 from app.web.identity import auth
 
 MayHave = Callable[[Principal | None], bool]
@@ -29,19 +29,19 @@ def current_grant(may_have: MayHave) -> Grant:
     """
     principal = auth.current_principal_or_none()
     if principal is None:
-        return Grant(network=client_network(), since=g.began)
+        return Grant(network=client_network(), since=exchange().began)
     app: Quart = current_app._get_current_object()  # type: ignore[attr-defined]
     if principal.credential == "api_key":
         key = connection().headers["API-Key"]
         held = HeldCredential(app, principal, may_have, api_key=key)
-        return Grant(principal.user_id, digest(key), network=client_network(), since=g.began, check=held.check)
+        return Grant(principal.user_id, digest(key), network=client_network(), since=exchange().began, check=held.check)
     session = auth.current_session()
     held = HeldCredential(app, principal, may_have, session=session)
     return Grant(
         principal.user_id,
         session.public_id,
         network=client_network(),
-        since=g.began,
+        since=exchange().began,
         seconds=session.expires_at - time.time(),
         check=held.check,
     )

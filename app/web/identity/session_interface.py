@@ -16,8 +16,8 @@ from app.kit.limits.limit import Limit
 from app.kit.sessions.record import SessionRecord, bucket_of
 from app.kit.sessions.values import SessionTooLarge, Unstorable
 from app.web.client_address import client_network
-from app.web.context import resources
-from app.web.identity.browser_session import BrowserSession, has_header_credential
+from app.web.context import exchange_of, resources
+from app.web.identity.browser_session import BrowserSession
 from app.web.problems import answer_error, rate_limited
 
 logger = logging.getLogger(__name__)
@@ -74,15 +74,19 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
         """Does nothing: it runs before the lifespan, which opens the store."""
 
     async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> BrowserSession:
-        if has_header_credential(request.headers) or _is_without(request.path) or not self._reads_session(request):
+        exchanged = exchange_of(request)
+        if exchanged.has_header_credential or _is_without(request.path) or not self._reads_session(request):
             return BrowserSession(state="detached")
         can_send_cookie = isinstance(request, Request)
-        sent = request.cookies.getlist(self.get_cookie_name(app))
+        sent = exchanged.cookies(app.config["SESSION_COOKIE_NAME"])
         if not sent:
             return BrowserSession(can_send_cookie=can_send_cookie)
         candidates = [session_id for session_id in sent if bucket_of(session_id)][:MOST_COOKIES]
         try:
-            record = await _find(candidates or sent[:1])
+            early = exchanged.early_session
+            if early is not None and early.error is not None:
+                raise early.error
+            record = early.record if early is not None else await _find(candidates or sent[:1])
             return BrowserSession(record, can_send_cookie=can_send_cookie, ended_ids=() if record else candidates)
         except RedisError as error:
             # Fails closed where the session is used. An error raised here would not reach the error handlers.
@@ -151,6 +155,12 @@ class QuartetSessionInterface(RedisSessionInterface):  # type: ignore[misc]
 
 def _is_without(path: str) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in WITHOUT_SESSION)
+
+
+def only_candidate(sent: list[str]) -> str | None:
+    """The id of the one cookie that could be ours; None where there is none, or several are to be tried."""
+    candidates = [session_id for session_id in sent if bucket_of(session_id)]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 async def _find(candidates: list[str]) -> SessionRecord | None:

@@ -3,14 +3,14 @@
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Unpack
 
 from app.kit.limits.limit import Limit, LimitOptions
 from app.principal import Principal
 from app.web.declarations import Bearer, DeclarationError, attach, declarations_on, declared
-from app.web.limits.subjects import Subject, by_address, is_read_from_body
+from app.web.limits.subjects import Subject, by_address, is_address, is_read_from_body
 
 LimitSpecs = str | Limit | Sequence[str | Limit] | None
 # A text, a Limit, or a function that returns them for this request (by plan, by user); None: no limit.
@@ -69,9 +69,33 @@ class RouteRule:
 
 @dataclass(frozen=True, slots=True)
 class RouteLimits:
-    """The limits of a route: those of every rule, checked together."""
+    """The limits of a route: those of every rule, checked together.
+
+    fixed           those that are known without a request, each with what a request takes of it
+    of_addresses    whether these are all, and count the client's network
+    of_visitors     whether they do for a request without credential
+    """
 
     rules: tuple[RouteRule, ...]
+    fixed: tuple[tuple[Limit, int], ...] = field(init=False)
+    of_addresses: bool = field(init=False)
+    of_visitors: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        fixed = [(limit, each.rule.cost) for each in self.rules for limit in each.limits]
+        object.__setattr__(self, "fixed", tuple((limit, cost) for limit, cost in fixed if isinstance(cost, int)))
+        object.__setattr__(self, "of_addresses", self._all_count_address(visitor=False))
+        object.__setattr__(self, "of_visitors", self._all_count_address(visitor=True))
+
+    def _all_count_address(self, *, visitor: bool) -> bool:
+        return all(
+            not each.finders
+            and not each.rule.needs_body
+            and isinstance(each.rule.cost, int)
+            and len(each.rule.subjects) == 1
+            and is_address(each.rule.subjects[0], visitor=visitor)
+            for each in self.rules
+        )
 
     def declared(self) -> list[Limit]:
         """The limits that are known without a request."""

@@ -3,33 +3,19 @@
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TypeVar
-
-from quart import Quart, Response, g
 
 from app.errors import TooLarge, Unavailable
 from app.kit.limits.decision import Decision, LimitStatus
 from app.kit.limits.limit import Charge, CostTooHigh
+from app.kit.limits.limiter import RateLimiter
 from app.principal import Principal
-from app.web.context import resources
-from app.web.handshake import after_answer
+from app.web.context import RawHeaders, exchange, resources
 from app.web.limits.declare import Exemption, RouteLimits, RouteRule
 from app.web.problems import rate_limited
 
 T = TypeVar("T")
-
-_DECISIONS = "rate_limit_decisions"
-
-
-def register(app: Quart) -> None:
-    """Settle and show the limits after each view."""
-
-    async def finish(response: Response) -> Response:
-        await settle(response)
-        return add_headers(response)
-
-    after_answer(app, finish)
 
 
 async def enforce(limits: RouteLimits | Exemption | None, principal: Principal | None, *, with_body: bool) -> None:
@@ -39,6 +25,12 @@ async def enforce(limits: RouteLimits | Exemption | None, principal: Principal |
     a limit ever admits at once.
     """
     if not isinstance(limits, RouteLimits):
+        return
+    early = exchange().early_decision
+    if early is not None:
+        # The edge has asked for all of them; only their first check counts.
+        if not with_body:
+            apply(early)
         return
     rules = [each for each in limits.rules if each.rule.needs_body is with_body]
     charges = [charge for each in rules for charge in await _charges(each, principal)]
@@ -76,7 +68,7 @@ def apply(decision: Decision) -> None:
 
     For a limit whose subject is known only inside the handler: `apply(await limiter.check([(limit, email)]))`.
     """
-    g.setdefault(_DECISIONS, []).append(decision)
+    exchange().decisions.append(decision)
     if decision.unavailable:
         # Fails closed: the limit refuses what it cannot count.
         raise Unavailable("The limits of this route cannot be checked now.")
@@ -84,46 +76,41 @@ def apply(decision: Decision) -> None:
         raise rate_limited(decision)
 
 
-async def settle(response: Response) -> None:
-    """Apply the outcome: a status below 400 is a success. Where one limit refused, none takes anything."""
-    decisions: list[Decision] = g.get(_DECISIONS, [])
-    if not decisions:
+async def settle(decisions: list[Decision], limiter: RateLimiter, *, succeeded: bool) -> None:
+    """Apply the outcome. Where one limit refused, none takes anything."""
+    if all(limiter.is_settled(decision) for decision in decisions):
         return
-    limiter = resources().limiter
     if all(decision.allowed for decision in decisions):
-        succeeded = response.status_code < 400
         ends = [limiter.settle(decision, succeeded=succeeded) for decision in decisions]
     else:
         ends = [limiter.refund(decision) for decision in decisions]
-    setattr(g, _DECISIONS, await asyncio.gather(*ends))
+    decisions[:] = await asyncio.gather(*ends) if len(ends) > 1 else [await ends[0]]
 
 
-def add_headers(response: Response) -> Response:
-    """Show the limits: X-RateLimit-* for the tightest, RateLimit-Policy and RateLimit for all.
+def limit_headers(decisions: Iterable[Decision]) -> RawHeaders:
+    """X-RateLimit-* for the tightest limit, RateLimit-Policy and RateLimit for all.
 
     The latter two are those of draft-ietf-httpapi-ratelimit-headers-11, which no other function knows. `t` (seconds
     from now) and X-RateLimit-Reset (epoch seconds) say when the next unit is free.
     """
-    found = [(s, d.now_seconds) for d in g.get(_DECISIONS, []) for s in d.statuses if not s.limit.shadow]
+    found = [(s, d.now_seconds) for d in decisions for s in d.statuses if not s.limit.shadow]
     if not found:
-        return response
-    tightest, now_seconds = min(found, key=lambda pair: _tightness(pair[0]))
-    response.headers["X-RateLimit-Limit"] = str(tightest.limit.amount)
-    response.headers["X-RateLimit-Remaining"] = str(tightest.remaining)
-    response.headers["X-RateLimit-Reset"] = str(math.ceil(now_seconds + tightest.wait_seconds))
+        return []
+    tightest, now_seconds = min(found, key=lambda pair: _tightness(pair[0])) if len(found) > 1 else found[0]
     # Two subjects of one policy may have been checked; the draft allows each policy only once.
     shown: dict[str, LimitStatus] = {}
     for limit_status, _ in found:
-        shown[limit_status.limit.name] = min(
-            limit_status, shown.get(limit_status.limit.name, limit_status), key=_tightness
-        )
-    response.headers["RateLimit-Policy"] = ", ".join(
-        f'"{name}";q={s.limit.amount};w={s.limit.window_seconds}' for name, s in shown.items()
-    )
-    response.headers["RateLimit"] = ", ".join(
-        f'"{name}";r={s.remaining};t={math.ceil(s.wait_seconds)}' for name, s in shown.items()
-    )
-    return response
+        name = limit_status.limit.name
+        shown[name] = min(limit_status, shown[name], key=_tightness) if name in shown else limit_status
+    policies = [f'"{name}";q={s.limit.amount};w={s.limit.window_seconds}' for name, s in shown.items()]
+    states = [f'"{name}";r={s.remaining};t={math.ceil(s.wait_seconds)}' for name, s in shown.items()]
+    return [
+        (b"x-ratelimit-limit", b"%d" % tightest.limit.amount),
+        (b"x-ratelimit-remaining", b"%d" % tightest.remaining),
+        (b"x-ratelimit-reset", b"%d" % math.ceil(now_seconds + tightest.wait_seconds)),
+        (b"ratelimit-policy", ", ".join(policies).encode()),
+        (b"ratelimit", ", ".join(states).encode()),
+    ]
 
 
 def _tightness(limit_status: LimitStatus) -> tuple[bool, int, float]:

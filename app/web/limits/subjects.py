@@ -11,7 +11,9 @@ from app.web.context import connection
 Subject = Callable[[Principal | None], str | None | Awaitable[str | None]]
 Asked = TypeVar("Asked", bound=Callable[..., Any])
 
+ADDRESS = "address:"
 _READS_BODY = "__reads_body__"
+_IS_ADDRESS = "__is_address__"
 
 
 def reads_body(asked: Asked) -> Asked:
@@ -28,9 +30,16 @@ def is_read_from_body(asked: object) -> bool:
     return getattr(asked, _READS_BODY, False) is True
 
 
+def is_address(asked: object, *, visitor: bool) -> bool:
+    """Whether the subject is the client's network whatever else the request holds, or, of a `visitor` without any
+    credential, for that reason."""
+    found = getattr(asked, _IS_ADDRESS, "")
+    return found == "always" or (visitor and found == "visitor")
+
+
 def by_address(_principal: Principal | None) -> str:
     """The client's IPv4 address, or its IPv6 /64 network."""
-    return f"address:{client_network()}"
+    return ADDRESS + client_network()
 
 
 def by_principal(principal: Principal | None) -> str:
@@ -54,3 +63,8 @@ def by_header(name: str) -> Subject:
 
     subject.__name__ = f"by_{name.lower()}"
     return subject
+
+
+setattr(by_address, _IS_ADDRESS, "always")
+setattr(by_principal, _IS_ADDRESS, "visitor")
+setattr(by_api_key, _IS_ADDRESS, "visitor")

@@ -1,37 +1,20 @@
-"""The id of each request, and one log line and metrics at its end. None of them holds a credential."""
+"""The ids of the request and the task in every line of the log, and the line that each request has."""
 
 import logging
-import re
-import secrets
-import time
-from contextvars import ContextVar
 from typing import Any
 
-from quart import Quart, Response, g, has_app_context
-
 from app.kit.tasks.context import running_task
-from app.kit.telemetry import Telemetry
 from app.log_redaction import escape
-from app.web.context import connection
-from app.web.handshake import after_answer, before_view
+from app.web.context import UNMATCHED, Exchange, current, current_request_id
 
 logger = logging.getLogger("app.requests")
-HEADER = "X-Request-ID"
-UNMATCHED = "unmatched"
 LONGEST_PATH = 200
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_answered: ContextVar[str] = ContextVar("answered_route", default=UNMATCHED)
-_VALID_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-
-
-def current_request_id() -> str | None:
-    """None outside a request."""
-    return g.get("request_id") if has_app_context() else None
 
 
 def current_route() -> str:
-    """The template of the route whose answer is being sent."""
-    return _answered.get()
+    """The template of the route that is being answered."""
+    exchange = current.get()
+    return exchange.route if exchange else UNMATCHED
 
 
 def log_fields() -> dict[str, Any]:
@@ -42,43 +25,17 @@ def log_fields() -> dict[str, Any]:
     return {"request_id": current_request_id()}
 
 
-def access_fields(seconds: float, principal: int | None, route: str, path: str) -> dict[str, Any]:
-    """Beside method, route and status. Without a route the path, cut and without control characters, stands for it."""
-    fields: dict[str, Any] = {"duration_ms": round(seconds * 1000, 1), "principal": principal}
-    if route == UNMATCHED:
-        fields["path"] = escape(path[:LONGEST_PATH])
-    return fields
-
-
-def register(app: Quart, telemetry: Telemetry) -> None:
-    """Give each request an id (the client's, where it is well-formed) and record how it was answered.
-
-    For a WebSocket the handshake is recorded: 101 where it was accepted.
-    """
-
-    async def begin() -> None:
-        given = connection().headers.get(HEADER, "")
-        g.request_id = given if _VALID_ID.fullmatch(given) else secrets.token_hex(8)
-        g.began = time.perf_counter()
-
-    async def finish(response: Response) -> Response:
-        response.headers[HEADER] = g.request_id
-        seconds = time.perf_counter() - g.began
-        asked = connection()
-        # The route's template, not the path: paths hold ids, and clients make up any number of them.
-        route = asked.url_rule.rule if asked.url_rule else UNMATCHED
-        _answered.set(route)
-        # Clients make up methods, too.
-        method = asked.method if asked.method in METHODS else "other"
-        labels = {"method": method, "route": route, "status": str(response.status_code)}
-        telemetry.count("http_requests", **labels)
-        telemetry.observe("http_request_seconds", seconds, route=route)
-        if logger.isEnabledFor(logging.INFO):
-            fields = {"method": method, "route": route, "status": response.status_code}
-            identity = g.get("identity")
-            principal = identity.principal.user_id if identity and identity.principal else None
-            logger.info("request", extra={**fields, **access_fields(seconds, principal, route, asked.path)})
-        return response
-
-    before_view(app, begin)
-    after_answer(app, finish)
+def log_answer(exchange: Exchange, method: str, status: int, seconds: float) -> None:
+    """Without a route the path, cut and without control characters, stands for it."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    fields = {
+        "method": method,
+        "route": exchange.route,
+        "status": status,
+        "duration_ms": round(seconds * 1000, 1),
+        "principal": exchange.principal_id,
+    }
+    if exchange.route == UNMATCHED:
+        fields["path"] = escape(exchange.path[:LONGEST_PATH])
+    logger.info("request", extra=fields)

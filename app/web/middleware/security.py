@@ -6,17 +6,14 @@ Others they parse in time that a client chooses. Then its Host is checked, and t
 """
 
 import re
-from typing import Any, cast
+from collections.abc import Collection
+from typing import Any
 
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
-from quart import Quart, Response, current_app, has_websocket_context
+from hypercorn.typing import ASGIReceiveCallable, HTTPScope
 
 from app.errors import AppError, BadRequest, Forbidden, HeadersTooLarge, NotFound, URITooLong
-from app.web.context import connection
-from app.web.handshake import after_answer, before_view
+from app.web.context import Exchange, RawHeaders
 from app.web.host import host_name, is_own_machine
-from app.web.identity.browser_session import has_header_credential
-from app.web.links import PUBLIC_URL
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 
@@ -24,19 +21,19 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
+# Of every response that does not state its own.
+DEFAULT_HEADERS = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": CONTENT_SECURITY_POLICY.encode(),
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"same-origin",
+}
 
 # Parsing takes time for each byte and field, in the event loop; nginx takes 8 KiB of a target and 32 KiB of headers.
 MOST_TARGET_BYTES = 32 * 1024
 MOST_QUERY_FIELDS = 1000
 MOST_HEADER_BYTES = 32 * 1024
 MOST_MEDIA_TYPE_BYTES = 1024
-# In app.config: the origins of other sites whose pages may send unsafe requests; `*`: any, without a session.
-TRUSTED_ORIGINS = "TRUSTED_ORIGINS"
-# In the scope of a request that no route may see: the error to answer.
-_REFUSED = "quartet.refused"
-
-RawHeaders = list[tuple[bytes, bytes]]
-
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(/.*)?", re.IGNORECASE | re.DOTALL)
 _DAYS, _MONTHS = "Mon|Tue|Wed|Thu|Fri|Sat|Sun", "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _TIME = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
@@ -49,83 +46,56 @@ _DATE = re.compile(
 _ETAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')  # RFC 9110, 8.8.3
 _RANGE = re.compile(rb"bytes=([0-9]{1,18})-([0-9]{0,18})")
 _DATED = (b"if-modified-since", b"if-unmodified-since")
+_CHECKED = frozenset({b"if-range", b"range", b"content-type", *_DATED})
 
 
-def register(app: Quart, *, allowed_hosts: tuple[str, ...], hsts_seconds: int) -> None:
-    """Refuse other values of Host with 400 and cross-site requests with 403; add the headers to every response.
-
-    Wraps the whole application, WebSockets included.
-    """
-    inner = app.asgi_app
-
-    async def well_formed(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        if scope["type"] == "lifespan":
-            await inner(scope, receive, send)
-            return
-        # The body of a safe method has no meaning (RFC 9110, 9.3.1), and an event stream would hold it while it
-        # lasts. Of others one byte more than is allowed makes a 413; Quart 0.23 would collect all that is sent.
-        most = 0 if scope.get("method") in SAFE_METHODS else app.config["MAX_CONTENT_LENGTH"] + 1
-        await inner(_clean(cast(HTTPScope, scope)), _bounded(receive, most), send)
-
-    async def refuse() -> None:
-        error: type[AppError] | None = cast(dict[str, Any], connection().scope).get(_REFUSED)
-        if error:
-            raise error
-
-    async def check_host() -> None:
-        name = host_name(connection().headers.get("Host", ""))
-        # A loopback name is always allowed: health checks use it, and no link is made from Host.
-        if not is_own_machine(name) and name not in allowed_hosts:
-            raise BadRequest("This server does not answer for that Host.")
-
-    async def add_headers(response: Response) -> Response:
-        headers = response.headers
-        _strip_empty(response)
-        headers.setdefault("Cache-Control", "no-store")
-        headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        headers.setdefault("X-Content-Type-Options", "nosniff")
-        headers.setdefault("Referrer-Policy", "same-origin")
-        if hsts_seconds:
-            headers.setdefault("Strict-Transport-Security", f"max-age={hsts_seconds}; includeSubDomains")
-        return response
-
-    app.asgi_app = well_formed  # type: ignore[method-assign]
-    before_view(app, refuse)
-    before_view(app, check_host)
-    before_view(app, check_same_origin)
-    after_answer(app, add_headers)
+def security_headers(hsts_seconds: int) -> RawHeaders:
+    """DEFAULT_HEADERS, with Strict-Transport-Security unless `hsts_seconds` is 0."""
+    if not hsts_seconds:
+        return list(DEFAULT_HEADERS.items())
+    return [*DEFAULT_HEADERS.items(), (b"strict-transport-security", b"max-age=%d; includeSubDomains" % hsts_seconds)]
 
 
-def _strip_empty(response: Response) -> None:
-    """Nothing has no type, and 204 no length (RFC 9110, 8.6)."""
-    if response.status_code == 204:
-        response.headers.pop("Content-Length", None)
-    elif response.headers.get("Content-Length") != "0":
-        return
-    response.headers.pop("Content-Type", None)
+def add_missing(headers: RawHeaders, defaults: RawHeaders, *, status: int) -> None:
+    """Add those that the response does not have; nothing has no type, and 204 no length (RFC 9110, 8.6)."""
+    present = dict(headers)
+    if status == 204 or present.get(b"content-length") == b"0":
+        dropped = (b"content-type", b"content-length") if status == 204 else (b"content-type",)
+        headers[:] = without(headers, *dropped)
+    headers.extend([pair for pair in defaults if pair[0] not in present])
 
 
-async def check_same_origin() -> None:
+def check_host(exchange: Exchange, allowed: Collection[str]) -> None:
+    """BadRequest: this server does not answer for the request's Host."""
+    name = host_name(exchange.text(b"host") or "")
+    # A loopback name is always allowed: health checks use it, and no link is made from Host.
+    if not is_own_machine(name) and name not in allowed:
+        raise BadRequest("This server does not answer for that Host.")
+
+
+def check_same_origin(
+    exchange: Exchange, *, trusted: Collection[str], session_cookie: str, public_url: str = ""
+) -> None:
     """Forbidden for an unsafe request from another origin (cross-site request forgery), login forms included.
 
     So is a WebSocket, whatever its method: its messages are not bound to any page (RFC 6455, 10.2). A credential in a
-    header exempts: no browser adds one to another site's request.
+    header exempts: no browser adds one to another site's request. `trusted`: the origins of other sites whose pages may
+    send unsafe requests; `*`: any, without a session.
     """
-    asked, is_websocket = connection(), has_websocket_context()
-    if (asked.method in SAFE_METHODS and not is_websocket) or has_header_credential(asked.headers):
+    is_websocket = exchange.scope["type"] == "websocket"
+    if (exchange.method in SAFE_METHODS and not is_websocket) or exchange.has_header_credential:
         return
-    site, origin = asked.headers.get("Sec-Fetch-Site"), asked.headers.get("Origin")
-    trusted = current_app.config.get(TRUSTED_ORIGINS, frozenset())
-    has_session = current_app.config["SESSION_COOKIE_NAME"] in asked.cookies
+    site, origin = exchange.text(b"sec-fetch-site"), exchange.text(b"origin")
+    has_session = bool(exchange.cookies(session_cookie))
     if (origin or "").lower() in trusted or ("*" in trusted and not has_session):
         return
     if site is not None:
         # Fetch Metadata: browsers set it, pages cannot. "none" is an action of the user, such as a bookmark.
         allowed = site in ("same-origin", "none")
         if is_websocket and origin is not None:
-            allowed = allowed and _is_own(origin)
+            allowed = allowed and _is_own(exchange.host, origin, public_url)
     elif origin is not None:
-        allowed = _is_own(origin)
+        allowed = _is_own(exchange.host, origin, public_url)
     else:
         # No current browser; but an old one, which sends neither header, may have sent the cookie.
         allowed = not has_session
@@ -133,18 +103,17 @@ async def check_same_origin() -> None:
         raise Forbidden("The request does not come from this site's own pages.")
 
 
-def _is_own(origin: str) -> bool:
+def _is_own(host: str, origin: str, public_url: str) -> bool:
     """Whether an origin is that of the request's host; at the public host with the public scheme, too.
 
     At other hosts the scheme is not known behind a proxy that ends TLS.
     """
-    own, given = connection().host.lower(), origin.lower()
-    scheme, _, host = given.partition("://")
-    public_scheme, _, public_host = current_app.config.get(PUBLIC_URL, "").lower().partition("://")
-    return bool(own) and host == own and (own != public_host or scheme == public_scheme)
+    scheme, _, own = origin.lower().partition("://")
+    public_scheme, _, public_host = public_url.lower().partition("://")
+    return bool(host) and own == host and (host != public_host or scheme == public_scheme)
 
 
-def _bounded(receive: ASGIReceiveCallable, most: int) -> ASGIReceiveCallable:
+def bounded(receive: ASGIReceiveCallable, most: int) -> ASGIReceiveCallable:
     """The first `most` bytes of the body, and then its end; the rest is dropped as it comes."""
     left, is_whole = most, False
 
@@ -163,35 +132,43 @@ def _bounded(receive: ASGIReceiveCallable, most: int) -> ASGIReceiveCallable:
     return received
 
 
-def _clean(scope: HTTPScope) -> HTTPScope:
+def clean(scope: HTTPScope) -> tuple[HTTPScope, type[AppError] | None]:
+    """The request without what is malformed, and the error of one that no route may see."""
     path, headers = scope["path"], list(scope["headers"])
     if not path.startswith("/"):
         absolute = _ABSOLUTE.fullmatch(path)
         if absolute:
             # RFC 9112, 3.2.2: the target's host replaces the one in Host.
-            headers = [*_without(headers, b"host"), (b"host", absolute[1].encode("latin-1", "replace"))]
+            headers = [*without(headers, b"host"), (b"host", absolute[1].encode("latin-1", "replace"))]
         path = (absolute[2] or "/") if absolute else f"/{path}"
     cleaned: Any = {**scope, "path": path, "headers": _clean_headers(headers)}
     query = scope["query_string"]
+    refusal: type[AppError] | None = None
     if len(path) + len(query) > MOST_TARGET_BYTES or query.count(b"&") >= MOST_QUERY_FIELDS:
-        cleaned |= {"path": "/", "query_string": b"", _REFUSED: URITooLong}
+        cleaned |= {"path": "/", "query_string": b""}
+        refusal = URITooLong
     elif "\0" in path:
         # No file system and no text of PostgreSQL has this character: nothing has such a name.
-        cleaned |= {"path": "/", _REFUSED: NotFound}
-    elif sum(len(name) + len(value) for name, value in headers) > MOST_HEADER_BYTES:
-        cleaned |= {"headers": [each for each in cleaned["headers"] if each[0] == b"host"], _REFUSED: HeadersTooLarge}
-    return cast(HTTPScope, cleaned)
+        cleaned |= {"path": "/"}
+        refusal = NotFound
+    elif sum([len(name) + len(value) for name, value in headers]) > MOST_HEADER_BYTES:
+        cleaned |= {"headers": [each for each in cleaned["headers"] if each[0] == b"host"]}
+        refusal = HeadersTooLarge
+    return cleaned, refusal
 
 
 def _clean_headers(headers: RawHeaders) -> RawHeaders:
+    names = [name for name, _ in headers]
     hosts = [value for name, value in headers if name == b"host"]
     if hosts and (len(hosts) > 1 or not host_name(hosts[0].decode("latin-1"))):
         # RFC 9112, 3.2: 400, which the check of Host answers for an empty one.
-        headers = [*_without(headers, b"host"), (b"host", b"")]
+        headers = [*without(headers, b"host"), (b"host", b"")]
+    if _CHECKED.isdisjoint(names):
+        return headers
     conditions = [value for name, value in headers if name == b"if-range"]
     if any(not (_ETAG.fullmatch(value) or _DATE.fullmatch(value)) for value in conditions):
         # RFC 9110, 13.1.5: a condition that cannot be true, so that the range does not count.
-        headers = _without(headers, b"if-range", b"range")
+        headers = without(headers, b"if-range", b"range")
     return [(name, value) for name, value in headers if not _is_ignored(name, value)]
 
 
@@ -211,5 +188,5 @@ def _is_range(value: bytes) -> bool:
     return found is not None and (not found[2] or int(found[1]) <= int(found[2]))
 
 
-def _without(headers: RawHeaders, *names: bytes) -> RawHeaders:
+def without(headers: RawHeaders, *names: bytes) -> RawHeaders:
     return [(name, value) for name, value in headers if name not in names]

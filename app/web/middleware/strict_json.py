@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 from quart import Request
 from quart.json.provider import DefaultJSONProvider
 from werkzeug.datastructures import MultiDict
@@ -37,8 +38,11 @@ class StrictJSONProvider(DefaultJSONProvider):
             raise ValueError("not JSON that this server accepts") from error
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
-        encoded = msgspec.json.encode(obj, enc_hook=self.default)
+        encoded = msgspec.json.encode(obj, enc_hook=self._convert)
         return (msgspec.json.format(encoded, indent=2) if kwargs.get("indent") else encoded).decode()
+
+    def _convert(self, obj: Any) -> Any:
+        return obj.model_dump() if isinstance(obj, BaseModel) else self.default(obj)
 
 
 class StrictRequest(Request):

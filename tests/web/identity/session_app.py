@@ -15,10 +15,14 @@ from app.kit.sessions.store import SessionStore
 from app.kit.telemetry import NoTelemetry
 from app.web import problems
 from app.web.context import EXTENSION
+from app.web.edge import edge
 from app.web.guard import GuardedQuart
 from app.web.identity import auth, session_interface
 from tests.services import free_port
 
+HOSTS = ("site.example", "evil.example", "internal.example")
+# A WebSocket of a browser says from which page it comes.
+OWN_PAGE = {"Origin": "http://localhost"}
 API_KEY = "key-of-user-3"
 ROLES: dict[int, frozenset[str]] = {1: frozenset(), 2: frozenset({"editor"}), 3: frozenset({"admin"})}
 
@@ -54,6 +58,7 @@ def session_app(
 ) -> GuardedQuart:
     app = GuardedQuart("tests.web", static_folder="static")
     use_store(app, store)
+    edge.register(app, edge.EdgeOptions(telemetry=NoTelemetry(), allowed_hosts=HOSTS))
     problems.register(app)
     session_interface.register(app, is_production=is_production, reads_session=app.reads_session)
     auth.register(app, lookups or Directory())

@@ -15,7 +15,7 @@ from app.web.context import resources
 from app.web.identity import auth
 from app.web.identity.browser_session import BrowserSession
 from app.web.identity.takeover import MOST_ROUNDS
-from tests.web.identity.session_app import get, result_of, serve, session_app, store_on, stored
+from tests.web.identity.session_app import OWN_PAGE, get, result_of, serve, session_app, store_on, stored
 
 BEFORE: dict[str, Any] = {"a": 1, "b": [2], "c": 3}
 
@@ -144,7 +144,7 @@ async def test_a_websocket_starts_and_renames_no_session(app: Quart, store: Sess
     app.add_websocket("/talk", "talk", talk)
     record = await store.create({"a": 1}, channel="cookie")
     for headers in ({"Cookie": f"quartet={record.id}"}, {}):
-        async with app.test_client(use_cookies=False).websocket("/talk", headers=headers) as connection:
+        async with app.test_client(use_cookies=False).websocket("/talk", headers={**headers, **OWN_PAGE}) as connection:
             assert await connection.receive() == "refused"
     assert await stored(store, record) == {"a": 1}
     assert await store.list(1) == []

@@ -16,6 +16,7 @@ from app.kit.sessions.store import SessionStore
 from app.web.identity import auth
 from tests.waiting import eventually
 from tests.web.identity.session_app import (
+    OWN_PAGE,
     get,
     result_of,
     serve,
@@ -526,7 +527,7 @@ async def test_a_websocket_reads_and_saves_the_session(app: Quart, store: Sessio
     app.add_websocket("/talk", "talk", talk)
     record = await store.create({"seen": 1}, channel="cookie")
     for headers, said in (({"Cookie": f"quartet={record.id}"}, "2"), ({}, "1"), ({"Cookie": "quartet=junk"}, "1")):
-        async with app.test_client(use_cookies=False).websocket("/talk", headers=headers) as connection:
+        async with app.test_client(use_cookies=False).websocket("/talk", headers={**headers, **OWN_PAGE}) as connection:
             assert await connection.receive() == said
 
     async def saved() -> bool:
@@ -541,7 +542,7 @@ async def test_a_websocket_without_redis_does_not_fail(down: Quart) -> None:
 
     down.add_websocket("/talk", "talk", talk)
     headers = {"Cookie": "quartet=abc." + "a" * 43}
-    async with down.test_client(use_cookies=False).websocket("/talk", headers=headers) as connection:
+    async with down.test_client(use_cookies=False).websocket("/talk", headers={**headers, **OWN_PAGE}) as connection:
         assert await connection.receive() == "hello"
 
 

@@ -23,6 +23,7 @@ from app.principal import Credential, Principal
 from app.web import problems
 from app.web.context import EXTENSION, resources
 from app.web.declarations import View
+from app.web.edge import edge
 from app.web.limits import declare, enforce
 from app.web.limits.declare import Exemption, RouteLimits, exempt
 from app.web.limits.subjects import by_address, by_api_key, by_header, by_principal
@@ -56,7 +57,7 @@ def make_app(limiter: RateLimiter) -> Quart:
     app.config["TRUSTED_PROXIES"] = ("10.0.0.0/8",)
     app.extensions[EXTENSION] = SimpleNamespace(limiter=limiter)
     problems.register(app)
-    enforce.register(app)
+    edge.register(app)
     return app
 
 

@@ -6,8 +6,6 @@ import pytest
 from quart import Quart, Response
 
 from app.kit.keys import Keys
-from app.web.handshake import before_view
-from app.web.middleware import security
 from tests.web.identity.session_app import session_app, store_on_nothing
 
 UNSAFE = ["POST", "PUT", "PATCH", "DELETE"]
@@ -49,8 +47,6 @@ async def app(keys: Keys) -> AsyncIterator[Quart]:
 
 
 def with_view(app: Quart) -> Quart:
-    before_view(app, security.check_same_origin)
-
     async def view() -> str:
         return "done"
 

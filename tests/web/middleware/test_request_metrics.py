@@ -1,56 +1,8 @@
-"""Metrics of requests: how many wait for their answer, and a number of series that clients cannot raise."""
-
-import asyncio
-from contextlib import nullcontext
-from typing import Any
+"""Metrics of requests: a number of series that clients cannot raise."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from quart.testing import QuartClient
-
-from app.web.middleware.in_flight import count_in_flight
-from app.web.telemetry import PrometheusTelemetry
-
-START = {"type": "http.response.start", "status": 200, "headers": []}
-# The messages that an application sends, and how many wait after each.
-ANSWERS = {
-    "response": ("http", [START, {"type": "http.response.body", "body": b""}], [0, 0]),
-    "handshake": ("websocket", [{"type": "websocket.accept"}, {"type": "websocket.close"}], [0, 0]),
-    "refused handshake": ("websocket", [{"type": "websocket.close"}], [0]),
-    "interim response": ("http", [{"type": "http.response.early_hint"}, START, START], [1, 0, 0]),
-    "no answer": ("http", [], []),
-}
-
-
-def waiting(telemetry: PrometheusTelemetry) -> float:
-    value = telemetry.registry.get_sample_value("quartet_http_requests_in_flight")
-    assert value is not None
-    return value
-
-
-@pytest.mark.parametrize("ends", [None, ValueError("a defect"), asyncio.CancelledError()], ids=str)
-@pytest.mark.parametrize(("kind", "messages", "expected"), ANSWERS.values(), ids=ANSWERS)
-async def test_a_request_is_in_flight_until_its_answer_begins(
-    kind: str, messages: list[dict[str, Any]], expected: list[int], ends: BaseException | None
-) -> None:
-    telemetry = PrometheusTelemetry(version="1")
-    found = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        assert waiting(telemetry) == 1
-        for message in messages:
-            await send(message)
-        if ends is not None:
-            raise ends
-
-    async def send(message: Any) -> None:
-        found.append(waiting(telemetry))
-
-    counted = count_in_flight(app, telemetry)
-    with pytest.raises(type(ends)) if ends else nullcontext():
-        await counted({"type": kind}, None, send)
-    assert found == expected
-    assert waiting(telemetry) == 0
 
 
 async def metrics(client: QuartClient) -> dict[str, float]:

@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from quart import Quart
+from quart_schema import QuartSchema
 
+from app.web.guard import GuardedQuart
 from app.web.middleware.strict_json import StrictJSONProvider
+
+
+class Point(BaseModel):
+    x: int
+
 
 json_provider = StrictJSONProvider(Quart(__name__))
 DIGITS = st.text(alphabet="0123456789", min_size=1, max_size=40)
@@ -50,3 +58,28 @@ def test_no_number_takes_long(number: str) -> None:
     text = "[" + ",".join([number] * (300_000 // len(number))) + "]"
     theirs = min(seconds(json.loads, text) for _ in range(3))
     assert min(seconds(json_provider.loads, text) for _ in range(3)) < 10 * theirs + 0.01
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        ([{"x": 1}], b'[{"x":1}]'),
+        ([Point(x=1)], b'[{"x":1}]'),
+        ({"points": (Point(x=1), Point(x=2))}, b'{"points":[{"x":1},{"x":2}]}'),
+        (Point(x=1), b'{"x":1}'),
+        (({"x": 1}, 200, {"X-Own": "kept"}), b'{"x":1}'),
+    ],
+)
+async def test_models_are_answers_alone_and_within_others(answer: Any, body: bytes) -> None:
+    app = GuardedQuart(__name__)
+    QuartSchema(app)
+    app.json = StrictJSONProvider(app)
+    app.convert_models_only()
+
+    @app.get("/")
+    async def view() -> Any:
+        return answer
+
+    response = await app.test_client().get("/")
+    assert response.content_type == "application/json"
+    assert (await response.get_data(as_text=False)).strip() == body

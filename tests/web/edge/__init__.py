@@ -1,0 +1,1 @@
+"""The edge: what it does for every request, and what it asks and answers early."""
