@@ -13,7 +13,7 @@ from werkzeug.routing import MapAdapter, RequestRedirect, Rule
 
 from app.web import declarations, problems
 from app.web.caching import cached_view
-from app.web.context import Exchange, exchange
+from app.web.context import Exchange, current, exchange
 from app.web.declarations import View
 from app.web.handshake import Handshake
 from app.web.idempotency import once
@@ -188,7 +188,8 @@ class GuardedQuart(Quart):
     def reads_session(self, asked: BaseRequestWebsocket) -> bool:
         """Whether the session belongs to the answer. It does not to a static file that everyone may read."""
         # By the path: Quart opens the session before it looks for the route.
-        if exchange().refusal:
+        answered = current.get()
+        if answered is not None and answered.refusal:
             return False
         return not asked.path.startswith(self._open_folders())
 

@@ -51,7 +51,7 @@ async def test_connections_that_come_and_go_leave_nothing_at_few_open_files(
     script = FEW_FILES.format(python=shlex.quote(sys.executable))
     command = ("-c", f"import os; os.execvp('sh', ['sh', '-c', {script!r}])")
     with serving(embedded | {"LOG_LEVEL": "error"}, tmp_path, *command) as (process, port):
-        await converse(port, ASK)
+        assert (await converse(port, ASK, seconds=60)).statuses == [200]
         before = descriptors(process.pid)
         room = asyncio.Semaphore(50)
 
@@ -68,7 +68,7 @@ async def test_connections_that_come_and_go_leave_nothing_at_few_open_files(
 
         statuses = [await each for each in asyncio.as_completed([visit(number) for number in range(amount)])]
         assert set(statuses) == {200}
-        await eventually(lambda: descriptors(process.pid) <= before + 2)
+        await eventually(lambda: descriptors(process.pid) <= before + 2, seconds=60)
 
 
 @pytest.mark.parametrize(
