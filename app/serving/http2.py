@@ -1,7 +1,7 @@
 """Hypercorn's HTTP/2 (0.18) over TLS, where HTTP2 is set, without the faults that break a connection or keep a stream.
 
 An event for a stream that is answered already is a KeyError there, which ends the connection (hypercorn #197, #329);
-so does a `:path` that is not ASCII, a CONNECT, and the thousandth PRIORITY frame. Rapid resets have no end
+so does a `:method` or `:path` that is not ASCII, a CONNECT, and the thousandth PRIORITY frame. Rapid resets have no end
 (CVE-2023-44487). A client that opens no window holds its handlers, and memory without a bound: to take nothing from a
 stream's buffer lets its handler write more.
 """
@@ -33,6 +33,8 @@ from app.serving.limits import Limits
 # Streams that a client may reset beyond half of its requests.
 MOST_RESETS = 100
 _PATH = re.compile(rb"/[\x21-\x7e]*|\*")
+# RFC 9110, 5.6.2 and 9.1.
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class BoundedBuffer(StreamBuffer):
@@ -150,7 +152,8 @@ class Http2(H2Protocol):
             return 414
         if len(headers) > self._limits.header_count:
             return 431
-        if found.get(b":method") == b"CONNECT" or not _PATH.fullmatch(path):
+        method = found.get(b":method", b"")
+        if method == b"CONNECT" or not _METHOD.fullmatch(method) or not _PATH.fullmatch(path):
             return 400
         return None
 

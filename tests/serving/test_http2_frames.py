@@ -124,6 +124,8 @@ REFUSED = {
     "8.3 a pseudo-header twice": PREFACE + head([*GET, (":method", "GET")]),
     "8.3.1 no path": PREFACE + head(without(":path")),
     "8.3.1 an empty path": PREFACE + head([*without(":path"), (":path", "")]),
+    "8.3.1 a method that is not ASCII": PREFACE + head([(":method", "GÉT"), *GET[1:]]),
+    "8.3.1 a method that is no token": PREFACE + head([(":method", "G T"), *GET[1:]]),
     "8.3.1 no method": PREFACE + head(without(":method")),
     "8.3.1 no scheme": PREFACE + head(without(":scheme")),
     "8.5 CONNECT": PREFACE + head([(":method", "CONNECT"), (":authority", "x:1")]),
