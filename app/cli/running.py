@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -31,7 +32,13 @@ def end_at_interrupt() -> None:
     For a service that starts, when nothing is under way yet. A KeyboardInterrupt would be lost where it is raised in
     what the interpreter calls back, such as a weak reference's callback.
     """
-    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    # GNU make prints an error where its child has ended before make has its own signal.
+    time.sleep(0.2)
+    os._exit(0)
 
 
 def refuse_production(settings: Settings) -> None:

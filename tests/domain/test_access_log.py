@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from app.logs import FieldsFilter, make_formatter
-from app.web.middleware.request_log import LONGEST_PATH, log_fields
+from app.web.edge.edge import LONGEST_PATH
+from app.web.middleware.request_log import log_fields
 from tests.domain.client import Client
 
 

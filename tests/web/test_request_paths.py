@@ -1,5 +1,6 @@
 """How much code a reader goes through to follow a request from its route to Redis and back, in each block."""
 
+import logging
 import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -127,8 +128,11 @@ async def app(
         "REDIS_BUDGET_MS": "5000",
     }
     created = create_app(load_settings(environ), slices=(NOTICES, Slice(blueprint=blueprint, tasks=(greet,))))
+    # Another test of this process may have configured the log, whose files would count.
+    logging.disable(logging.INFO)
     async with created.test_app():
         yield created
+    logging.disable(logging.NOTSET)
 
 
 async def files_of(act: Callable[[], Awaitable[Any]]) -> list[str]:

@@ -1,5 +1,6 @@
 """Edge: the outermost ASGI layer. One request's way through it is _answer(); what each response gets, _finish()."""
 
+import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,16 +13,20 @@ from quart import Quart
 from app.errors import AppError
 from app.kit.client.deadline import start_budget
 from app.kit.telemetry import NoTelemetry, Telemetry
+from app.log_redaction import escape
 from app.resources import Resources
 from app.web.client_address import is_from_proxy
-from app.web.context import EXTENSION, Exchange, RawHeaders, StreamedBody, current
+from app.web.context import EXTENSION, UNMATCHED, Exchange, RawHeaders, StreamedBody, current
 from app.web.edge.direct import DirectConnection
 from app.web.edge.early import EarlyAnswer, ask_early
 from app.web.guard import GuardedQuart
 from app.web.limits.enforce import limit_headers, settle
 from app.web.links import PUBLIC_URL
-from app.web.middleware import cors, request_log, security
+from app.web.middleware import cors, security
 
+logger = logging.getLogger("app.requests")
+# Of a path, in the log.
+LONGEST_PATH = 200
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 # The messages that have the status and the headers of an answer; the acceptance of a WebSocket is a 101.
 _ANSWERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
@@ -164,10 +169,24 @@ class Edge:
         self._options.telemetry.gauge("http_requests_in_flight", self._in_flight)
 
     def _record(self, exchange: Exchange, status: int) -> None:
-        """One log line and two metrics, without a credential. Of a WebSocket the handshake is recorded."""
+        """Two metrics and one log line, without a credential. Of a WebSocket the handshake is recorded.
+
+        Without a route the path stands for it in the log, cut and without control characters.
+        """
         seconds, route, telemetry = time.perf_counter() - exchange.began, exchange.route, self._options.telemetry
         # Clients make up methods.
         method = exchange.method if exchange.method in METHODS else "other"
         telemetry.count("http_requests", method=method, route=route, status=str(status))
         telemetry.observe("http_request_seconds", seconds, route=route)
-        request_log.log_answer(exchange, method, status, seconds)
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        fields = {
+            "method": method,
+            "route": route,
+            "status": status,
+            "duration_ms": round(seconds * 1000, 1),
+            "principal": exchange.principal_id,
+        }
+        if route == UNMATCHED:
+            fields["path"] = escape(exchange.path[:LONGEST_PATH])
+        logger.info("request", extra=fields)

@@ -1,14 +1,9 @@
-"""The ids of the request and the task in every line of the log, and the line that each request has."""
+"""What every line of the log says of the request and the task in which it is written."""
 
-import logging
 from typing import Any
 
 from app.kit.tasks.context import running_task
-from app.log_redaction import escape
-from app.web.context import UNMATCHED, Exchange, current, current_request_id
-
-logger = logging.getLogger("app.requests")
-LONGEST_PATH = 200
+from app.web.context import UNMATCHED, current, current_request_id
 
 
 def current_route() -> str:
@@ -23,19 +18,3 @@ def log_fields() -> dict[str, Any]:
     if task is not None:
         return {"request_id": task.correlation_id, "task_id": task.id}
     return {"request_id": current_request_id()}
-
-
-def log_answer(exchange: Exchange, method: str, status: int, seconds: float) -> None:
-    """Without a route the path, cut and without control characters, stands for it."""
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    fields = {
-        "method": method,
-        "route": exchange.route,
-        "status": status,
-        "duration_ms": round(seconds * 1000, 1),
-        "principal": exchange.principal_id,
-    }
-    if exchange.route == UNMATCHED:
-        fields["path"] = escape(exchange.path[:LONGEST_PATH])
-    logger.info("request", extra=fields)
