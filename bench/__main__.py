@@ -1,9 +1,27 @@
-"""`python -m bench NAME`: run one benchmark; without a name, all of them."""
+"""`python -m bench NAME`: run one benchmark; without a name, all of them, and write docs/benchmarks.md.
+
+`python -m bench report` writes that from the results that are recorded, without running anything.
+"""
 
 import argparse
 from collections.abc import Callable
 
-from bench import api, app, cache, client, data, events, growth, limits, logins, serving, slow_clients, tasks, tasks_web
+from bench import (
+    api,
+    app,
+    cache,
+    client,
+    data,
+    document,
+    events,
+    growth,
+    limits,
+    logins,
+    serving,
+    slow_clients,
+    tasks,
+    tasks_web,
+)
 
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "client": client.main,
@@ -27,11 +45,14 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=BENCHMARKS)
+    parser.add_argument("name", nargs="?", choices=[*BENCHMARKS, "report"])
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
-    for name in [given.name] if given.name else BENCHMARKS:
-        BENCHMARKS[name](given.rounds)
+    if given.name != "report":
+        for name in [given.name] if given.name else BENCHMARKS:
+            BENCHMARKS[name](given.rounds)
+    if given.name in (None, "report"):
+        document.main()
 
 
 if __name__ == "__main__":
