@@ -4,6 +4,8 @@
 """
 
 import argparse
+import signal
+import sys
 from collections.abc import Callable
 
 from bench import (
@@ -48,6 +50,8 @@ def main() -> None:
     parser.add_argument("name", nargs="?", choices=[*BENCHMARKS, "report"])
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
+    # Servers that are measured end with the benchmark, also when that is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if given.name != "report":
         for name in [given.name] if given.name else BENCHMARKS:
             BENCHMARKS[name](given.rounds)
