@@ -48,7 +48,7 @@ check: $(VENV)/requirements-dev.installed ## Lint, formatting, types and the dir
 	@$(IN_VENV) -m ruff check .
 	@$(IN_VENV) -m ruff format --check .
 
-bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed bench/.venv-older/requirements-older.installed ## Measure beside peers; NAME=client picks one (capacity, limits, cache, app, api, api_1, api_512, logins, data, serving, slow_clients, tasks, tasks_web, events, events_10000, growth), ROUNDS=3 is quicker
+bench: $(VENV)/requirements-dev.installed bench/.venv/requirements.installed bench/.venv-older/requirements-older.installed ## Measure beside peers; NAME=client picks one (capacity, limits, cache, app, api, api_1, api_512, logins, data, serving, slow_clients, tasks, tasks_web, events, events_10000, growth, report), ROUNDS=3 is quicker
 	@$(IN_VENV) -m bench $(NAME) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 screenshots: $(VENV)/requirements-dev.installed ## Screenshots of the pages with demo data into var/screenshots

@@ -1,6 +1,11 @@
-"""`python -m bench NAME`: run one benchmark; without a name, all of them."""
+"""`python -m bench NAME`: run one benchmark; without a name, all of them, and write docs/benchmarks.md.
+
+`python -m bench report` writes that from the results that are recorded, without running anything.
+"""
 
 import argparse
+import signal
+import sys
 from collections.abc import Callable
 
 from bench import (
@@ -10,6 +15,7 @@ from bench import (
     capacity,
     client,
     data,
+    document,
     events,
     growth,
     limits,
@@ -43,11 +49,16 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=BENCHMARKS)
+    parser.add_argument("name", nargs="?", choices=[*BENCHMARKS, "report"])
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
-    for name in [given.name] if given.name else BENCHMARKS:
-        BENCHMARKS[name](given.rounds)
+    # Servers that are measured end with the benchmark, also when that is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if given.name != "report":
+        for name in [given.name] if given.name else BENCHMARKS:
+            BENCHMARKS[name](given.rounds)
+    if given.name in (None, "report"):
+        document.main()
 
 
 if __name__ == "__main__":

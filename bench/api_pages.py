@@ -11,6 +11,8 @@ import os
 from typing import Any
 
 REDIS_URL = os.environ.get("REDIS_URL", "")
+# redis-py refuses a command where its pool of 100 is in use.
+POOLED_URL = f"{REDIS_URL}?max_connections=2000"
 TTL_SECONDS = 600
 RECORD_TTL_SECONDS = 60
 # Never reached. A short window favours those that store each request of it.

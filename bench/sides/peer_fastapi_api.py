@@ -17,10 +17,10 @@ from slowapi.util import get_remote_address
 from starsessions import SessionMiddleware, load_session
 from starsessions.stores.redis import RedisStore
 
-from bench.api_pages import PER_SECOND, RECORD_TTL_SECONDS, REDIS_URL, TTL_SECONDS, USER, page
+from bench.api_pages import PER_SECOND, POOLED_URL, RECORD_TTL_SECONDS, TTL_SECONDS, USER, page
 
-redis = Redis.from_url(REDIS_URL)
-limiter = Limiter(key_func=get_remote_address, storage_uri=REDIS_URL, strategy="moving-window")
+redis = Redis.from_url(POOLED_URL)
+limiter = Limiter(key_func=get_remote_address, storage_uri=POOLED_URL, strategy="moving-window")
 LIMIT = f"{PER_SECOND}/second"
 
 

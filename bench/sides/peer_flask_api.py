@@ -10,14 +10,14 @@ from flask_limiter.util import get_remote_address
 from flask_session import Session
 from redis import Redis
 
-from bench.api_pages import PER_SECOND, RECORD_TTL_SECONDS, REDIS_URL, TTL_SECONDS, USER, page
+from bench.api_pages import PER_SECOND, POOLED_URL, RECORD_TTL_SECONDS, TTL_SECONDS, USER, page
 
-redis = Redis.from_url(REDIS_URL)
+redis = Redis.from_url(POOLED_URL)
 app = Flask("bench")
-app.config.update(SESSION_TYPE="redis", SESSION_REDIS=redis, CACHE_TYPE="RedisCache", CACHE_REDIS_URL=REDIS_URL)
+app.config.update(SESSION_TYPE="redis", SESSION_REDIS=redis, CACHE_TYPE="RedisCache", CACHE_REDIS_URL=POOLED_URL)
 Session(app)
 cache = Cache(app)
-limiter = Limiter(get_remote_address, app=app, storage_uri=REDIS_URL, strategy="moving-window")
+limiter = Limiter(get_remote_address, app=app, storage_uri=POOLED_URL, strategy="moving-window")
 LIMIT = f"{PER_SECOND}/second"
 
 

@@ -12,9 +12,9 @@ from litestar.stores.redis import RedisStore
 from litestar.stores.registry import StoreRegistry
 from redis.asyncio import Redis
 
-from bench.api_pages import PER_SECOND, RECORD_TTL_SECONDS, REDIS_URL, TTL_SECONDS, USER, page
+from bench.api_pages import PER_SECOND, POOLED_URL, RECORD_TTL_SECONDS, TTL_SECONDS, USER, page
 
-redis = Redis.from_url(REDIS_URL)
+redis = Redis.from_url(POOLED_URL)
 root = RedisStore(redis, namespace="bench")
 stores = StoreRegistry(default_factory=root.with_namespace)
 limit = RateLimitConfig(rate_limit=("second", PER_SECOND)).middleware
