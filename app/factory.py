@@ -36,7 +36,7 @@ from app.web.html import error_pages, layout
 from app.web.identifier import Identifier
 from app.web.identity import auth, session_interface
 from app.web.limits import declare, enforce, subjects
-from app.web.middleware import cors, in_flight, request_log, security
+from app.web.middleware import cors, request_log, security
 from app.web.middleware.strict_json import StrictJSONProvider, StrictRequest
 from app.web.openapi import Document
 from app.web.routes import event_socket, events, health, limits, metrics, operations, presence, tasks
@@ -140,7 +140,6 @@ def _register_web(app: GuardedQuart, settings: Settings, telemetry: PrometheusTe
     cors.register(app, cross_origin)
     hsts_seconds = settings.hsts_seconds if settings.is_production else 0
     security.register(app, allowed_hosts=settings.hosts, hsts_seconds=hsts_seconds)
-    app.asgi_app = in_flight.count_in_flight(app.asgi_app, telemetry)  # type: ignore[method-assign, assignment]
     problems.register(app, telemetry)
     enforce.register(app)
     declare.rate_limit(DEFAULT_LIMIT, key=subjects.by_principal, scope="default", algorithm="counter")(app)

@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -21,7 +22,11 @@ UNMATCHED = "unmatched"
 LONGEST_PATH = 200
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _answered: ContextVar[str] = ContextVar("answered_route", default=UNMATCHED)
+# What begins an answer: a stream lasts for hours after it.
+_ANSWERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start", "websocket.close"})
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
+_App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def current_request_id() -> str | None:
@@ -51,7 +56,7 @@ def access_fields(seconds: float, principal: int | None, route: str, path: str) 
 
 
 def register(app: Quart, telemetry: Telemetry) -> None:
-    """Give each request an id (the client's, where it is well-formed) and record how it was answered.
+    """Give each request an id (the client's, where it is well-formed), count it, and record how it was answered.
 
     For a WebSocket the handshake is recorded: 101 where it was accepted.
     """
@@ -82,3 +87,39 @@ def register(app: Quart, telemetry: Telemetry) -> None:
 
     before_view(app, begin)
     after_answer(app, finish)
+    app.asgi_app = count_in_flight(app.asgi_app, telemetry)  # type: ignore[method-assign, assignment]
+
+
+def count_in_flight(app: _App, telemetry: Telemetry) -> _App:
+    """Counts a request or a handshake from its arrival until its answer begins, or until it ends without one."""
+    amount = 0
+
+    def add(change: int) -> None:
+        nonlocal amount
+        amount += change
+        telemetry.gauge("http_requests_in_flight", amount)
+
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+            return
+        waits = True
+
+        def answered() -> None:
+            nonlocal waits
+            if waits:
+                waits = False
+                add(-1)
+
+        async def observed(message: Any) -> None:
+            if message["type"] in _ANSWERS:
+                answered()
+            await send(message)
+
+        add(1)
+        try:
+            await app(scope, receive, observed)
+        finally:
+            answered()
+
+    return counted

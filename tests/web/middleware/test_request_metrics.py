@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from quart.testing import QuartClient
 
-from app.web.middleware.in_flight import count_in_flight
+from app.web.middleware.request_log import count_in_flight
 from app.web.telemetry import PrometheusTelemetry
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
