@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from io import UnsupportedOperation
@@ -10,7 +11,6 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
-from app.kit.tasks.child import trace_of
 from app.log_redaction import escape, redact, redacted, text_of
 from app.log_writing import WritingHandler
 
@@ -124,10 +124,17 @@ def _line(record: logging.LogRecord, timestamp: Any) -> Line:
             line[f"{name}_" if name in _RESERVED else name] = redacted(name, value)
     if record.exc_info and record.exc_info[1]:
         # Without the values of local variables.
-        line["exception"] = redact(trace_of(record.exc_info[1]).rstrip())
+        line["exception"] = redact(_traceback(record.exc_info[1]))
     if record.stack_info:
         line["stack"] = redact(record.stack_info)
     return line
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error)).rstrip()
+    except Exception:
+        return type(error).__name__
 
 
 def _shown(name: str, value: Any) -> Any:
