@@ -2,6 +2,7 @@
 
 import re
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 HIDDEN = "***"
@@ -12,25 +13,45 @@ _RANDOM = re.compile(
 )
 _SHORTEST_RANDOM = 38
 _CREDENTIALS = re.compile(r"\b(Bearer|Basic) +[A-Za-z0-9._~+/=-]+", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
+# A password may have any character that its writer has not escaped; a port is none.
+_URL_PASSWORD = re.compile(r"(://(?::|[^/\s:@]{1,256}:(?!\d+(?:[/?#,\s]|$))))\S{0,1024}@")
+_NAME = r"passw|secret|token|authorization|cookie|credential|api[_-]?key|session[_-]?id"
+# What follows such a name in a query, a call, a mapping or a list of pairs; and a header, which ends with its line.
+_QUOTED = r"""b?\\?"(?:[^"\\]|\\[^"])*|b?\\?'(?:[^'\\]|\\[^'])*"""
+_NAMED_VALUE = re.compile(
+    rf"""((?:{_NAME})[\w.-]{{0,40}}(?:\\?["']\s?[:,]|=)\s?)(?:{_QUOTED}|[^\s&;,)\]}}"'\\]+)""", re.IGNORECASE
+)
+_HEADER = re.compile(
+    r"\b((?:Proxy-)?Authorization|(?:Set-)?Cookie|X-Session-ID|(?:X-)?API-Key|X-CSRF-Token)(: ?).*", re.IGNORECASE
+)
 # Values that errors repeat: of pydantic the input, of asyncpg an argument, of PostgreSQL and SQLAlchemy the row.
 _VALUES = (
-    (re.compile(r"input_value=.*?(?=, input_type=|\]$)", re.MULTILINE), "input_value=***"),
+    (re.compile(r"input_value=.*?(, input_type=|\]?$)", re.MULTILINE), r"input_value=***\1"),
     (re.compile(r"(invalid input for query argument \$\d+:).*"), r"\1 ***"),
     (re.compile(r"^(.*\bDETAIL: ).*", re.MULTILINE), r"\1***"),
     (re.compile(r"^\[parameters: .*", re.MULTILINE), "[parameters: ***]"),
 )
-_NAMES = re.compile(r"passw|secret|token|authorization|cookie|credential|api_?key|session_id|^body$", re.IGNORECASE)
+_SECRET_NAME = re.compile(rf"{_NAME}|^body$", re.IGNORECASE)
 _DEEPEST = 3
+# Of JSON's readers many know no larger integer.
+_LARGEST = 1 << 63
+MOST_ITEMS = 100
+LONGEST_TEXT = 16_384
 
 
 def redact(text: str) -> str:
-    """The text with *** in place of secrets and of values from bodies."""
+    """The text with *** in place of secrets and of values from bodies. A long one loses its middle."""
+    if len(text) > LONGEST_TEXT:
+        half = LONGEST_TEXT // 2
+        text = f"{text[:half]} ... {len(text) - 2 * half} characters ... {text[-half:]}"
     # Most texts need no search.
     if len(text) >= _SHORTEST_RANDOM:
         text = _RANDOM.sub(HIDDEN, text)
     if "@" in text:
         text = _URL_PASSWORD.sub(r"\1***@", text)
+    if "=" in text or ":" in text or "," in text:
+        text = _HEADER.sub(r"\1\2***", text)
+        text = _NAMED_VALUE.sub(r"\1***", text)
     if " " in text:
         text = _CREDENTIALS.sub(r"\1 ***", text)
         if "\n" in text or "input" in text:
@@ -40,26 +61,35 @@ def redact(text: str) -> str:
 
 
 def redacted(name: str, value: Any, *, depth: int = 0) -> Any:
-    """The value of a field without them, also where it is a list or a mapping; what lies deep inside one is text."""
+    """The value of a field without them, of types that JSON has; what lies deep in a list or mapping is text.
+
+    Of a long list or mapping it has the first MOST_ITEMS.
+    """
     if _is_secret(name):
         return HIDDEN
-    if type(value) is int or type(value) is float:
+    if type(value) is float or (type(value) is int and abs(value) < _LARGEST):
         return value
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict | list | tuple | set | frozenset):
-        if depth == _DEEPEST:
-            return redact(str(value))
+    if isinstance(value, dict | list | tuple | set | frozenset) and depth < _DEEPEST:
         if isinstance(value, dict):
-            return {str(key): redacted(str(key), each, depth=depth + 1) for key, each in value.items()}
-        return [redacted("", each, depth=depth + 1) for each in value]
-    return value
+            items = islice(value.items(), MOST_ITEMS)
+            return {name: redacted(name, each, depth=depth + 1) for name, each in ((text_of(k), v) for k, v in items)}
+        return [redacted("", each, depth=depth + 1) for each in islice(value, MOST_ITEMS)]
+    # An object of any other class could have fields that are secrets.
+    return value if value is None or isinstance(value, bool) else redact(text_of(value))
+
+
+def text_of(value: Any) -> str:
+    """str(), or the class of an object that fails to say it."""
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 @lru_cache(maxsize=1024)
 def _is_secret(name: str) -> bool:
     """Whether a field of this name would hold a secret, or a body."""
-    return _NAMES.search(name) is not None
+    return _SECRET_NAME.search(name) is not None
 
 
 def escape(text: str) -> str:

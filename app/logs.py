@@ -5,12 +5,14 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
+from io import UnsupportedOperation
 from typing import Any, TextIO
 
 import msgspec
 import structlog
 
-from app.log_redaction import escape, redact, redacted
+from app.log_redaction import escape, redact, redacted, text_of
+from app.log_writing import WritingHandler
 
 # What any record has; the rest is what its call has given as `extra`.
 _OWN = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
@@ -42,9 +44,9 @@ class JSONFormatter(logging.Formatter):
         line = _line(record, datetime.fromtimestamp(record.created, UTC))
         try:
             return _encode(line).decode()
-        except (TypeError, ValueError, RecursionError):
-            # A field that JSON cannot have: the line loses its form, and nothing else.
-            return _encode({name: escape(str(value)) for name, value in line.items()}).decode()
+        except (ValueError, OverflowError):
+            # Text that UTF-8 cannot have, or a number that JSON cannot: the line loses its form, and nothing else.
+            return _encode({escape(name): escape(text_of(value)) for name, value in line.items()}).decode()
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -64,10 +66,7 @@ class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone()
         line = _line(record, time.isoformat(sep=" ", timespec="milliseconds"))
-        shown = {
-            name: escape(value) if isinstance(value, str) and name not in ("exception", "stack") else value
-            for name, value in line.items()
-        }
+        shown = {escape(name): _shown(name, value) for name, value in line.items()}
         rendered: Any = self._render(None, record.levelname.lower(), shown)
         return str(rendered)
 
@@ -76,16 +75,18 @@ def _console_formatter(colors: bool) -> ConsoleFormatter:
     return ConsoleFormatter(colors=colors)
 
 
-def make_formatter(*, is_production: bool, stream: TextIO = sys.stderr) -> logging.Formatter:
-    """JSON in production; otherwise for people, in colour where the stream is a terminal. It can be pickled."""
-    return JSONFormatter() if is_production else ConsoleFormatter(colors=stream.isatty())
+def make_formatter(*, is_production: bool) -> logging.Formatter:
+    """JSON in production; otherwise for people, in colour where standard error is a terminal. It can be pickled."""
+    if is_production:
+        return JSONFormatter()
+    return ConsoleFormatter(colors=sys.stderr is not None and sys.stderr.isatty())
 
 
 def configure(level: str, *, is_production: bool, fields: Sequence[Fields]) -> None:
     """Log everything to standard error, the records of libraries and of structlog's own loggers too."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _handler(sys.stderr)
     handler.addFilter(FieldsFilter(*fields))
-    handler.setFormatter(make_formatter(is_production=is_production, stream=sys.stderr))
+    handler.setFormatter(make_formatter(is_production=is_production))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     structlog.configure(
@@ -100,6 +101,17 @@ def configure(level: str, *, is_production: bool, fields: Sequence[Fields]) -> N
     )
 
 
+def _handler(stream: TextIO | None) -> logging.Handler:
+    if stream is None:
+        # Closed at the start: its number may be that of a connection by now.
+        return logging.NullHandler()
+    try:
+        return WritingHandler(stream.fileno())
+    except UnsupportedOperation:
+        # What a program has put in its place.
+        return logging.StreamHandler(stream)
+
+
 def _line(record: logging.LogRecord, timestamp: Any) -> Line:
     line: Line = {
         "timestamp": timestamp,
@@ -112,10 +124,24 @@ def _line(record: logging.LogRecord, timestamp: Any) -> Line:
             line[f"{name}_" if name in _RESERVED else name] = redacted(name, value)
     if record.exc_info and record.exc_info[1]:
         # Without the values of local variables.
-        line["exception"] = redact("".join(traceback.format_exception(record.exc_info[1])).rstrip())
+        line["exception"] = redact(_traceback(record.exc_info[1]))
     if record.stack_info:
-        line["stack"] = record.stack_info
+        line["stack"] = redact(record.stack_info)
     return line
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error)).rstrip()
+    except Exception:
+        return type(error).__name__
+
+
+def _shown(name: str, value: Any) -> Any:
+    """For a terminal. A traceback keeps its lines."""
+    if name in ("exception", "stack"):
+        return "\n".join([escape(line) for line in value.split("\n")])
+    return escape(value) if isinstance(value, str) else value
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -123,7 +149,7 @@ def _message(record: logging.LogRecord) -> str:
         return record.getMessage()
     except Exception:
         # Not the arguments: nothing says what they hold.
-        return f"{record.msg} (its arguments do not fit)"
+        return f"{text_of(record.msg)} (its arguments do not fit)"
 
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encode = msgspec.json.encode

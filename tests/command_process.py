@@ -1,5 +1,6 @@
 """What a forked process does to become the `quartet` command."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,4 +19,8 @@ def run(folder: Path, environ: dict[str, str], streams: Sequence[Path], argument
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
-    main(list(arguments), prog_name="quartet")
+    try:
+        main(list(arguments), prog_name="quartet")
+    finally:
+        # As an interpreter does at its end, and a forked process of multiprocessing does not.
+        logging.shutdown()

@@ -16,7 +16,7 @@ AROUND = """
 daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 2048; }}
 http {{
-    log_format connections '$connection $server_protocol $status $uri $upstream_addr';
+    log_format connections '$connection $server_protocol $status $uri $request_id $upstream_addr';
     access_log {folder}/access.log connections;
     client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
     uwsgi_temp_path {folder}; scgi_temp_path {folder};
@@ -27,9 +27,12 @@ http {{
 
 
 class Nginx:
-    """It has other ports, addresses and a certificate of the test, and nothing else than the shipped files."""
+    """The shipped files with the ports and the certificate of the test.
 
-    def __init__(self, folder: Path, *, nodes: Sequence[int]) -> None:
+    `limits`: whether the limits of an address are those that are shipped; a test is many clients from one address.
+    """
+
+    def __init__(self, folder: Path, *, nodes: Sequence[int], limits: bool = False) -> None:
         self.port = free_port()
         self.folder = folder
         authority = trustme.CA()
@@ -46,6 +49,11 @@ class Nginx:
                 "listen 443 ": f"listen 127.0.0.1:{self.port} ",
                 "/etc/ssl/certs/quartet.pem": f"{folder}/server.pem",
                 "/etc/ssl/private/quartet.key": f"{folder}/server.pem",
+                **(
+                    {}
+                    if limits
+                    else {"rate=200r/s": "rate=100000r/s", "quartet_connections 300": "quartet_connections 2000"}
+                ),
             },
         )
         (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
@@ -64,7 +72,7 @@ class Nginx:
         return process
 
     def log(self) -> list[list[str]]:
-        """The connection, protocol, status, path and upstream addresses of every request that has ended."""
+        """The connection, protocol, status, path, request id and upstream addresses of every request that has ended."""
         return [line.split() for line in (self.folder / "access.log").read_text().splitlines()]
 
     def url(self, path: str, *, scheme: str = "https") -> str:

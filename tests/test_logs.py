@@ -4,16 +4,21 @@ import json
 import logging
 import pickle
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import BaseModel
 
 from app import logs
 from app.kit.sessions.record import new_id
+from app.log_redaction import LONGEST_TEXT
 from tests.commands import quartet
 
 ANY = logging.getLogger("library")
@@ -72,7 +77,7 @@ def test_a_line_for_machines(as_json: Lines) -> None:
         "request_id": "a-request",
         "task_id": "t1",
         "level_": 3,
-        "at": {"1": [1, "eA=="]},
+        "at": {"1": [1, "b'x'"]},
     }
     assert second["request_id"] == "its own"
 
@@ -112,6 +117,33 @@ def test_no_field_breaks_the_line(as_json: Lines, as_text: Lines, fields: dict[s
     assert all("\n" not in line for line in as_text.written)
 
 
+class Mute:
+    """An object that fails to say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+    __repr__ = __str__
+
+
+def test_no_object_and_no_exception_breaks_the_line(as_json: Lines, as_text: Lines) -> None:
+    # Of no other handler, which would break.
+    own = logging.Logger("own")
+    own.handlers = [as_json, as_text]
+    own.info(Mute())
+    own.info("%s", Mute())
+    own.info("a", extra={"b": Mute(), "c": {Mute(): [Mute()]}, "\ud800": 1, "d": 10**5000})
+    for error in (ValueError("\x1b[31m\ud800\x9b"), ExceptionGroup("many", [ValueError(Mute())] * 1000)):
+        own.error("it failed", exc_info=error)
+    own.info("a", stack_info=True)
+    assert len(as_json.written) == len(as_text.written) == 6
+    for line in as_json.written:
+        assert "\n" not in line
+        assert json.loads(line)["level"]
+    for line in as_text.written:
+        assert all(part.isprintable() for part in line.split("\n")), line
+
+
 def test_a_line_for_people(as_text: Lines) -> None:
     ANY.warning("a\x1b[2J \u202e\nb", extra={"path": "/\r\n\x07"})
     [line] = as_text.written
@@ -133,29 +165,101 @@ def _bad_statement() -> None:
 
 
 SESSION = new_id("abc")
-SAYING = {
-    SESSION: lambda: ANY.info("session %s ends", SESSION),
-    f"qk_{SESSION[4:]}": lambda: ANY.info("key", extra={"of": [{"x": f"qk_{SESSION[4:]}"}]}),
-    "hunter2": lambda: ANY.info("redis://:hunter2@cache and postgresql+asyncpg://u:hunter2@db/x"),
-    "eyJhbGciOiJIUzI1NiJ9": lambda: ANY.info("Bearer eyJhbGciOiJIUzI1NiJ9.e30.abcdefghijklmnopqrst is not valid"),
-    "a-word": lambda: ANY.info("form", extra={"password": "a-word", "Set-Cookie": ["a-word"], "body": "a-word"}),
-    "".join(("ye", "ars")): lambda: raised(lambda: Body.model_validate({"age": "ye" + "ars"})),
-    "ada@example.com": lambda: raised(_bad_statement),
+JWT = "eyJhbGciOiJIUzI1NiJ9"
+ROW = "ada@" + "example.com"
+
+
+@dataclass
+class Account:
+    name: str
+    password: str
+
+
+# What is logged, and what no line may hold of it.
+SAID: dict[str, tuple[str, Callable[[], object]]] = {
+    "session": (SESSION, lambda: ANY.info("session %s ends", SESSION)),
+    "key": (f"qk_{SESSION[4:]}", lambda: ANY.info("key", extra={"of": [{"x": f"qk_{SESSION[4:]}"}]})),
+    "bearer": (JWT, lambda: ANY.info(f"Bearer {JWT}.e30.abcdefghijklmnopqrst is not valid")),
+    "field": (
+        "a-word",
+        lambda: ANY.info("x", extra={"password": "a-word", "Set-Cookie": ["a-word"], "body": "a-word"}),
+    ),
+    "object": (
+        "a-word",
+        lambda: ANY.info("x", extra={"account": Account("Ada", "a-word"), "more": [Account("", "a-word")]}),
+    ),
+    "input": ("".join(("ye", "ars")), lambda: raised(lambda: Body.model_validate({"age": "ye" + "ars"}))),
+    "row": (ROW, lambda: raised(_bad_statement)),
+    **{
+        text: ("hunter2", partial(ANY.info, text))
+        for text in (
+            "redis://:hunter2@cache and postgresql+asyncpg://u:hunter2@db/x",
+            "redis://:p@hunter2@cache:1/0, rediss://u:a/hunter2/b@cache, redis+sentinel://:hunter2@a:1,b:2/main",
+            "HTTP Request: GET https://api.example/x?page=1&access_token=hunter2&z=1",
+            "https://a.example/reset?token=hunter2#top",
+            "postgresql://db/x?user=u&password=hunter2 refused",
+            "connect(host='db', password='hunter2 hunter2', port=1)",
+            """{'user': 'ada', 'password': 'hunter2'} {"refresh_token": "hunter2"} {\\"secret\\": \\"hunter2\\"}""",
+            "[(b'host', b'x'), (b'authorization', b'Basic hunter2'), (b'cookie', b'quartet=hunter2; a=b')]",
+            "Cookie: quartet=hunter2; other=hunter2",
+            "authorization: Digest username=hunter2, response=hunter2",
+            "the header X-Session-ID: hunter2",
+            "SECRET_KEY=hunter2 METRICS_TOKEN=hunter2 python -m app",
+        )
+    },
 }
 
 
-@pytest.mark.parametrize("secret", SAYING, ids=["session", "key", "url", "bearer", "field", "input", "row"])
-def test_secrets_and_bodies_are_in_no_line(as_json: Lines, as_text: Lines, secret: str) -> None:
-    SAYING[secret]()
+@pytest.mark.parametrize("as_exception", [False, True])
+@pytest.mark.parametrize("said", SAID)
+def test_secrets_and_bodies_are_in_no_line(as_json: Lines, as_text: Lines, said: str, as_exception: bool) -> None:
+    secret, say = SAID[said]
+    if as_exception:
+        raised(partial(_raise, said))
+    else:
+        say()
     for line in (*as_json.written, *as_text.written):
         assert secret not in line
-        assert "***" in line
+        assert "***" in line or as_exception
+
+
+def _raise(text: str) -> None:
+    raise ValueError(text) from OSError(text)
+
+
+async def test_what_httpx_logs_of_a_request_has_no_token(as_json: Lines) -> None:
+    logging.getLogger("httpx").addHandler(as_json)
+    logging.getLogger("httpx").setLevel(logging.INFO)
+    transport = httpx.MockTransport(lambda request: httpx.Response(200))
+    async with httpx.AsyncClient(transport=transport) as client:
+        await client.get("https://user:hunter2@mail.example/send?api_key=hunter2")
+    logging.getLogger("httpx").removeHandler(as_json)
+    assert "mail.example/send" in as_json.written[0]
+    assert "hunter2" not in as_json.written[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["input_value=", "://a:", "://a:@", "token=", "'token': ", "a" * 20 + ".", "DETAIL: ", "\n"]
+)
+def test_a_long_text_is_cut_and_takes_little(as_json: Lines, text: str) -> None:
+    """Steps, not time: each pattern looks at a text once or so, which a text of ten times the length would show."""
+    began = time.process_time()
+    ANY.info("%s", text * (1_000_000 // len(text)))
+    ANY.info("x", extra={"items": list(range(100_000)), "deep": [[[[text * 100_000]]]]})
+    # A pattern that goes back and forth over the text would take minutes.
+    assert time.process_time() - began < 5
+    for line in as_json.written:
+        assert len(line) < 8 * LONGEST_TEXT
 
 
 def test_what_is_no_secret_stays(as_json: Lines) -> None:
-    text = "GET /articles/a-title-of-some-length-that-reads-well 200, 12.3 ms, redis://cache:6379/0, a@b.example"
-    ANY.info(text)
-    assert json.loads(as_json.written[0])["event"] == text
+    for text in (
+        "GET /articles/a-title-of-some-length-that-reads-well 200, 12.3 ms, redis://cache:6379/0, a@b.example",
+        "GET http://127.0.0.1:8000/users/ada@example.com?page=2",
+        "the session is over, a new token is needed: sign in",
+    ):
+        ANY.info(text)
+        assert json.loads(as_json.written.pop())["event"] == text
 
 
 SCRIPT = """\

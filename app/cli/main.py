@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 
 import click
@@ -38,6 +39,7 @@ def main(context: click.Context) -> None:
 
     Settings come from the environment and from .env in the working directory (docs/settings.md).
     """
+    _open_standard_streams()
     try:
         reading = read_settings()
         context.obj = reading.settings
@@ -52,6 +54,14 @@ def main(context: click.Context) -> None:
     # A child process for a task runs its parent's main file again (anyio does it): a second's worth of imports, of
     # which pdb's (through Quart) fails on Python 3.13, where it looks for __main__. Without a file it runs none.
     vars(sys.modules["__main__"]).pop("__file__", None)
+
+
+def _open_standard_streams() -> None:
+    """Those that were closed at the start lead nowhere. A connection would get the number of one, and its text."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # It gets the least number that is free.
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  until the process ends
 
 
 @main.command("settings")

@@ -215,6 +215,7 @@ def _stop_or_force(stop: asyncio.Event) -> Callable[[], None]:
         if stop.is_set():
             # As if it were killed: tasks return by their leases, and the outbox keeps what was not relayed.
             logger.warning("a second signal: ended at once")
+            logging.shutdown()
             os._exit(1)
         logger.info("a signal: this process stops")
         stop.set()

@@ -1,8 +1,10 @@
 """Through nginx with the configuration that is shipped, over TLS and HTTP/2."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -11,7 +13,7 @@ from tests.clients.chromium import opened_page
 from tests.clients.http2 import connected
 from tests.nginx import Nginx
 from tests.served import Served
-from tests.services import end
+from tests.services import end, free_port
 from tests.waiting import eventually
 
 STREAMS = 50
@@ -89,3 +91,32 @@ async def test_ten_event_sources_of_a_page_share_a_connection(server: Served, ng
     streams = [connection for connection, _, _, path, *_ in nginx.log() if path == "/api/v1/events"]
     assert len(streams) == 10
     assert len(set(streams)) == 1
+
+
+async def test_an_address_has_limits_that_are_shipped(tmp_path: Path) -> None:
+    """Before a node that accepts and never answers: requests that wait, then more than a second may have."""
+    with socket.create_server(("127.0.0.1", free_port()), backlog=1024) as silent:
+        nginx = Nginx(tmp_path, nodes=[silent.getsockname()[1]], limits=True)
+        process = nginx.start()
+        authority = f"127.0.0.1:{nginx.port}"
+        try:
+            async with connected(nginx.port, nginx.tls) as first, connected(nginx.port, nginx.tls) as second:
+                for connection in (first, second):
+                    for _ in range(200):
+                        connection.get("/docs", authority=authority)
+                await eventually(lambda: len(first.statuses) + len(second.statuses) == 100, seconds=30)
+                assert {*first.statuses.values(), *second.statuses.values()} == {"429"}
+            silent.close()
+            async with connected(nginx.port, nginx.tls) as connection:
+
+                def is_refused() -> bool:
+                    for _ in range(200):
+                        connection.get("/docs", authority=authority)
+                    return "429" in connection.statuses.values()
+
+                await eventually(is_refused, seconds=30)
+            async with httpx.AsyncClient(verify=nginx.tls) as client:
+                answer = await client.post(nginx.url("/api/v1/login"), content=b"x" * (1 << 20 | 1))
+                assert answer.status_code == 413
+        finally:
+            end(process)

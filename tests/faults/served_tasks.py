@@ -8,9 +8,12 @@ from app.factory import create_app
 from app.serving.engine import serve_one
 from app.settings import load_settings
 from tests.faults.tasks import ENDLESS, SHORT
+from tests.notices import SLICE as NOTICES
 
 settings = load_settings()
-app = create_app(settings, slices=(*SLICES, Slice(blueprint=Blueprint("served", __name__), tasks=(*SHORT, *ENDLESS))))
+app = create_app(
+    settings, slices=(*SLICES, NOTICES, Slice(blueprint=Blueprint("served", __name__), tasks=(*SHORT, *ENDLESS)))
+)
 
 if __name__ == "__main__":
     serve_one(app, settings)

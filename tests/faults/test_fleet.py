@@ -25,13 +25,17 @@ from tests.databases import create_postgres
 from tests.faults.tasks import short
 from tests.kit.tasks.task_worker import info_of
 from tests.nginx import Nginx
-from tests.services import RedisServer, end, free_port, wait_until_listening
+from tests.services import RedisServer, binary, end, free_port, wait_until_listening
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.postgres]
 
 CALLERS = 8
-SIZES = [50, pytest.param(500, marks=pytest.mark.long)]
+# Connections of wrk, which asks on each as fast as it is answered: in the long runs.
+WRK_CONNECTIONS = 32
+WRK_SCRIPT = Path(__file__).with_name("wrk.lua")
+MANY = 500
+SIZES = [50, pytest.param(MANY, marks=pytest.mark.long)]
 
 
 class Node:
@@ -94,12 +98,32 @@ def fleet(
             node.end()
 
 
+class Wrk:
+    """wrk, until end(); how many of its requests failed, and in which way."""
+
+    def __init__(self, nginx: Nginx) -> None:
+        options = ["-t1", f"-c{WRK_CONNECTIONS}", "-d3600s", "--timeout=60s", "-s", str(WRK_SCRIPT)]
+        self._process = subprocess.Popen([binary("wrk"), *options, nginx.url("/")], stdout=subprocess.PIPE, text=True)
+        self.failed: dict[str, int] = {}
+        self.requests = 0
+
+    def end(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+        said, _ = self._process.communicate(timeout=120)
+        self.failed = json.loads(said.splitlines()[-1])
+        self.requests = self.failed.pop("requests")
+        print(f"wrk: {self.requests} requests, {self.failed}")  # noqa: T201
+        del self.failed["longest_ms"]
+
+
 @dataclass
 class Load:
-    """Callers and streams through nginx, during a block."""
+    """Callers and streams through nginx, during a block; with many streams wrk, too."""
 
     nginx: Nginx
+    wrk: Wrk | None = None
     answers: Counter[str] = field(default_factory=Counter)
+    ids: set[str] = field(default_factory=set)
     received: list[list[int]] = field(default_factory=list)
     connects: int = 0
     stopping: bool = False
@@ -111,9 +135,13 @@ class Load:
         followers = [asyncio.create_task(self._follow(received)) for received in self.received]
         try:
             await eventually(lambda: self.connects == streams and self.answers.total() > CALLERS, seconds=60)
+            if streams >= MANY:
+                self.wrk = Wrk(self.nginx)
             yield
         finally:
             self.stopping = True
+            if self.wrk is not None:
+                await asyncio.to_thread(self.wrk.end)
             await asyncio.gather(*callers)
             await end_tasks(followers)
 
@@ -121,8 +149,14 @@ class Load:
         """nginx sends requests to the node, which it leaves out for a moment after a failure."""
         before = len(self.nginx.log())
         await eventually(
-            lambda: any(entry[4:] == [f"127.0.0.1:{node.port}"] for entry in self.nginx.log()[before:]), seconds=30
+            lambda: any(entry[5:] == [f"127.0.0.1:{node.port}"] for entry in self.nginx.log()[before:]), seconds=30
         )
+
+    def failed_of_wrk(self) -> int:
+        if self.wrk is None:
+            return 0
+        assert self.wrk.requests > 100
+        return sum(self.wrk.failed.values())
 
     def have(self, number: int) -> bool:
         return all(number in received for received in self.received)
@@ -132,8 +166,9 @@ class Load:
         async with httpx.AsyncClient(verify=self.nginx.tls, timeout=60) as client:
             while not self.stopping:
                 try:
-                    answer = await client.get(self.nginx.url("/docs"))
+                    answer = await client.get(self.nginx.url("/docs"), headers={"X-Request-ID": "made-by-a-client"})
                     self.answers[str(answer.status_code)] += 1
+                    self.ids.add(answer.headers["X-Request-ID"])
                 except httpx.HTTPError as error:
                     self.answers[repr(error)] += 1
 
@@ -191,6 +226,10 @@ async def test_a_rolling_restart_fails_no_request_and_loses_no_event_and_no_task
             await load.reaches(node)
         await eventually(lambda: load.have(49), seconds=60)
     assert set(load.answers) == {"200"}
+    assert load.failed_of_wrk() == 0
+    # The ids are nginx' own.
+    assert len(load.ids) == load.answers["200"]
+    assert load.ids <= {entry[4] for entry in fleet.nginx.log()}
     assert all(received == list(range(50)) for received in load.received)
     await eventually(lambda: _all_done(fleet, tasks), seconds=60)
 
@@ -206,5 +245,6 @@ async def test_a_node_that_is_killed_fails_only_what_it_was_answering(fleet: Fle
     failed = sum(amount for status, amount in load.answers.items() if status != "200")
     # A request a caller, at the most: nginx sends a GET to the other node where no byte of an answer has come.
     assert failed <= CALLERS, load.answers
+    assert load.failed_of_wrk() <= WRK_CONNECTIONS
     assert all(sorted(set(received)) == list(range(20)) for received in load.received)
     await eventually(lambda: _all_done(fleet, tasks), seconds=60)
