@@ -118,6 +118,8 @@ async def tag_entries(url: str) -> AsyncIterator[Grown]:
         async def measure(size: int) -> float:
             [tag] = await redis.keys(KEYS.cache_tag("*"))
             version = await redis.get(tag)
+            if version is None:
+                raise RuntimeError("the tag has no version")
             took = []
             for _ in range(INVALIDATIONS):
                 if not await is_valid(size):
@@ -128,7 +130,7 @@ async def tag_entries(url: str) -> AsyncIterator[Grown]:
                 if await is_valid(size):
                     raise RuntimeError("an entry is still valid")
                 # The version of before makes them valid again.
-                await redis.set(tag, version or "")
+                await redis.set(tag, version)
             return sum(took) / len(took) * 1e6
 
         yield Grown(grow, measure)

@@ -21,8 +21,9 @@ END_SECONDS = 2.0
 # Where only that it ends is asked, on a loaded machine.
 LONGEST_END_SECONDS = 30.0
 CTRL_C = "\x03"
-# A program's own pseudo-terminal, whose keys come from standard input.
-IN_A_TERMINAL = "import pty, sys; pty.spawn(sys.argv[1:])"
+# A program's own pseudo-terminal, whose keys come from standard input. What a shell starts in its background, such as
+# these tests, may ignore SIGINT, and what it starts would inherit that.
+IN_A_TERMINAL = "import pty, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); pty.spawn(sys.argv[1:])"
 VENV = Path(sys.prefix).relative_to(ROOT) if Path(sys.prefix).is_relative_to(ROOT) else Path(sys.prefix)
 
 
@@ -96,3 +97,20 @@ async def test_ctrl_c_ends_make_run_quietly(embedded: dict[str, str], is_ready: 
     assert "demo user" in printed
     assert "***" not in printed
     assert "Traceback" not in printed
+
+
+async def test_an_interrupt_while_a_callback_of_the_interpreter_runs_is_not_lost() -> None:
+    program = """if True:
+        import os, signal, time, weakref
+        from app.cli.running import end_at_interrupt
+        end_at_interrupt()
+        class Thing: pass
+        thing = Thing()
+        callback = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        del thing
+        time.sleep(60)
+    """
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(LONGEST_END_SECONDS):
+        _, complaints = await process.communicate()
+    assert (process.returncode, complaints) == (0, b"")

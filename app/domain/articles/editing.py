@@ -10,7 +10,7 @@ from quart_schema import hide
 from app.domain.articles import service
 from app.domain.articles.schemas import Draft
 from app.errors import AppError, Forbidden, NotFound, PreconditionFailed
-from app.web.conditions import only_state
+from app.preconditions import only_state
 from app.web.context import resources
 from app.web.html.forms import SEE_OTHER, FormField, PageForm, show_form, show_problems, typed, validated
 from app.web.identity import auth

@@ -24,9 +24,9 @@ from app.domain.paging import place_of, to_cursor
 from app.domain.users.service import require_account
 from app.errors import Forbidden, NotFound
 from app.kit.cache.memoize import memoize
+from app.preconditions import UNCONDITIONAL, WriteCondition
 from app.principal import Principal
 from app.resources import Resources
-from app.web.conditions import UNCONDITIONAL, WriteCondition
 
 MOST_POPULAR = 10
 MOST_BY_AUTHOR = 100

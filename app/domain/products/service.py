@@ -11,8 +11,8 @@ from app.domain.products.schemas import ProductFields, ProductPage, ProductQuery
 from app.domain.products.tags import PRODUCTS_TAG, list_tag, product_tag
 from app.errors import Invalid, NotFound
 from app.kit.events.event import BROADCAST
+from app.preconditions import UNCONDITIONAL, WriteCondition
 from app.resources import Resources
-from app.web.conditions import UNCONDITIONAL, WriteCondition
 
 
 async def list_products(resources: Resources, query: ProductQuery) -> ProductPage:

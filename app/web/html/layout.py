@@ -70,7 +70,7 @@ def _context() -> dict[str, Any]:
         # While Redis is down it is not known whether this browser is signed in.
         "session_unknown": browser is not None and browser.state == "down",
         # Of a page with @live_page.
-        **({"events_after": g.events_after} if "events_after" in g else {}),
+        "events_after": g.get("events_after"),
         "is_development": bool(current_app.config.get("QUARTET_DEVELOPMENT")),
     }
 

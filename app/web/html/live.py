@@ -5,8 +5,9 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from quart import g
+from redis.exceptions import RedisError
 
-from app.kit.client.errors import UNAVAILABLE, record_failure
+from app.kit.client.errors import record_failure
 from app.web.context import resources
 
 Arguments = ParamSpec("Arguments")
@@ -18,7 +19,7 @@ def live_page(view: Callable[Arguments, Awaitable[Answer]]) -> Callable[Argument
 
     The page gets the position of the events before it was read (`data-after`), and its stream begins there: an event
     between the reading and the stream is received. While Redis is down there is none, and the page fetches its regions
-    anew when its stream opens.
+    anew when its stream is live.
     """
 
     @wraps(view)
@@ -33,6 +34,7 @@ async def _position() -> str:
     found = resources()
     try:
         return str(await found.hub.cursor())
-    except UNAVAILABLE as error:
+    except RedisError as error:
+        # Fails open: the page is shown. A defect is counted and logged as one.
         record_failure(error, block="events", telemetry=found.telemetry)
         return ""
