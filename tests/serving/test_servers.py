@@ -18,7 +18,9 @@ from app.serving.granian_server import WITHOUT_EFFECT, refusals
 from app.settings import load_settings
 from app.settings_server import ServerSettings
 from tests.commands import ROOT, environment, quartet, serving
+from tests.http.wire import converse
 from tests.services import end
+from tests.serving.slow_clients import ASK, LIVE
 from tests.serving.test_sockets import authority, trusting, write
 from tests.waiting import eventually
 
@@ -73,6 +75,7 @@ HOLDS = {
     "TLS_KEY",
     "HTTP2",
     "HEADER_TIMEOUT_SECONDS",
+    "MAX_CONNECTIONS",
     "HSTS_SECONDS",
 }
 
@@ -117,6 +120,25 @@ async def test_granian_has_tls_http2_and_the_limits_of_a_head(
         _, writer = await asyncio.open_connection("127.0.0.1", port, **options)
         assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
         writer.close()
+
+
+async def test_granian_lets_connections_beyond_its_limit_wait(embedded: dict[str, str], tmp_path: Path) -> None:
+    settings = embedded | {"MAX_CONNECTIONS": "3", "HEADER_TIMEOUT_SECONDS": "60"}
+    with serving(settings, tmp_path, *GRANIAN) as (_, port):
+        writers = []
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(LIVE + b"\r\n")
+            async with asyncio.timeout(30):
+                await reader.readuntil(b"\r\n\r\n")
+            writers.append(writer)
+        asking = asyncio.create_task(converse(port, ASK, seconds=60))
+        await asyncio.wait({asking}, timeout=0.5)
+        assert not asking.done()
+        writers[0].close()
+        assert (await asking).statuses == [200]
+        for writer in writers:
+            writer.close()
 
 
 def start(settings: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
