@@ -52,8 +52,8 @@ async def send(port: int, data: bytes) -> None:
     writer.write(data)
     # On a loaded machine the port is open long before the first answer comes.
     async with asyncio.timeout(60):
-        # A reset where the server has not read all that was sent.
-        with suppress(ConnectionResetError):
+        # A reset, or a broken pipe, where the server has not read all that was sent.
+        with suppress(OSError):
             while await reader.read(MEBIBYTE):
                 pass
     writer.close()
@@ -70,7 +70,7 @@ async def test_a_websocket_inflates_nothing(migrated: dict[str, str], tmp_path: 
     with serving(migrated, tmp_path, *STARTS[start]) as (process, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(SOCKET + b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 101 ")
             assert b"sec-websocket-extensions" not in head.lower()

@@ -24,7 +24,6 @@ from app.settings import Settings
 logger = logging.getLogger(__name__)
 # Limits that Granian does not have: they keep their defaults, which have no effect.
 WITHOUT_EFFECT = (
-    "MAX_CONNECTIONS",
     "MAX_CONNECTIONS_PER_ADDRESS",
     "MAX_REQUEST_LINE_BYTES",
     "MAX_HEADER_COUNT",
@@ -190,6 +189,8 @@ def _server(app: Any, serving: Serving, settings: Settings) -> Server:
             max_concurrent_streams=serving.config.h2_max_concurrent_streams,
         ),
         backlog=serving.config.backlog,
+        # What comes beyond waits to be accepted. Without a free descriptor Granian would spin.
+        backpressure=serving.limits.connections,
         ssl_protocol_min=SSLProtocols.tls12,
         log_enabled=False,
     )

@@ -18,7 +18,10 @@ from app.serving.granian_server import WITHOUT_EFFECT, refusals
 from app.settings import load_settings
 from app.settings_server import ServerSettings
 from tests.commands import ROOT, environment, quartet, serving
+from tests.http.wire import converse
 from tests.services import end
+from tests.serving.slow_clients import ASK, JSON, LIVE, slow_clients
+from tests.serving.test_load import ROOM, STOP_SECONDS, Callers, descriptors, streams
 from tests.serving.test_sockets import authority, trusting, write
 from tests.waiting import eventually
 
@@ -73,6 +76,7 @@ HOLDS = {
     "TLS_KEY",
     "HTTP2",
     "HEADER_TIMEOUT_SECONDS",
+    "MAX_CONNECTIONS",
     "HSTS_SECONDS",
 }
 
@@ -117,6 +121,51 @@ async def test_granian_has_tls_http2_and_the_limits_of_a_head(
         _, writer = await asyncio.open_connection("127.0.0.1", port, **options)
         assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
         writer.close()
+
+
+async def test_granian_lets_connections_beyond_its_limit_wait(embedded: dict[str, str], tmp_path: Path) -> None:
+    settings = embedded | {"MAX_CONNECTIONS": "3", "HEADER_TIMEOUT_SECONDS": "60"}
+    with serving(settings, tmp_path, *GRANIAN) as (_, port):
+        writers = []
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(LIVE + b"\r\n")
+            async with asyncio.timeout(30):
+                await reader.readuntil(b"\r\n\r\n")
+            writers.append(writer)
+        asking = asyncio.create_task(converse(port, ASK, seconds=60))
+        await asyncio.wait({asking}, timeout=0.5)
+        assert not asking.done()
+        writers[0].close()
+        assert (await asking).statuses == [200]
+        for writer in writers:
+            writer.close()
+
+
+async def test_granian_is_free_of_clients_that_leave_and_stops_beside_those_that_stay(
+    embedded: dict[str, str], sqlite_template: Path, tmp_path: Path
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "walk.db")
+    with serving(embedded | {"DRAIN_SECONDS": "0.2", "LOG_LEVEL": "warning"}, tmp_path, *GRANIAN) as (process, port):
+        await converse(port, ASK)
+        before = descriptors(process.pid)
+        async with streams(port, 30) as opened, slow_clients(port, heads=0, bodies=0, streams=20):
+            for stream in opened:
+                stream.cancel()
+            _, body = await asyncio.open_connection("127.0.0.1", port)
+            body.write(b"POST /api/v1/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n" + JSON)
+            await body.drain()
+            body.transport.abort()
+        await eventually(lambda: descriptors(process.pid) <= before + ROOM, seconds=60)
+        callers = Callers(port)
+        async with streams(port, 20) as opened, slow_clients(port, heads=0, bodies=0, streams=20):
+            calling = [asyncio.create_task(callers.call(number)) for number in range(4)]
+            await eventually(lambda: callers.answered > 100, seconds=60)
+            callers.stopping = True
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, STOP_SECONDS) == 0
+            await asyncio.gather(*calling, *opened)
+        assert callers.broken == []
 
 
 def start(settings: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
