@@ -15,7 +15,9 @@ from app.kit.client.connect import pubsub_connection
 from app.kit.client.errors import refusal
 
 # After so much silence a PING is sent; after three times as much the connection counts as lost.
-PUBSUB_SILENCE_SECONDS = 3.0
+PUBSUB_SILENCE_SECONDS = 1.5
+# Longer than a retransmission of TCP's first packet (RFC 6298: 1 s).
+PUBSUB_CONNECT_SECONDS = 3.0
 NAMES_A_COMMAND = 1000
 
 
@@ -61,7 +63,7 @@ class PubSubConnection:
         """Connect. Raises UNAVAILABLE, or another RedisError when the server refuses the handshake."""
         self._connection = await pubsub_connection(self._redis, self._near)
         try:
-            async with asyncio.timeout(self._silence_seconds):
+            async with asyncio.timeout(PUBSUB_CONNECT_SECONDS):
                 await self._connection.connect()
         except TimeoutError as error:
             raise RedisConnectionError("the pub/sub connection cannot be made in time") from error

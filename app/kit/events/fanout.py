@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Messages that are read before their delivery. Further ones wait in Redis, which bounds its output buffers.
 INBOX = 256
+# Streams that are told of the connection's state before other tasks of the loop run.
+NOTICES_A_TURN = 250
 
 
 class Fanout:
@@ -122,16 +124,22 @@ class Fanout:
         finally:
             await pubsub.close()
             self.generation += 1
-            if self._recovered.is_set():
-                self._notify(encode_interrupted())
+            was_live = self._recovered.is_set()
             self._recovered.clear()
             for subscription in self._subscriptions.values():
                 subscription.requested = False
                 subscription.confirmed.clear()
+            if was_live:
+                await self._notify(encode_interrupted())
 
-    def _notify(self, notice: bytes) -> None:
-        for stream in {stream for subscription in self._subscriptions.values() for stream in subscription.streams}:
-            stream.notify(notice)
+    async def _notify(self, notice: bytes) -> None:
+        """Tell the streams whose replay has ended. The others learn at its end how the connection is then."""
+        streams = {stream for subscription in self._subscriptions.values() for stream in subscription.streams}
+        told = [stream for stream in streams if stream.cursor is not None]
+        for start in range(0, len(told), NOTICES_A_TURN):
+            for stream in told[start : start + NOTICES_A_TURN]:
+                stream.notify(notice)
+            await asyncio.sleep(0)
 
     def _mark_changed(self, topic: str) -> None:
         self._changed_topics.add(topic)
@@ -177,7 +185,7 @@ class Fanout:
         """First the missed events, then the live ones. Streams drop those that are in both."""
         await self._recover()
         self._recovered.set()
-        self._notify(encode_live())
+        await self._notify(encode_live())
         while True:
             received = await inbox.get()
             subscription = self._subscriptions.get(received.topic)

@@ -5,10 +5,16 @@ import asyncio
 from redis.asyncio import Redis
 
 from app.kit.aio import end_tasks
+from app.kit.events.fanout import NOTICES_A_TURN, Fanout
+from app.kit.events.grant import Grant
+from app.kit.events.history import History
 from app.kit.events.hub import Hub
 from app.kit.events.publisher import Publisher
+from app.kit.events.sse import encode_interrupted, encode_live
+from app.kit.events.stream import Stream, WriteTotals
 from app.kit.events.waker import WAKES_A_TURN, Waker
 from app.kit.keys import Keys
+from app.kit.telemetry import NoTelemetry
 from tests.kit.events.event_streams import Reader
 from tests.waiting import eventually
 
@@ -72,6 +78,30 @@ async def test_an_event_for_all_lets_the_loop_run_between_its_writes(redis: Redi
     for reader in readers:
         await reader.close()
     await hub.close()
+
+
+async def test_the_state_of_the_connection_is_told_in_turns(redis: Redis, keys: Keys) -> None:
+    hub, totals, waker, telemetry = Hub(redis, keys), WriteTotals(), Waker(), NoTelemetry()
+    history = History(redis, keys, history_seconds=60)
+    fanout = Fanout(redis, keys, history, waker, telemetry=telemetry, linger_seconds=10)
+    for _ in range(3 * NOTICES_A_TURN + 1):
+        stream = Stream(telemetry=telemetry, totals=totals, waker=waker, grant=Grant())
+        stream.finish_replay(await hub.cursor())
+        fanout.add(stream, ["broadcast"])
+    steps: list[int] = []
+
+    async def told_to_all(notice: bytes) -> None:
+        end = totals.queued_bytes + (3 * NOTICES_A_TURN + 1) * len(notice)
+        while (before := totals.queued_bytes) < end:
+            await asyncio.sleep(0)
+            steps.append((totals.queued_bytes - before) // len(notice))
+
+    running = asyncio.create_task(fanout.run())
+    await told_to_all(encode_live())
+    running.cancel()
+    await told_to_all(encode_interrupted())
+    await end_tasks([running])
+    assert max(steps) == NOTICES_A_TURN
 
 
 async def test_a_burst_beyond_a_queue_overflows_none_whose_client_reads(redis: Redis, keys: Keys) -> None:
