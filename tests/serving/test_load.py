@@ -70,7 +70,7 @@ async def test_connections_that_come_and_go_leave_nothing_at_few_open_files(
 
         statuses = [await each for each in asyncio.as_completed([visit(number) for number in range(amount)])]
         assert set(statuses) == {200}
-        await eventually(lambda: descriptors(process.pid) <= before + ROOM)
+        await eventually(lambda: descriptors(process.pid) <= before + ROOM, seconds=60)
 
 
 @pytest.mark.parametrize(
