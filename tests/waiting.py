@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 @overload
-async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = 10) -> T: ...
+async def eventually(condition: Callable[[], Awaitable[T]], *, seconds: float = 30) -> T: ...
 
 
 @overload
-async def eventually(condition: Callable[[], T], *, seconds: float = 10) -> T: ...
+async def eventually(condition: Callable[[], T], *, seconds: float = 30) -> T: ...
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], *, seconds: float = 10) -> T:
+async def eventually(condition: Callable[[], T | Awaitable[T]], *, seconds: float = 30) -> T:
     """The first true value of `condition`, asked again and again. AssertionError when `seconds` have passed."""
     deadline = time.monotonic() + seconds
     while True:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import h11
 
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)

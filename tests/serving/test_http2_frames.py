@@ -182,7 +182,7 @@ async def outcome(authority: trustme.CA, port: int, sent: bytes) -> Outcome:
     async with opened(authority, port) as (reader, writer):
         writer.write(sent + frame(PING, 0, 0, PROBE))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not (found.is_alive and (found.statuses or found.is_reset)):
                     begin = await reader.readexactly(9)
                     payload = await reader.readexactly(int.from_bytes(begin[:3], "big"))

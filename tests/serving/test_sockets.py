@@ -45,7 +45,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 def serial(authority: trustme.CA, port: int) -> str:
     """Of the certificate that a new connection is shown."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
         trusting(authority).wrap_socket(plain, server_hostname="localhost") as secure,
     ):
         found = secure.getpeercert()
@@ -201,7 +201,7 @@ async def test_a_second_signal_ends_a_process_at_once(embedded: dict[str, str], 
 
             await eventually(is_unready)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 10) == 1
+        assert await asyncio.to_thread(process.wait, 30) == 1
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no file that is always full")

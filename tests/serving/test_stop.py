@@ -12,7 +12,7 @@ from tests.serving.application import HEAD, Application, connected, ours
 from tests.waiting import eventually
 
 # A bound of the tests' servers (graceful_timeout 0.3 s), with room for a loaded machine.
-BOUND_SECONDS = 8.0
+BOUND_SECONDS = 20.0
 ASK = b"GET /" + HEAD + b"Connection: close\r\n\r\n"
 
 
