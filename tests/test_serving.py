@@ -97,3 +97,20 @@ async def test_ctrl_c_ends_make_run_quietly(embedded: dict[str, str], is_ready: 
     assert "demo user" in printed
     assert "***" not in printed
     assert "Traceback" not in printed
+
+
+async def test_an_interrupt_while_a_callback_of_the_interpreter_runs_is_not_lost() -> None:
+    program = """if True:
+        import os, signal, time, weakref
+        from app.cli.running import end_at_interrupt
+        end_at_interrupt()
+        class Thing: pass
+        thing = Thing()
+        callback = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        del thing
+        time.sleep(60)
+    """
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(LONGEST_END_SECONDS):
+        _, complaints = await process.communicate()
+    assert (process.returncode, complaints) == (0, b"")

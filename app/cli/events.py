@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from app.cli.running import refuse_embedded, run_to_end
+from app.cli.running import end_at_interrupt, refuse_embedded, run_to_end
 from app.kit.aio import first_of, stop_signal
 from app.kit.client.deadline import budget
 from app.kit.events.event import BROADCAST, EventTooLarge, validate_topic
@@ -58,6 +58,7 @@ def tail(settings: Settings, topics: tuple[str, ...], last_event_id: str | None)
             validate_topic(topic)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
+    end_at_interrupt()
     run_to_end(_tail(settings, chosen, last_event_id))
 
 

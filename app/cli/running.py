@@ -1,6 +1,8 @@
 """What the subcommands share: a loop for a coroutine, and what they refuse."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Coroutine
 from typing import Any
 
@@ -21,6 +23,15 @@ def run_to_end(coroutine: Coroutine[Any, Any, Any]) -> Any:
             return runner.run(coroutine)
         except REFUSED_OR_DOWN as error:
             raise click.ClickException(str(error)) from error
+
+
+def end_at_interrupt() -> None:
+    """From now on Ctrl-C ends the process at once and quietly, until a loop has its own handler.
+
+    For a service that starts, when nothing is under way yet. A KeyboardInterrupt would be lost where it is raised in
+    what the interpreter calls back, such as a weak reference's callback.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
 
 
 def refuse_production(settings: Settings) -> None:

@@ -2,12 +2,11 @@
 
 import socket
 import sys
-from contextlib import suppress
 
 import click
 
 from app.cli.database import add_demo_data, upgrade_schema
-from app.cli.running import refuse_embedded, refuse_production, run_to_end
+from app.cli.running import end_at_interrupt, refuse_embedded, refuse_production, run_to_end
 from app.db.engine import make_folder
 from app.errors import AppError
 from app.factory import create_app, handlers_of
@@ -72,6 +71,7 @@ def subscribe(settings: Settings) -> None:
     refuse_embedded(settings, "a subscriber of its own would wait at a store that no other process sees")
     if not handlers_of():
         raise click.ClickException("no slice has a handler of events (docs/events.md)")
+    end_at_interrupt()
     run_to_end(_subscribe(settings))
 
 
@@ -95,15 +95,10 @@ def _prepared(settings: Settings) -> Sockets:
 
 
 def _serve(settings: Settings, sockets: Sockets) -> None:
-    # From the first line on a Ctrl-C ends it quietly, also before the loop has its handler: nothing is under way.
-    with suppress(KeyboardInterrupt):
-        click.echo(f"Quartet listens on {_address(settings)} (Ctrl-C ends it)")
-        if settings.uses_embedded_redis:
-            click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
-        _serve_until_stopped(settings, sockets)
-
-
-def _serve_until_stopped(settings: Settings, sockets: Sockets) -> None:
+    end_at_interrupt()
+    click.echo(f"Quartet listens on {_address(settings)} (Ctrl-C ends it)")
+    if settings.uses_embedded_redis:
+        click.echo("Redis is embedded in this process (memory://): what it holds is forgotten at exit.")
     if settings.workers == 1 and not settings.worker_max_requests:
         serve_one(create_app(settings), settings, sockets)
         return

@@ -10,7 +10,7 @@ import click
 from prometheus_client import start_http_server
 
 from app import __version__
-from app.cli.running import refuse_embedded, run_to_end
+from app.cli.running import end_at_interrupt, refuse_embedded, run_to_end
 from app.factory import jobs_of, metrics_of
 from app.kit.aio import Backoff, first_of, stop_signal
 from app.kit.telemetry import NoTelemetry, Telemetry
@@ -57,6 +57,7 @@ def worker(
     """
     refuse_embedded(settings, "a worker of its own would wait at a store that no other process sees")
     names = _queue_names(settings, queues)
+    end_at_interrupt()
     if processes > 1:
         options = [
             f"--queues={','.join(names)}",

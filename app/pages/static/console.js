@@ -78,12 +78,14 @@ function show(state, text) {
 }
 
 async function lookAgain() {
-  if (document.hidden) return;
-  const answered = await refresh(REGIONS);
-  show(answered ? "live" : "offline", answered ? "Live" : "Offline");
-  if (answered) look();
+  if (!document.hidden) {
+    const answered = await refresh(REGIONS);
+    show(answered ? "live" : "offline", answered ? "Live" : "Offline");
+    if (answered) look();
+  }
+  setTimeout(lookAgain, PERIOD_MS);
 }
 
 look();
 show("live", "Live");
-setInterval(lookAgain, PERIOD_MS);
+setTimeout(lookAgain, PERIOD_MS);

@@ -5,6 +5,12 @@ import { localize } from "/static/page.js";
 const TEXTS = { connecting: "Connecting…", live: "Live", "catching-up": "Catching up…", offline: "Offline" };
 const SHORTEST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 30_000;
+const LONGEST_FETCH_MS = 10_000;
+// Refreshes run one after the other. What is fetched may be older than the events that arrive meanwhile, so these are
+// handled once it is in its place.
+let lastRefresh = Promise.resolve(true);
+let refreshing = 0;
+const held = [];
 export const user = document.body.dataset.user;
 
 // Calls `handlers` by the types of events with their data. `catchUp` is called where events were missed, and again
@@ -50,7 +56,10 @@ export function connect(channels, handlers, catchUp) {
   function receive(event) {
     lastId = event.lastEventId || lastId;
     if (!live) show("catching-up");
-    handlers[event.type](JSON.parse(event.data).data);
+    const { data } = JSON.parse(event.data);
+    const handle = () => handlers[event.type](data);
+    if (refreshing) held.push(handle);
+    else handle();
   }
 
   function goLive(event) {
@@ -109,11 +118,30 @@ function sayGoodbye() {
 }
 
 // Fetches a page and puts its elements of these ids in the place of those that are shown. What is typed into their
-// fields stays, and the focus. False: it was refused.
-export async function refresh(ids, { path = location.href, signal } = {}) {
-  const answer = await fetch(path, { headers: { Accept: "text/html" }, signal }).catch(() => null);
-  if (!answer?.ok || (answer.redirected && new URL(answer.url).pathname === "/login")) return false;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+// fields stays, and the focus. False: it was refused, did not come within LONGEST_FETCH_MS, or `signal` ended it.
+export function refresh(ids, { path = location.href, signal } = {}) {
+  refreshing += 1;
+  lastRefresh = lastRefresh.then(async () => {
+    const fresh = await read(path, signal).catch(() => null);
+    if (fresh) place(ids, fresh);
+    refreshing -= 1;
+    if (!refreshing) for (const handle of held.splice(0)) handle();
+    return fresh !== null;
+  });
+  return lastRefresh;
+}
+
+async function read(path, signal) {
+  const limit = AbortSignal.timeout(LONGEST_FETCH_MS);
+  const answer = await fetch(path, {
+    headers: { Accept: "text/html" },
+    signal: signal ? AbortSignal.any([signal, limit]) : limit,
+  });
+  if (!answer.ok || (answer.redirected && new URL(answer.url).pathname === "/login")) return null;
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+function place(ids, fresh) {
   for (const id of ids) {
     const shown = document.getElementById(id);
     const next = fresh.getElementById(id);
@@ -125,7 +153,6 @@ export async function refresh(ids, { path = location.href, signal } = {}) {
     for (const { id, value } of typed) if (document.getElementById(id)) document.getElementById(id).value = value;
     if (focused) document.getElementById(focused)?.focus();
   }
-  return true;
 }
 
 // Many calls within `ms` are one call, at their end.

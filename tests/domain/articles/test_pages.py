@@ -59,6 +59,32 @@ async def test_new_articles_are_announced_and_do_not_move_what_is_read(site: Sit
         await expect(page.locator(".entries li").first.locator("[data-summary]")).to_contain_text("told in the town")
 
 
+async def test_an_event_that_arrives_while_a_list_is_fetched_is_not_overwritten(site: Site) -> None:
+    author = await site.account()
+    received: list[str] = []
+    async with site.visit("/") as page:
+        browser = await page.context.new_cdp_session(page)
+        browser.on("Network.eventSourceMessageReceived", lambda message: received.append(message["eventName"]))
+        await browser.send("Network.enable")
+        await is_live(page)
+        waiting = page.locator("[data-waiting]")
+        article = await publish(site, author, "A title of before")
+        await expect(waiting).to_have_text("1 new article")
+
+        async def answer_late(route: Route) -> None:
+            found = await route.fetch()
+            await change(site, author, article, "A title of after", "It was told once more.")
+            await publish(site, author, "Written meanwhile")
+            await eventually(lambda: received.count("article_created") == 2 and "article_changed" in received)
+            await route.fulfill(response=found)
+
+        await page.route(site.url("/"), answer_late)
+        await waiting.click()
+        await expect(page.get_by_role("heading", name="A title of after")).to_be_visible()
+        await expect(waiting).to_have_text("1 new article")
+        await expect(page.get_by_role("heading", name="Written meanwhile")).to_have_count(0)
+
+
 async def test_what_happens_between_the_page_and_its_stream_is_not_missed(site: Site) -> None:
     author = await site.account()
     async with site.visit(None) as page:

@@ -11,7 +11,11 @@ let searching;
 function announce({ id }) {
   if (document.getElementById(`article-${id}`)) return;
   fresh.add(id);
-  waiting.hidden = false;
+  tell();
+}
+
+function tell() {
+  waiting.hidden = fresh.size === 0;
   waiting.textContent = fresh.size === 1 ? "1 new article" : `${fresh.size} new articles`;
 }
 
@@ -24,7 +28,7 @@ async function showFresh() {
     fresh.delete(id);
     document.getElementById(`article-${id}`)?.classList.add("fresh");
   }
-  waiting.hidden = fresh.size === 0;
+  tell();
   scrollTo({ top: 0 });
   document.querySelector("#articles a")?.focus();
 }
@@ -39,7 +43,7 @@ const showSummary = ({ id, summary }) => put(id, "[data-summary]", summary);
 const showTitle = ({ id, title }) => put(id, "h2 a", title);
 
 function showDeletion({ id }) {
-  fresh.delete(id);
+  if (fresh.delete(id)) tell();
   put(id, "[data-summary]", "This article has been deleted.");
 }
 

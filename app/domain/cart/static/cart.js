@@ -1,6 +1,6 @@
 // The account's cart, as other tabs and devices change it.
 
-import { connect, refresh } from "/static/live.js";
+import { connect, refresh, together } from "/static/live.js";
 
 const show = () => refresh(["cart"]);
-connect([], { cart_changed: show }, show);
+connect([], { cart_changed: together(50, show) }, show);
