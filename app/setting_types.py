@@ -49,6 +49,8 @@ def _database(url: str) -> str:
     except (ArgumentError, ValueError) as error:
         # Its text would repeat the URL, and so the password.
         raise ValueError("is not a database URL: a part of it, such as the port, cannot be read") from error
+    if not 0 < (5432 if parsed.port is None else parsed.port) < 65536:
+        raise ValueError("must have a port from 1 to 65535")
     if parsed.drivername.startswith("sqlite") and parsed.database in {None, "", ":memory:"}:
         raise ValueError("must name a file: each connection to an in-memory SQLite has a database of its own")
     return url
@@ -92,7 +94,10 @@ def _split(value: Any) -> Any:
 
 
 def _network(value: str) -> str:
-    return str(ipaddress.ip_network(value, strict=False))
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError as error:
+        raise ValueError("must be networks or addresses, as 10.0.0.0/8, separated by commas") from error
 
 
 def _namespace(value: str) -> str:

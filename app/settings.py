@@ -48,6 +48,10 @@ class SettingsError(Exception):
         return "the settings are not valid:" + (f" {lines[0]}" if len(lines) == 1 else "\n  ".join(lines))
 
 
+# Ten years. Redis refuses a TTL that 64 bits cannot hold, in milliseconds.
+LONGEST_SESSION_SECONDS = 3650 * 86_400
+
+
 class Settings(ServerSettings):
     """Every setting. docs/settings.md describes each."""
 
@@ -83,13 +87,13 @@ class Settings(ServerSettings):
     database_pre_ping: bool = True
     database_read_own_writes_seconds: float = Field(default=5, ge=0, le=3600)
 
-    session_idle_seconds: int = Field(default=86_400, ge=60)
-    session_absolute_seconds: int = Field(default=30 * 86_400, ge=60)
+    session_idle_seconds: int = Field(default=86_400, ge=60, le=LONGEST_SESSION_SECONDS)
+    session_absolute_seconds: int = Field(default=30 * 86_400, ge=60, le=LONGEST_SESSION_SECONDS)
     sessions_per_user: int = Field(default=20, ge=1, le=1000)
     visitor_sessions_per_hour: int = Field(default=1000, ge=1, le=1_000_000)
     session_cookie_domain: Annotated[OptionalHost, AnyCase] = ""
     session_cookie_partitioned: bool = False
-    max_body_bytes: int = Field(default=1 << 20, ge=1024)
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 40)
 
     argon2_time_cost: int = Field(default=2, ge=1, le=100)
     argon2_memory_kib: int = Field(default=19_456, ge=8, le=4 << 20)
@@ -104,9 +108,9 @@ class Settings(ServerSettings):
     task_lease_seconds: float = Field(default=30, ge=1, le=3600)
     task_grace_seconds: float = Field(default=10, ge=0, le=50)
     subscriber: bool = True
-    max_streams: int = Field(default=10_000, ge=1)
-    max_streams_per_user: int = Field(default=100, ge=1)
-    max_streams_per_network: int = Field(default=1000, ge=1)
+    max_streams: int = Field(default=10_000, ge=1, le=1_000_000)
+    max_streams_per_user: int = Field(default=100, ge=1, le=1_000_000)
+    max_streams_per_network: int = Field(default=1000, ge=1, le=1_000_000)
     stream_max_age_seconds: float = Field(default=3600, ge=10, le=86_400)
 
     @property
@@ -181,6 +185,13 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Reading:
 
 def _validated(cls: type[SettingsT], values: Mapping[str, Any]) -> tuple[SettingsT, set[str], list[str]]:
     """From the values that are valid, and defaults for the others; the names of those, and a line for each problem."""
+    unreadable = {name for name, value in values.items() if not str(value).isprintable()}
+    if unreadable:
+        # No value has one on purpose, and it would fail where the value is used.
+        readable = {name: value for name, value in values.items() if name not in unreadable}
+        found, failed, problems = _validated(cls, readable)
+        told = [f"{name}: has a control character, or is not UTF-8 text" for name in sorted(unreadable)]
+        return found, failed | unreadable, problems + told
     try:
         return cls.model_validate(values), set(), []
     except ValidationError as error:

@@ -17,23 +17,23 @@ class ServerSettings(FromVariables):
     server: Annotated[Literal["hypercorn", "granian"], AnyCase] = "hypercorn"
     bind: Address = DEFAULT_BIND
     workers: int = Field(default=1, ge=1, le=64)
-    worker_max_requests: int = Field(default=0, ge=0)
+    worker_max_requests: int = Field(default=0, ge=0, le=1 << 40)
     readiness_delay_seconds: float = Field(default=0, ge=0, le=300)
     drain_seconds: float = Field(default=1, ge=0, le=3600)
 
     tls_certificate: str = ""
     tls_key: str = ""
     redirect_bind: OptionalAddress = ""
-    hsts_seconds: int = Field(default=31_536_000, ge=0)
+    hsts_seconds: int = Field(default=31_536_000, ge=0, le=3650 * 86_400)
     http2: bool = False
 
-    max_connections: int = Field(default=12_000, ge=1)
-    max_connections_per_address: int = Field(default=2_000, ge=1)
+    max_connections: int = Field(default=12_000, ge=1, le=10_000_000)
+    max_connections_per_address: int = Field(default=2_000, ge=1, le=10_000_000)
     max_request_line_bytes: int = Field(default=8192, ge=256, le=1 << 20)
     max_header_bytes: int = Field(default=32_768, ge=1024, le=1 << 20)
     max_header_count: int = Field(default=100, ge=10, le=10_000)
     header_timeout_seconds: float = Field(default=10, ge=0.1, le=3600)
-    min_body_bytes_per_second: int = Field(default=240, ge=1)
+    min_body_bytes_per_second: int = Field(default=240, ge=1, le=1 << 30)
     send_timeout_seconds: float = Field(default=30, ge=0.1, le=3600)
 
     @property

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +86,46 @@ def test_promtool_accepts_the_rules_and_the_configuration() -> None:
     for command in (["check", "rules", "alerts.yml"], ["check", "config", "--syntax-only", "prometheus.yml"]):
         done = subprocess.run(["promtool", *command], cwd=ALERTS.parent, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+# An alert, a series at intervals of a minute until it fires, and one with which it does not.
+FIRES = {
+    "NodeDown": ('up{job="quartet"}', "0x30", "1x30"),
+    "RedisRefuses": ('quartet_redis_defects_total{block="cache"}', "_x20 1x10", "1x30"),
+    "RedisBreakerOpen": ('quartet_redis_breaker_open{server="server"}', "1x30", "0x30"),
+    "OutboxRefused": ("quartet_outbox_refused_total", "0x20 1x10", "0x30"),
+    "OutboxDelayed": ("quartet_outbox_delayed_total", "0+1x30", "5x30"),
+    "JobRestarts": ('quartet_job_restarts_total{instance="a", name="relay"}', "_x20 1x10", "1x30"),
+    "DatabasePoolExhausted": ('quartet_database_connections{state="in_use"}', "30x30", "29x30"),
+    "DeadTasks": ('quartet_task_queue_depth{place="dead"}', "1x30", "0x30"),
+    "QueueWaits": ("quartet_task_queue_oldest_seconds", "301x30", "299x30"),
+    "WorkersDie": ("quartet_task_worker_deaths_total", "0x20 9x10", "0x20 1x10"),
+}
+
+
+@pytest.mark.parametrize("fires", [True, False])
+def test_alerts_fire_by_their_first_event_and_only_then(tmp_path: Path, fires: bool) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool (the package prometheus) is not installed")
+    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    # Its name alone is compared: the texts are of no interest here.
+    rules = [{**rule, "annotations": {}, "labels": {}} for rule in rules if rule["alert"] in FIRES]
+    for rule in rules:
+        rule["expr"] = f"count({rule['expr']})"
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "quartet", "rules": rules}]}))
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": series, "values": values[0] if fires else values[1]}],
+            "alert_rule_test": [{"eval_time": "26m", "alertname": name, "exp_alerts": [{}] if fires else []}],
+        }
+        for name, (series, *values) in FIRES.items()
+    ]
+    assert len(rules) == len(tests)
+    file = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump(file))
+    done = subprocess.run(["promtool", "test", "rules", "tests.yml"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_compose_mounts_is_there_and_its_services_know_each_other() -> None:

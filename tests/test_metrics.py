@@ -60,6 +60,8 @@ def test_declarations_are_distinct_and_say_what_they_count() -> None:
         assert each.help.endswith("."), each
         assert each.kind != "histogram" or each.name.endswith("_seconds"), each
         assert not each.name.endswith("_total"), each
+        # Of the target: Prometheus would rename it.
+        assert not {"job", "instance"} & {*each.labels}, each
 
 
 def test_a_name_that_is_not_declared_is_refused() -> None:

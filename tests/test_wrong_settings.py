@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from app.factory import check_urls
+from app.settings import Settings, SettingsError, load_settings
+from app.settings_redis import RedisParts
 from tests.commands import environment, quartet
 
 PRODUCTION = {
@@ -67,3 +70,39 @@ def test_a_server_that_loads_the_application_says_it_too(tmp_path: Path) -> None
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert [line.partition(":")[0].strip() for line in lines] == ["the settings are not valid", "BIND", "WORKERS"]
+
+
+HUGE = "9" * 30
+VALUES = ["garbage", "-1", HUGE, "1" * 5000, "1e400", "nan", "-inf", "\n", "a\x00b", "\ud800", "\u202e", "a" * 100_000]
+VALUES += [
+    "[",
+    "{}",
+    "null",
+    "1,2,,3",
+    "0x10",
+    "\u0661\u0662",
+    "../..",
+    "%",
+    f"redis://u:{SECRET}@[",
+    f"redis://h/{HUGE}",
+]
+VALUES += [f"redis://u:{SECRET}@h:{'1' * 5000}", f"postgresql+asyncpg://u:{SECRET}@h:99999/x", "https://a:99999"]
+VALUES += [f"postgresql+asyncpg://u:{SECRET}@/x?host=a:99999", f"postgresql+asyncpg://u:{SECRET}@[/x?port=0x1"]
+
+
+@pytest.mark.parametrize("name", [name.upper() for cls in (Settings, RedisParts) for name in cls.model_fields])
+def test_each_variable_takes_or_refuses_each_value_in_a_line(name: str) -> None:
+    for value in VALUES:
+        try:
+            settings = load_settings({name: value})
+            check_urls(settings)
+        except SettingsError as error:
+            for problem in error.problems:
+                assert problem.isprintable(), problem
+                assert len(problem) < 1000
+                assert SECRET not in problem
+        else:
+            # A number that is taken is one that Redis and the system have.
+            found = getattr(settings, name.lower(), None)
+            assert not isinstance(found, int | float) or abs(found) <= 1 << 40, value
+            assert not isinstance(found, str) or found.isprintable(), value

@@ -3,6 +3,7 @@
 The names: PostgreSQL 15, 34.1.2 "Parameter Key Words".
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def check_database_url(url: str) -> None:
 
 def postgres_arguments(address: URL) -> tuple[URL, dict[str, Any]]:
     """The URL with SQLAlchemy's options alone, and the others as arguments of asyncpg.connect(). BadURL: see above."""
+    _check_places(address)
     options = {name: value for name, value in address.query.items() if name not in ("host", "port")}
     unknown = options.keys() - _OF_DSN - _OF_SQLALCHEMY - _OTHERS
     if unknown:
@@ -69,6 +71,18 @@ def postgres_arguments(address: URL) -> tuple[URL, dict[str, Any]]:
     if "statement_cache_size" in given:
         arguments["statement_cache_size"] = int(given["statement_cache_size"])
     return address.difference_update_query(_OF_DSN | _OTHERS), arguments
+
+
+def _check_places(address: URL) -> None:
+    """`host`, once or more, with or without a port; `port`, with commas between the ports of several hosts."""
+    for name, values in address.normalized_query.items():
+        for value in values if name in ("host", "port") else ():
+            # A path is a Unix socket; an IPv6 address is in brackets, if a port follows it.
+            ports = value.split(",") if name == "port" else re.findall(r"^[^/:]*:([^:]*)$|\]:(.*)$", value)
+            for port in ports:
+                text = port if isinstance(port, str) else "".join(port)
+                if text and not (text.isascii() and text.isdecimal() and len(text) < 6 and 0 < int(text) < 65536):
+                    raise BadURL(f"{name} must have a port from 1 to 65535")
 
 
 def _check(name: str, value: str) -> None:

@@ -123,7 +123,7 @@ TASKS = (
 )
 
 PROCESS = (
-    counter("job_restarts", "Background jobs that a defect ended, and that were started again.", "job"),
+    counter("job_restarts", "Background jobs that a defect ended, and that were started again.", "name"),
     histogram("loop_lag_seconds", "How late the event loop ran a timer, measured once a second."),
 )
 

@@ -65,7 +65,7 @@ class _Supervisor:
                 await self._job.run()
             except Exception:
                 logger.critical("%s ended by a defect, and is restarted", self._name, exc_info=True)
-                self._telemetry.count("job_restarts", job=self._name)
+                self._telemetry.count("job_restarts", name=self._name)
             try:
                 await asyncio.wait_for(self._stopping.wait(), self._restart_seconds)
             except TimeoutError:

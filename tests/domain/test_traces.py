@@ -2,8 +2,10 @@
 
 import logging
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -98,6 +100,32 @@ def test_without_an_endpoint_nothing_is_loaded_and_nothing_observed(tmp_path: Pa
     done = quartet(tmp_path, "shell", input=OFF)
     assert "loaded False False" in done.stdout, done.stderr
     assert "observed False None" in done.stdout
+
+
+OF_TRACES = ("/app/otel.py", "/app/tracing.py", "/kit/tracing.py", "/client/observed.py", "/opentelemetry/")
+
+
+async def test_without_an_endpoint_a_request_and_its_task_call_nothing_of_it(settings: Settings) -> None:
+    seen.clear()
+    slices = [*_users(), replace(NOTICES, handlers=(on_pinned,))]
+    app = create_app(settings.model_copy(update={"consumer": True, "environment": "testing"}), slices=slices)
+    called: Counter[str] = Counter()
+
+    def profile(frame: FrameType, event: str, _argument: object) -> None:
+        called[frame.f_code.co_filename] += event == "call"
+
+    async with app.test_app():
+        ada = await Client(app).registered()
+        before = sys.getprofile()
+        sys.setprofile(profile)
+        try:
+            assert (await ada.post("/notices", {"text": "a"}, traceparent=GIVEN)).status_code == 201
+            assert (await ada.get("/notices", traceparent=GIVEN)).status_code == 200
+            await eventually(lambda: bool(seen))
+        finally:
+            sys.setprofile(before)
+    assert sum(called.values()) > 1000
+    assert {path: amount for path, amount in called.items() if any(part in path for part in OF_TRACES)} == {}
 
 
 def test_traces_without_the_extra_are_an_error_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def _address(text: str, kind: Deployment) -> Address:
         raise BadURL("a host is missing")
     if ":" in host and not text.startswith("["):
         raise BadURL("an IPv6 address needs brackets")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    if not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65536:
         raise BadURL(f"the port of host {host} must be a number from 1 to 65535")
     return unquote(host), int(port)
 
@@ -107,8 +107,8 @@ def _service_and_database(tail: str, kind: Deployment) -> tuple[str, int]:
 
 
 def _database(text: str) -> int:
-    if text and not text.isdecimal():
-        raise BadURL("the database must be a whole number")
+    if text and (not text.isdecimal() or len(text) > 9):
+        raise BadURL("the database must be a whole number of at most 9 digits")
     return int(text or 0)
 
 
