@@ -13,7 +13,7 @@ from app.migrations import upgrade
 from app.resources import Resources
 from tests.browser.every_path import find_paths
 from tests.browser.test_console import unknown
-from tests.browsing import DESKTOP, PHONE, Account, Site, site_settings
+from tests.browsing import DESKTOP, PHONE, Account, Site, add_faults, site_settings
 from tests.clients.chromium import ARGUMENTS
 from tests.served import Served
 from tests.services import binary
@@ -28,6 +28,7 @@ SHOWN = {
     "phone": "front-phone-dark",
 }
 IMAGES = Path("docs/images")
+ERRORS = {f"error-{status}": f"/fails/{status}" for status in (403, 404, 500, 503)} | {"error-429": "/busy"}
 SIZES: dict[str, ViewportSize] = {"desktop": DESKTOP, "phone": PHONE}
 
 
@@ -36,6 +37,7 @@ async def main(folder: Path, only: str) -> None:
         database = Path(place) / "screenshots.db"
         await asyncio.to_thread(upgrade, f"sqlite+aiosqlite:///{database}")
         served = Served(site_settings(database))
+        add_faults(served.app)
         await served.start()
         try:
             async with async_playwright() as playwright:
@@ -51,16 +53,17 @@ async def _take_all(site: Site, folder: Path, only: str) -> None:
     [admin] = [Account(user.id, "Ada Admin", user.email) for user in users if "admin" in user.roles]
     await eventually(lambda: _is_idle(site.resources), seconds=120)
     await _do_something(site, admin)
-    paths = await find_paths(site, admin)
+    paths = {_name(rule): path for rule, path in (await find_paths(site, admin)).items()} | ERRORS
     for scheme in ("light", "dark"):
         for size, viewport in SIZES.items():
             async with site.visit(None, account=admin, viewport=viewport, color_scheme=scheme) as page:
-                for rule, path in paths.items():
-                    name = (
-                        rule.strip("/").replace("/", "-").replace("<", "").replace(">", "").replace(":", "-") or "front"
-                    )
+                for name, path in paths.items():
                     if only in name:
                         await _take(page, site.url(path), folder / f"{name}-{size}-{scheme}.png")
+
+
+def _name(rule: str) -> str:
+    return rule.strip("/").translate(str.maketrans("/:", "--", "<>")) or "front"
 
 
 async def _do_something(site: Site, admin: Account) -> None:
@@ -79,6 +82,9 @@ async def _do_something(site: Site, admin: Account) -> None:
 
 async def _take(page: Page, url: str, file: Path) -> None:
     await page.goto(url)
+    if url.endswith("/busy") and not await page.locator("[data-countdown]").count():
+        # The first request is admitted.
+        await page.reload()
     await page.wait_for_load_state("load")
     if await page.locator("[data-connection]").count():
         await page.locator("[data-state=live]").first.wait_for()

@@ -13,8 +13,8 @@ let refreshing = 0;
 const held = [];
 export const user = document.body.dataset.user;
 
-// Calls `handlers` by the types of events with their data. `catchUp` is called where events were missed, and again
-// while it answers false. A user's own channel is always among them: it is refused when the session ends, and so the
+// Calls `handlers` by the types of events with their data. `catchUp` is called where events were missed, or where a
+// handler answers false, and again while it answers false. A user's own channel is always among them: it is refused when the session ends, and so the
 // page notices.
 export function connect(channels, handlers, catchUp) {
   // A page begins where it was read. Without that position it asks for what it shows, once its stream is live.
@@ -22,6 +22,8 @@ export function connect(channels, handlers, catchUp) {
   let behind = !lastId;
   // Whether the server has said so: its stream may be open while it has lost Redis.
   let live = false;
+  let recovering = false;
+  let endPause;
   let pause = SHORTEST_PAUSE_MS;
   let source;
 
@@ -33,13 +35,20 @@ export function connect(channels, handlers, catchUp) {
   }
 
   async function recover() {
-    show("catching-up");
-    if ((await catchUp()) === false) {
+    if (recovering) return;
+    recovering = true;
+    while (live && behind) {
+      show("catching-up");
+      behind = false;
+      if ((await catchUp()) !== false) continue;
+      behind = true;
       show("offline");
-      setTimeout(() => live && behind && recover(), nextPause());
-      return;
+      await new Promise((resolve) => {
+        endPause = resolve;
+        setTimeout(resolve, nextPause());
+      });
     }
-    behind = false;
+    recovering = false;
     if (live) upToDate();
   }
 
@@ -57,14 +66,23 @@ export function connect(channels, handlers, catchUp) {
     lastId = event.lastEventId || lastId;
     if (!live) show("catching-up");
     const { data } = JSON.parse(event.data);
-    const handle = () => handlers[event.type](data);
+    const handle = async () => {
+      if ((await handlers[event.type](data)) === false) fallBehind();
+    };
     if (refreshing) held.push(handle);
     else handle();
+  }
+
+  // While the stream is not live, `live` follows.
+  function fallBehind() {
+    behind = true;
+    if (live) recover();
   }
 
   function goLive(event) {
     lastId = event.lastEventId || lastId;
     live = true;
+    endPause?.();
     if (behind) recover();
     else upToDate();
   }
@@ -82,11 +100,7 @@ export function connect(channels, handlers, catchUp) {
     for (const type of Object.keys(handlers)) source.addEventListener(type, receive);
     source.addEventListener("live", goLive);
     source.addEventListener("interrupted", goOffline);
-    source.addEventListener("resync", () => {
-      behind = true;
-      // Otherwise `live` follows.
-      if (live) recover();
-    });
+    source.addEventListener("resync", fallBehind);
     source.onerror = () => {
       goOffline();
       // Refused, and so closed for good: after a logout, or while the server cannot check the session.
@@ -125,7 +139,8 @@ export function refresh(ids, { path = location.href, signal } = {}) {
     const fresh = await read(path, signal).catch(() => null);
     if (fresh) place(ids, fresh);
     refreshing -= 1;
-    if (!refreshing) for (const handle of held.splice(0)) handle();
+    // One that fails stops neither the others nor the next refresh.
+    if (!refreshing) held.splice(0).forEach((handle) => queueMicrotask(handle));
     return fresh !== null;
   });
   return lastRefresh;
@@ -155,11 +170,20 @@ function place(ids, fresh) {
   }
 }
 
-// Many calls within `ms` are one call, at their end.
+// Calls within `ms` of the first are one call, at the end of that time; all get its answer.
 export function together(ms, call) {
-  let timer;
-  return (...args) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => call(...args), ms);
+  let answer;
+  return () => {
+    answer ??= new Promise((resolve) => setTimeout(resolve, ms)).then(() => {
+      answer = undefined;
+      return call();
+    });
+    return answer;
   };
+}
+
+// Calls again, after longer and longer pauses, while the answer is false.
+export async function untilDone(call, pause = SHORTEST_PAUSE_MS) {
+  if ((await call()) === false)
+    setTimeout(() => untilDone(call, Math.min(pause * 2, LONGEST_PAUSE_MS)), pause);
 }

@@ -1,9 +1,13 @@
 """The shop and the cart in browsers."""
 
-from playwright.async_api import expect
+import asyncio
+
+from playwright.async_api import Route, expect
 
 from app.domain.products import categories, service
 from app.domain.products.schemas import ProductFields, ProductShown
+from app.kit.aio import end_tasks
+from app.kit.events.event import user_channel
 from tests.browser.axe import violations
 from tests.browser.test_accounts import sign_in
 from tests.browsing import IN_BROWSER, Site
@@ -60,6 +64,56 @@ async def test_an_open_cart_shows_what_another_device_does_and_keeps_what_is_typ
             await other.get_by_role("button", name=f"Remove {name}").click()
             await expect(page.get_by_role("button", name=f"Remove {name}")).to_have_count(0)
         await expect(page.locator(".empty")).to_contain_text("Your cart is empty")
+
+
+async def test_a_visitors_cart_is_the_same_in_all_tabs(site: Site) -> None:
+    shelf, account = await product(site, "Shelf"), await site.account()
+    async with site.visit("/cart") as page, site.visit("/cart") as stranger:
+        tab = await page.context.new_page()
+        await tab.goto(site.url(f"/products/{shelf.id}"))
+        await tab.get_by_role("button", name="Add to the cart").click()
+        await expect(page.locator("[data-total]")).to_have_text("4.20")
+        await page.get_by_role("button", name="Remove Shelf").click()
+        await expect(tab.locator(".empty")).to_contain_text("Your cart is empty")
+        await tab.goto(site.url(f"/products/{shelf.id}"))
+        await tab.get_by_role("button", name="Add to the cart").click()
+        await expect(page.locator("[data-total]")).to_have_text("4.20")
+        await tab.get_by_role("link", name="Sign in").last.click()
+        await sign_in(tab, account)
+        await expect(tab.locator("[data-connection]")).to_have_text("Live")
+        await tab.get_by_role("button", name="Remove Shelf").click()
+        await expect(page.locator(".empty")).to_contain_text("Your cart is empty")
+        await expect(stranger.locator(".empty")).to_contain_text("Your cart is empty")
+
+
+async def test_a_change_is_shown_though_the_page_is_refused_and_though_events_do_not_pause(site: Site) -> None:
+    clock, account = await product(site, "Clock"), await site.account()
+    shop = site.visit(f"/products/{clock.id}", account=account)
+    async with site.visit("/cart", account=account, expected=["503"]) as page, shop as other:
+        await expect(page.locator("[data-connection]")).to_have_text("Live")
+        refusals = 0
+
+        async def refuse_twice(route: Route) -> None:
+            nonlocal refusals
+            refusals += 1
+            await (route.fulfill(status=503) if refusals <= 2 else route.continue_())
+
+        await page.route(site.url("/cart"), refuse_twice)
+        await other.get_by_role("button", name="Add to the cart").click()
+        await expect(page.locator("[data-total]")).to_have_text("4.20")
+        await expect(page.locator("[data-connection]")).to_have_text("Live")
+        assert refusals > 2
+
+        async def publish() -> None:
+            while True:
+                await site.resources.publisher.publish(user_channel(account.id), "cart_changed", None)
+                await asyncio.sleep(0.02)
+
+        publishing = asyncio.create_task(publish())
+        await other.get_by_label("Quantity of Clock").fill("2")
+        await other.get_by_role("button", name="Update").click()
+        await expect(page.locator("[data-total]")).to_have_text("8.40")
+        await end_tasks([publishing])
 
 
 async def test_a_wrong_quantity_is_said(site: Site) -> None:

@@ -3,12 +3,13 @@
 from datetime import date, timedelta
 from pathlib import Path
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from app.domain.reports.tasks import Order, make_report
 from tests.browser.axe import violations
 from tests.browsing import IN_BROWSER, Site
 from tests.hostile_texts import HOSTILE, harm, packed
+from tests.waiting import eventually
 
 pytestmark = IN_BROWSER
 
@@ -50,6 +51,30 @@ async def test_the_progress_moves_by_events_and_survives_a_reload(site: Site) ->
         await site.resources.publisher.publish(channel, "aborted", {})
         await expect(page.locator("#outcome")).to_contain_text("The report was not made.")
         assert await violations(page) == []
+
+
+async def test_an_outcome_is_shown_though_the_stream_and_the_page_were_refused(site: Site) -> None:
+    account = await site.account()
+    order = Order("own_activity", date(2026, 1, 1), date(2026, 1, 31))
+    handle = await site.resources.queue.enqueue(make_report, order, owner=account.id, delay=timedelta(hours=1))
+    refused: set[str] = set()
+
+    async def refuse_once(route: Route) -> None:
+        address = route.request.url
+        is_refused = address not in refused and route.request.resource_type != "document"
+        refused.add(address)
+        await (route.fulfill(status=503) if is_refused else route.continue_())
+
+    async with site.visit(None, account=account, expected=["503"]) as page:
+        await page.route("**/events", refuse_once)
+        await page.goto(site.url(f"/reports/{handle.id}"))
+        await eventually(lambda: len(refused) == 1)
+        await page.route(f"**/reports/{handle.id}", refuse_once)
+        await site.resources.publisher.publish(f"task:{handle.id}", "progress", {"progress": 30})
+        await expect(page.locator("[data-says]")).to_have_text("30 %")
+        assert await site.resources.queue.abort(handle.id)
+        await site.resources.publisher.publish(f"task:{handle.id}", "aborted", {})
+        await expect(page.locator("#outcome")).to_contain_text("The report was not made.")
 
 
 async def test_a_wrong_order_says_what_is_wrong_without_scripts(site: Site) -> None:

@@ -1,12 +1,15 @@
 // The front page: new articles are announced and not inserted, summaries arrive in their places, search as one types.
 
-import { connect, refresh, together } from "/static/live.js";
+import { connect, refresh } from "/static/live.js";
 
 const REGIONS = ["articles", "popular"];
+// Who types without such a pause asks once, at the end.
+const PAUSE_MS = 250;
 const waiting = document.querySelector("[data-waiting]");
 const search = document.querySelector("[data-search]");
 const fresh = new Set();
 let searching;
+let typing;
 
 function announce({ id }) {
   if (document.getElementById(`article-${id}`)) return;
@@ -57,14 +60,17 @@ async function load(path) {
   return done;
 }
 
-const find = together(250, async () => {
+async function find() {
   const query = search.value.trim();
   const path = query ? `/search?${new URLSearchParams({ q: query })}` : "/";
   if (await load(path)) history.replaceState(null, "", path);
-});
+}
 
 waiting.addEventListener("click", showFresh);
-search.addEventListener("input", find);
+search.addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(find, PAUSE_MS);
+});
 connect(
   ["broadcast"],
   {

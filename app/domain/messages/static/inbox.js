@@ -11,7 +11,7 @@ function mark(online) {
       dot.dataset.online = String(online);
       dot.setAttribute("aria-label", online ? "online" : "offline");
     }
-    showOnline();
+    return showOnline();
   };
 }
 

@@ -8,7 +8,7 @@ const REGIONS = shown ? ["product"] : ["products"];
 const later = together(200 + Math.random() * 800, () => refresh(REGIONS));
 
 function changed({ product_id }) {
-  if (shown ? product_id === Number(shown) : document.getElementById("products")) later();
+  if (shown ? product_id === Number(shown) : document.getElementById("products")) return later();
 }
 
 connect(["broadcast"], { product_updated: changed }, () => refresh(REGIONS));
