@@ -105,7 +105,11 @@ def test_without_an_endpoint_nothing_is_loaded_and_nothing_observed(tmp_path: Pa
 OF_TRACES = ("/app/otel.py", "/app/tracing.py", "/kit/tracing.py", "/client/observed.py", "/opentelemetry/")
 
 
-async def test_without_an_endpoint_a_request_and_its_task_call_nothing_of_it(settings: Settings) -> None:
+async def test_without_an_endpoint_a_request_and_its_task_call_nothing_of_it(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Those of the tests before.
+    caplog.handler.filters.clear()
     seen.clear()
     slices = [*_users(), replace(NOTICES, handlers=(on_pinned,))]
     app = create_app(settings.model_copy(update={"consumer": True, "environment": "testing"}), slices=slices)
