@@ -82,10 +82,12 @@ async def _ask(
             exchange.early_decision = await check
         if session:
             exchange.early_session = await _session(session)
-    finally:
+    except BaseException:
+        # A defect, or the request was cancelled: what was started does not go on without it.
         for each in (session, check):
             if each:
                 await each.end()
+        raise
 
 
 async def _session(asked: Awaitable[SessionRecord | None]) -> EarlySession:
