@@ -98,7 +98,8 @@ class Site:
             yield page
         finally:
             await context.close()
-        assert complaints.unexpected() == []
+        unexpected = complaints.unexpected()
+        assert not unexpected, unexpected
 
 
 @dataclass

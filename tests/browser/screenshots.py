@@ -4,6 +4,7 @@ import asyncio
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.async_api import Page, ViewportSize, async_playwright
@@ -56,7 +57,8 @@ async def _take_all(site: Site, folder: Path, only: str) -> None:
     paths = {_name(rule): path for rule, path in (await find_paths(site, admin)).items()} | ERRORS
     for scheme in ("light", "dark"):
         for size, viewport in SIZES.items():
-            async with site.visit(None, account=admin, viewport=viewport, color_scheme=scheme) as page:
+            look: dict[str, Any] = {"viewport": viewport, "color_scheme": scheme}
+            async with site.visit(None, account=admin, expected=list(ERRORS.values()), **look) as page:
                 for name, path in paths.items():
                     if only in name:
                         await _take(page, site.url(path), folder / f"{name}-{size}-{scheme}.png")

@@ -25,7 +25,7 @@ blueprint = Blueprint(
     "news", __name__, template_folder="templates", static_folder="static", static_url_path="/static/articles"
 )
 blueprint.register_blueprint(editing.blueprint)
-LINKS = (PageLink("/", "News"),)
+LINKS = (PageLink("/", "News", covers=("/search", "/articles", "/write")),)
 PER_PAGE = 20
 
 

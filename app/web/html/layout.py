@@ -29,6 +29,13 @@ class PageLink:
     path: str
     text: str
     seen_by: Literal["everyone", "users", "admins"] = "everyone"
+    covers: tuple[str, ...] = ()
+    """Other paths whose pages, and those below them, belong to the link."""
+
+    def leads_to(self, path: str) -> bool:
+        """Whether the page at `path` is the link's, one below it, or one that it covers."""
+        roots = [each for each in (self.path, *self.covers) if each != "/"]
+        return path == self.path or any(path == root or path.startswith(f"{root}/") for root in roots)
 
 
 def register(app: Quart, links: Sequence[PageLink]) -> None:

@@ -156,6 +156,7 @@ async def test_search_as_one_types_and_reading_by_keyboard_alone(site: Site) -> 
         await page.keyboard.press("Enter")
         await page.wait_for_url(f"**/articles/{wanted}")
         await expect(page.get_by_role("heading", level=1)).to_have_text("Zanzibar opens a lighthouse")
+        await expect(page.locator("nav [aria-current=page]")).to_have_text("News")
         await expect(page.locator("main")).to_contain_text("By Grace")
         await page.go_back()
         await expect(page.locator("#q")).to_have_value("zanzibar lighthouse")
