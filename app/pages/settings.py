@@ -77,7 +77,7 @@ async def _show_problem(problem: AppError) -> Response:
     return await _show(Shown(FORMS.get(request.path, PROFILE), problem))
 
 
-show_problems(blueprint, _show_problem)
+show_problems(blueprint, _show_problem, keeps=(PROFILE, KEY))
 
 
 async def _done(message: str) -> ResponseReturnValue:

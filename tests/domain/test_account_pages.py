@@ -190,6 +190,7 @@ async def test_registering_signs_in_and_names_each_field_that_is_wrong(browser: 
     assert answer.status_code == 422
     page = await page_of(answer)
     assert page.inputs["name"]["value"] == "Ada <b>"
+    assert "Must have at least 8 characters" in page.text
     assert {name for name, given in page.inputs.items() if "aria-invalid" in given} == {"email", "password"}
     good = {"name": "Ada", "email": "Ada@Example.com", "password": PASSWORD, "next": "/docs"}
     answer = await browser.post("/register", form=good)

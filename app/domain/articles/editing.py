@@ -42,7 +42,7 @@ async def _show_problem(problem: AppError) -> Response:
     return await _show_edit(article_id, await typed(EDIT), problem)
 
 
-show_problems(blueprint, _show_problem)
+show_problems(blueprint, _show_problem, keeps=(EDIT,))
 
 
 async def _show_edit(article_id: int, values: dict[str, str], problem: AppError | None = None) -> Response:

@@ -81,7 +81,7 @@ async def _show_problem(problem: AppError) -> Response:
     return await _show({**await typed(COMPOSE), **await typed(ANSWER)}, problem)
 
 
-show_problems(blueprint, _show_problem)
+show_problems(blueprint, _show_problem, keeps=(COMPOSE, ANSWER))
 
 
 @blueprint.get("/inbox")

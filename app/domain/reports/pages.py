@@ -52,7 +52,7 @@ async def _show_problem(problem: AppError) -> Response:
     return await _show(await typed(ORDER), problem)
 
 
-show_problems(blueprint, _show_problem)
+show_problems(blueprint, _show_problem, keeps=(ORDER,))
 
 
 @blueprint.get("/reports")

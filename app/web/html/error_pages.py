@@ -27,7 +27,9 @@ def problem_page(*, login_path: str) -> Callable[[Response], Awaitable[None]]:
         if "identity" not in g:
             # No view was entered, but the navigation says who is signed in.
             await auth.identify()
-        response.set_data(await render_template("problem.html", problem=problem, seconds=_seconds(response)))
+        kept = g.get("kept_fields", {})
+        page = await render_template("problem.html", problem=problem, seconds=_seconds(response), kept=kept)
+        response.set_data(page)
         response.headers["Content-Type"] = f"{HTML}; charset=utf-8"
 
     return as_page

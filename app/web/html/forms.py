@@ -1,12 +1,14 @@
 """Forms of pages, and how one is shown again with what was typed and what was wrong beside the field."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
-from quart import Blueprint, Response, make_response, render_template, request
+from quart import Blueprint, Response, g, make_response, render_template, request
 from redis.exceptions import RedisError
 
 from app.errors import AppError, Forbidden, Invalid, Unauthorized
@@ -17,6 +19,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 FRONT = "/"
 LONGEST_TARGET = 2000
 SEE_OTHER = 303  # RFC 9110, 15.4.4: the answer to a form is another page, fetched by GET
+_TYPE_NAME = re.compile("(String|Input|Value) should ")
 UNSHOWN_KINDS = ("password", "file")
 
 
@@ -82,28 +85,44 @@ async def typed(form: PageForm) -> dict[str, str]:
 
 
 def show_problems(
-    blueprint: Blueprint, show: Callable[[AppError], Awaitable[Response]], *, answers_refusals: bool = False
+    blueprint: Blueprint,
+    show: Callable[[AppError], Awaitable[Response]],
+    *,
+    answers_refusals: bool = False,
+    keeps: Sequence[PageForm] = (),
 ) -> None:
     """Answer a form that was refused, at any place on its way, by `show`; errors of other requests as ever.
 
     `answers_refusals`: also 401 and 403. On other pages these mean that there is no page that could be shown again.
+    `keeps`: forms of which the page of such an error keeps what was typed, to be sent again: where the session ended
+    meanwhile, or what the form's page needs is down.
     """
 
     async def on_problem(problem: AppError) -> Response:
-        is_refusal = isinstance(problem, Unauthorized | Forbidden)
-        if request.method != "POST" or (is_refusal and not answers_refusals):
+        if request.method != "POST" or (isinstance(problem, Forbidden) and not answers_refusals):
             return await answer_error(problem)
-        try:
-            return await show(problem)
-        except (AppError, RedisError):
+        if answers_refusals or not isinstance(problem, Unauthorized):
             # What is down for the form is down for its page.
-            return await answer_error(problem)
+            with suppress(AppError, RedisError):
+                return await show(problem)
+        await _keep(keeps)
+        return await answer_error(problem)
 
     async def on_outage(error: RedisError) -> Response:
         return await on_problem(redis_failure(error))
 
     blueprint.register_error_handler(AppError, on_problem)
     blueprint.register_error_handler(RedisError, on_outage)
+
+
+async def _keep(forms: Sequence[PageForm]) -> None:
+    """For the page of an error: what was typed into one of these forms."""
+    kept: dict[str, str] = {}
+    for form in forms:
+        found = await typed(form)
+        if any(each.name in found for each in form.fields):
+            kept |= found
+    g.kept_fields = kept
 
 
 def _filled(form: PageForm, values: Mapping[str, str], problem: AppError | None) -> Filled:
@@ -117,7 +136,9 @@ def _filled(form: PageForm, values: Mapping[str, str], problem: AppError | None)
 
 
 def _sentence(message: str) -> str:
-    return message[:1].upper() + message[1:]
+    # The validator names types of Python: "String should have at most 100 characters".
+    said = _TYPE_NAME.sub("must ", message)
+    return said[:1].upper() + said[1:]
 
 
 def validated(model: type[ModelT], values: Mapping[str, Any]) -> ModelT:

@@ -9,7 +9,7 @@ from playwright.async_api import Page, Route, expect
 from app.domain.articles import service
 from app.principal import Principal
 from tests.browser.axe import violations
-from tests.browsing import IN_BROWSER, Account, Site
+from tests.browsing import IN_BROWSER, PASSWORD, Account, Site
 from tests.hostile_texts import HOSTILE, REORDERING, harm
 from tests.waiting import eventually
 
@@ -222,6 +222,27 @@ async def test_writing_without_scripts_says_what_is_wrong_and_keeps_what_was_typ
         await page.get_by_role("button", name="Search").click()
         await page.get_by_role("link", name="Written without scripts").first.click()
         await expect(page.locator(".prose")).to_have_text("Words that stay.")
+
+
+async def test_what_was_typed_outlives_the_session_and_is_sent_after_signing_in_again(site: Site) -> None:
+    author = await site.account()
+    text = f"First line.\n\n{HOSTILE[1]}"
+    async with site.visit("/write", account=author, expected=["401"], java_script_enabled=False) as page:
+        await page.get_by_label("Title").fill(HOSTILE[3])
+        await page.get_by_label("Text", exact=True).fill(text)
+        await site.resources.sessions.end_all(author.id)
+        await page.get_by_role("button", name="Publish").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Please sign in")
+        async with page.expect_popup() as opened:
+            await page.get_by_role("link", name="Sign in in another tab").click()
+        tab = await opened.value
+        await tab.get_by_label("Email address").fill(author.email)
+        await tab.get_by_label("Password").fill(PASSWORD)
+        await tab.get_by_role("button", name="Sign in").click()
+        await expect(tab.get_by_role("button", name="Sign out")).to_be_visible()
+        await page.get_by_role("button", name="Send it again").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE[3])
+        await expect(page.locator(".prose")).to_have_text(text)
 
 
 async def test_an_edit_without_scripts_tells_a_conflict_and_keeps_what_was_typed(site: Site) -> None:

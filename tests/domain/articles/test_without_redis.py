@@ -13,7 +13,8 @@ from app.factory import create_app
 from app.kit.keys import Keys
 from app.resources import Resources
 from app.settings import Settings, load_settings
-from tests.domain.client import Client, broadcast
+from tests.domain.browser import Browser
+from tests.domain.client import PASSWORD, Client, broadcast
 from tests.services import RedisServer
 from tests.waiting import eventually
 
@@ -95,3 +96,29 @@ async def test_what_is_written_meanwhile_is_told_afterwards(
 async def wait_for_total(client: Client, total: int) -> bool:
     found: int = (await (await client.get("/articles")).get_json())["total"]
     return found == total
+
+
+async def test_a_form_that_cannot_be_sent_is_kept_to_be_sent_again(
+    client: Client, app: Quart, own_redis: RedisServer
+) -> None:
+    await client.registered()
+    browser = Browser.opened(app)
+    signed_in = await browser.post("/login", form={"email": "ada@example.com", "password": PASSWORD})
+    assert signed_in.status_code == 303
+    accept = {"Accept": "text/html"}
+    secret = {"current": PASSWORD, "new": "another " + PASSWORD}
+    async with silence(own_redis):
+        # This form needs no backend to be shown; the page of messages does.
+        again = await browser.post("/write", form=DRAFT, headers=accept)
+        assert again.status_code == 503
+        assert DRAFT["content"] in await again.get_data(as_text=True)
+        answer = await browser.post("/inbox", form={"to": "b@example.com", "content": "<b>"}, headers=accept)
+        page = await answer.get_data(as_text=True)
+        assert answer.status_code == 503
+        assert "Send it again" in page
+        assert '<input type="hidden" name="to" value="b@example.com">' in page
+        assert '<input type="hidden" name="content" value="&lt;b&gt;">' in page
+        for path, typed in {"/settings/password": secret, "/articles/1/delete": {"version": "1"}}.items():
+            page = await (await browser.post(path, form=typed, headers=accept)).get_data(as_text=True)
+            assert "Send it again" not in page
+            assert PASSWORD not in page

@@ -79,6 +79,11 @@ async def test_hostile_texts_stay_texts_and_live_ones_too(site: Site) -> None:
         shown = await his.locator(".message").all_text_contents()
         assert [text.strip() for text in reversed(shown)] == [f"{text}!" for text in texts]
         assert await harm(his) == []
+        # A name without a space, beside "Online now", on a narrow screen.
+        async with site.visit("/inbox", account=await site.account("W" * 100)):
+            await his.set_viewport_size({"width": 320, "height": 640})
+            await expect(his.locator("#online")).to_contain_text("W" * 100)
+            assert await his.evaluate("document.documentElement.scrollWidth") <= 320
         await his.goto(site.url(f"/inbox?to={ada.id}"))
         await expect(his.get_by_role("heading", name=f"To {ada.name}")).to_be_visible()
         assert await harm(his) == []
