@@ -356,3 +356,7 @@ async def test_odd_addresses_are_answered_by_pages(site: Site) -> None:
             assert answer is not None
             assert answer.status in (200, 404, 422)
             assert answer.headers["content-type"].startswith("text/html")
+        await page.goto(site.url("/?page=9999"))
+        await expect(page.locator(".empty")).to_contain_text("There is nothing on this page.")
+        await page.goto(site.url("/?page=99999999999"))
+        await expect(page.get_by_role("heading", level=1)).to_have_text("That does not fit")
