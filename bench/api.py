@@ -11,7 +11,7 @@ from pathlib import Path
 from app.migrations import upgrade
 from bench.api_pages import RECORDS, USER
 from bench.http_load import Headers, Request, Served, ask
-from bench.rounds import PEERS_PYTHON, redis_server, report, run_rounds
+from bench.rounds import PEERS_PYTHON, SERVING, redis_server, report, run_rounds
 
 DRAFT = {"title": "Four instruments, one loop", "content": "A string quartet plays without a conductor. " * 8}
 GUNICORN = ("-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "1", "--log-level", "warning")
@@ -57,7 +57,8 @@ def _measure(name: str, *, connections: int, rounds: int) -> None:
         # The lifespan opens a database; no route that is measured reads it.
         database_url = f"sqlite+aiosqlite:///{Path(folder) / 'app.db'}"
         upgrade(database_url)
-        environ = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "CONSUMER": "0", "LOG_LEVEL": "error"}
+        environ = {**SERVING, "REDIS_URL": redis_url, "DATABASE_URL": database_url, "CONSUMER": "0"}
+        environ["LOG_LEVEL"] = "error"
         ours, bare = (sys.executable, "-m", "bench.sides.api_server"), (sys.executable, "-m", "bench.sides.quart_api")
         granian = {**environ, "SERVER": "granian"}
         sides = [

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from app.migrations import upgrade
-from bench.rounds import Side, redis_server, report, run_rounds
+from bench.rounds import SERVING, Side, redis_server, report, run_rounds
 
 
 def main(rounds: int) -> None:
@@ -24,7 +24,8 @@ def _measure(name: str, *, streams: int, rounds: int) -> None:
         # The lifespan opens a database; a stream reads none.
         database_url = f"sqlite+aiosqlite:///{Path(folder) / 'app.db'}"
         upgrade(database_url)
-        environ = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "CONSUMER": "0", "LOG_LEVEL": "warning"}
+        environ = {**SERVING, "REDIS_URL": redis_url, "DATABASE_URL": database_url, "CONSUMER": "0"}
+        environ["LOG_LEVEL"] = "warning"
         # All streams come from one machine.
         environ["MAX_CONNECTIONS_PER_ADDRESS"] = "1000000"
         peers, load = "bench.sides.peer_events", {"STREAMS": str(streams)}

@@ -20,6 +20,9 @@ RESULTS = ROOT / "bench" / "results"
 PEERS_PYTHON = ROOT / "bench" / ".venv" / "bin" / "python"
 OLDER_PYTHON = ROOT / "bench" / ".venv-older" / "bin" / "python"
 
+# How our servers run. In development the application records each request and each Redis command of it.
+SERVING = {"ENVIRONMENT": "testing"}
+
 # Figures below this are shown with three decimals, others with one.
 SMALL = 10.0
 

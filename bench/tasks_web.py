@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from app.migrations import upgrade
-from bench.rounds import Side, redis_server, report, run_rounds
+from bench.rounds import SERVING, Side, redis_server, report, run_rounds
 
 # More than a consumer takes while a round lasts.
 BACKLOG = 250_000
@@ -14,7 +14,7 @@ def main(rounds: int) -> None:
     with redis_server() as redis_url, tempfile.TemporaryDirectory() as folder:
         database_url = f"sqlite+aiosqlite:///{Path(folder) / 'app.db'}"
         upgrade(database_url)
-        environ = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "LOG_LEVEL": "error"}
+        environ = {**SERVING, "REDIS_URL": redis_url, "DATABASE_URL": database_url, "LOG_LEVEL": "error"}
         sides = [
             Side("no tasks", "bench.sides.tasks_web", environ | {"COUNT": "0"}),
             Side("tasks at full load", "bench.sides.tasks_web", environ | {"COUNT": str(BACKLOG)}),

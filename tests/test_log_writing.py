@@ -179,7 +179,7 @@ def test_standard_streams_that_are_closed_or_full(tmp_path: Path) -> None:
     """Also: the last lines before the end are written."""
     for redirection, shown in (("<&- 2>&-", ""), ("2>/dev/full", ""), ("", "did you mean LOG_LEVEL")):
         done = subprocess.run(
-            ["sh", "-c", f"exec {sys.executable} -m app.cli settings {redirection}"],
+            ["sh", "-c", f"exec '{sys.executable}' -m app.cli settings {redirection}"],
             cwd=tmp_path,
             env=environment({"LOG_LEVL": "info"}),
             capture_output=True,

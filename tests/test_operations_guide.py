@@ -29,7 +29,7 @@ def command_of(name: str) -> str:
 def run_example(name: str, folder: Path, **variables: str) -> None:
     """By a shell that stops at the first failure, as an operator would; `quartet` is this tree's."""
     (folder / "bin").mkdir(exist_ok=True)
-    (folder / "bin" / "quartet").write_text(f'#!/bin/sh\nexec {sys.executable} -m app.cli "$@"\n')
+    (folder / "bin" / "quartet").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m app.cli "$@"\n')
     (folder / "bin" / "quartet").chmod(0o755)
     path = f"{folder / 'bin'}:{os.environ['PATH']}"
     command = ["bash", "-euo", "pipefail", "-c", command_of(name)]

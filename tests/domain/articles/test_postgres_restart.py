@@ -80,11 +80,18 @@ async def test_a_restart_under_load(
         ada = await Client(app).registered()
         callers = Callers(ada)
         calling = asyncio.create_task(callers.run())
+
+        async def is_ready() -> bool:
+            return (await app.test_client().get("/health/ready")).status_code == 200
+
+        assert await is_ready()
         for with_signal in itertools.islice(itertools.cycle(SIGNALS), restarts):
             await callers.answered(201, 20)
             await asyncio.to_thread(server.stop, with_signal=with_signal)
             await callers.answered(503, 1)
+            assert not await is_ready()
             await asyncio.to_thread(server.start)
+            await eventually(is_ready)
         await callers.answered(201, 20)
         callers.stop()
         await calling
