@@ -8,7 +8,6 @@ end for a client that does not read (#308). Here the end of a connection is an e
 import asyncio
 import logging
 import struct
-from collections import deque
 from contextlib import suppress
 from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.typing import ConnectionState
 
+from app.kit.aio import Flag
 from app.serving.http1 import Http1
 from app.serving.http2 import Http2
 
@@ -38,11 +38,10 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, listener: "Listener") -> None:
         self._listener = listener
-        self._chunks: deque[bytes] = deque()
-        self._chunk_bytes = 0
+        self._unread = bytearray()
         self._reading_paused = False
-        self._arrived = asyncio.Event()
-        self._writable = asyncio.Event()
+        self._arrived = Flag()
+        self._writable = Flag()
         self._writable.set()
         self._reader: asyncio.Task[None] | None = None
         # No more is read for the protocol: the client has gone, or this side is closing.
@@ -82,10 +81,9 @@ class Connection(asyncio.Protocol):
         if self.is_ending:
             return
         self.received_bytes += len(data)
-        self._chunks.append(data)
-        self._chunk_bytes += len(data)
+        self._unread += data
         self._arrived.set()
-        if self._chunk_bytes > READ_HIGH_BYTES:
+        if len(self._unread) > READ_HIGH_BYTES:
             self.transport.pause_reading()
             self._reading_paused = True
 
@@ -124,7 +122,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_waiting(self) -> bool:
         """Whether all that has come is with the application or answered."""
-        return not self._chunks and not self._arrived.is_set()
+        return not self._unread and not self._arrived.is_set()
 
     @property
     def is_idle(self) -> bool:
@@ -148,7 +146,7 @@ class Connection(asyncio.Protocol):
         Where something of the client's may be unread, the kernel would send a reset, which may destroy the response
         at the client (RFC 9112, 9.6): then this side ends its half, and waits for the client's a little.
         """
-        if self.is_admitted and not self._chunks and self.protocol.has_read_all:
+        if self.is_admitted and not self._unread and self.protocol.has_read_all:
             self._end()
             # Not twice: a TLS transport of asyncio and uvloop then forgets what the clock asks of it.
             if not self.transport.is_closing():
@@ -191,13 +189,13 @@ class Connection(asyncio.Protocol):
         try:
             await self.protocol.initiate()
             while not self.is_ending:
-                if not self._chunks:
+                if not self._unread:
                     self._arrived.clear()
                     await self._arrived.wait()
                     continue
-                data = self._chunks.popleft()
-                self._chunk_bytes -= len(data)
-                if self._reading_paused and self._chunk_bytes <= READ_HIGH_BYTES:
+                data = bytes(self._unread)
+                self._unread.clear()
+                if self._reading_paused:
                     self._reading_paused = False
                     self.transport.resume_reading()
                 await self.protocol.handle(RawData(data))

@@ -6,9 +6,10 @@ for every task of it, and a full queue keeps `http.disconnect` from a handler th
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from app.kit.aio import Flag
 
 logger = logging.getLogger(__name__)
 # Messages that may wait. A body comes in parts of at most 64 KiB, or what the loop reads at once.
@@ -18,12 +19,33 @@ Message = dict[str, Any]
 Application = Callable[[Any, Callable[[], Awaitable[Message]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
+class ProtocolFlag:
+    """What Hypercorn's protocols know as an event, of which each connection has some."""
+
+    __slots__ = ("_flag",)
+
+    def __init__(self) -> None:
+        self._flag = Flag()
+
+    async def clear(self) -> None:
+        self._flag.clear()
+
+    async def wait(self) -> None:
+        await self._flag.wait()
+
+    async def set(self) -> None:
+        self._flag.set()
+
+    def is_set(self) -> bool:
+        return self._flag.is_set()
+
+
 class Inbox:
     """Messages for one handler. A message waits for its place, but a disconnect never does."""
 
     def __init__(self) -> None:
-        self._messages: deque[Message] = deque()
-        self._changed = asyncio.Event()
+        self._messages: list[Message] = []
+        self._changed = Flag()
         self._is_closed = False
 
     async def put(self, message: Message) -> None:
@@ -39,7 +61,7 @@ class Inbox:
         while not self._messages:
             self._changed.clear()
             await self._changed.wait()
-        message = self._messages.popleft()
+        message = self._messages.pop(0)
         self._changed.set()
         return message
 

@@ -26,6 +26,9 @@ class RequestStream(HTTPStream):
     async def app_send(self, message: Any) -> None:
         if not self.closed:
             await super().app_send(message)
+            if message and message["type"] == "http.response.start":
+                # Its headers are sent, and an event stream lasts for hours.
+                self.response = {**self.response, "headers": []}
 
 
 class SocketStream(WSStream):

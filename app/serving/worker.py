@@ -23,7 +23,7 @@ from hypercorn.utils import wrap_app
 from app.kit.aio import end_tasks, first_of
 from app.kit.telemetry import NoTelemetry, Telemetry
 from app.serving.connection import Connection
-from app.serving.handlers import Application, Handlers
+from app.serving.handlers import Application, Handlers, ProtocolFlag
 from app.serving.limits import Limits
 from app.serving.listener import Listener
 
@@ -77,6 +77,7 @@ async def serve(serving: Serving, stop: asyncio.Event, leave: asyncio.Event | No
     # With jitter, so that workers which began together do not end together.
     most = serving.max_requests and randint(serving.max_requests * 9 // 10, serving.max_requests)  # noqa: S311
     context = WorkerContext(most or None)
+    context.event_class = ProtocolFlag
     handlers = Handlers(serving.app)
     listener = Listener(handlers, serving.config, serving.limits, context, state=state, telemetry=serving.telemetry)
     servers = await _listen(listener, serving)

@@ -45,8 +45,9 @@ BESIDE = {
 LIMIT_CHECK = 21
 # The edge answers it: the guard finds the route, and in place of the layers behind it the cache is asked.
 CACHE_HIT = 26
-# These, and an event on its way to Redis and from there to an open stream, whose writer is woken in its turn.
-PUBLISHED_EVENT = 30
+# These, and an event on its way to Redis and from there to an open stream, whose writer is woken in its turn, by a flag
+# (kit.aio) that takes 48 bytes in place of an asyncio.Event of 851: a process has ten thousand.
+PUBLISHED_EVENT = 31
 # These, a task on its way into the queue, and a worker that claims, runs and reports it.
 CLAIMED_TASK = 40
 

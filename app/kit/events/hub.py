@@ -215,6 +215,8 @@ class Hub:
                 if data and not stream.revoked:
                     yield data
                     stream.note_progress()
+            # A stream lasts for hours after its replay.
+            del catch_up
             while data := await stream.take():
                 yield data
         finally:

@@ -3,6 +3,8 @@
 import asyncio
 from collections import deque
 
+from app.kit.aio import Flag
+
 # A writer that is woken writes in the same turn of the loop, for about 35 µs.
 WAKES_A_TURN = 100
 
@@ -14,16 +16,16 @@ class Waker:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Event] = deque()
+        self._waiting: deque[Flag] = deque()
         self._all_woken = asyncio.Event()
         self._all_woken.set()
 
-    def wake(self, event: asyncio.Event) -> None:
-        """Set the event that a writer waits for, after those of earlier calls."""
+    def wake(self, flag: Flag) -> None:
+        """Set the flag that a writer waits for, after those of earlier calls."""
         if not self._waiting:
             self._all_woken.clear()
             asyncio.get_running_loop().call_soon(self._take_turn)
-        self._waiting.append(event)
+        self._waiting.append(flag)
 
     async def all_woken(self) -> None:
         """Wait until all writers that wake() was called for have been woken, and have written."""
