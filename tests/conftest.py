@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -51,6 +52,17 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """A test that configures the log of its process leaves it to the others as it was."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    yield
+    if root.handlers != handlers or root.level != level:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
