@@ -44,8 +44,8 @@ class Bound:
 # Why a bound does not hold: what the profiles show, for several bounds each.
 STEPS = (
     "A profile of a cached page is spread over many small steps: a sixth in the edge, an eighth in the Redis client, a "
-    "tenth each in cache and limiter, 7 % in asyncio's streams, 4 % in the metrics. Of some 500 function calls a request, "
-    "94 are the Redis client's, 61 the edge's, 58 the metrics', 51 the cache's and 43 the limits'."
+    "tenth each in cache and limiter, 7 % in asyncio's streams, 4 % in the metrics. Of some 500 function calls a "
+    "request, 94 are the Redis client's, 61 the edge's, 58 the metrics', 51 the cache's and 43 the limits'."
 )
 SERVER = (
     "Of the 300 µs that a cached page takes at 64 connections, the application has about 110; the rest is the "

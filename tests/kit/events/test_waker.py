@@ -4,7 +4,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from app.kit.aio import end_tasks
+from app.kit.aio import Flag, end_tasks
 from app.kit.events.fanout import NOTICES_A_TURN, Fanout
 from app.kit.events.grant import Grant
 from app.kit.events.history import History
@@ -23,16 +23,16 @@ async def test_writers_are_woken_in_order_and_in_turns() -> None:
     waker, woken = Waker(), list[int]()
     turns: list[int] = []
 
-    async def write(number: int, event: asyncio.Event) -> None:
-        await event.wait()
+    async def write(number: int, flag: Flag) -> None:
+        await flag.wait()
         woken.append(number)
 
-    events = [asyncio.Event() for _ in range(3 * WAKES_A_TURN - 1)]
-    writers = [asyncio.create_task(write(number, event)) for number, event in enumerate(events)]
+    flags = [Flag() for _ in range(3 * WAKES_A_TURN - 1)]
+    writers = [asyncio.create_task(write(number, flag)) for number, flag in enumerate(flags)]
     await asyncio.sleep(0)
-    for event in events:
-        waker.wake(event)
-    while len(woken) < len(events):
+    for flag in flags:
+        waker.wake(flag)
+    while len(woken) < len(flags):
         await asyncio.sleep(0)
         turns.append(len(woken))
     assert max(after - before for before, after in zip([0, *turns], turns, strict=False)) == WAKES_A_TURN
@@ -44,20 +44,20 @@ async def test_all_woken_waits_until_they_have_written() -> None:
     waker, written = Waker(), list[int]()
     await waker.all_woken()
 
-    async def write(event: asyncio.Event) -> None:
+    async def write(flag: Flag) -> None:
         while True:
-            await event.wait()
-            event.clear()
+            await flag.wait()
+            flag.clear()
             written.append(1)
 
-    events = [asyncio.Event() for _ in range(2 * WAKES_A_TURN + 1)]
-    writers = [asyncio.create_task(write(event)) for event in events]
+    flags = [Flag() for _ in range(2 * WAKES_A_TURN + 1)]
+    writers = [asyncio.create_task(write(flag)) for flag in flags]
     for _ in range(2):
         written.clear()
-        for event in events:
-            waker.wake(event)
+        for flag in flags:
+            waker.wake(flag)
         await waker.all_woken()
-        assert len(written) == len(events)
+        assert len(written) == len(flags)
     await end_tasks(writers)
 
 
