@@ -21,11 +21,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 BUILD_LOCK = ROOT / "requirements-build.lock"
-# What Debian 12 and CPython 3.11 bring, and the newest there is.
-PIPS = [pytest.param("pip==23.2.1"), pytest.param("pip")]
+# What CPython 3.11 and Debian 12 bring, and the newest there is, with which the normal run is content.
+PIPS = [pytest.param("pip==23.2.1", marks=pytest.mark.long), pytest.param("pip")]
 if sys.version_info < (3, 12):
-    # It needs pkgutil.ImpImporter, which Python 3.12 no longer has. Of three, the oldest and the newest are enough.
-    PIPS = [pytest.param("pip==23.0.1"), pytest.param("pip==23.2.1", marks=pytest.mark.long), pytest.param("pip")]
+    # It needs pkgutil.ImpImporter, which Python 3.12 no longer has.
+    PIPS = [pytest.param("pip==23.0.1", marks=pytest.mark.long), *PIPS]
 
 
 def wheel(folder: Path, name: str, version: str, *requires: str) -> str:
