@@ -5,11 +5,15 @@ import re
 import pytest
 import pytest_asyncio
 from playwright.async_api import Request, Response, ViewportSize, expect
+from sqlalchemy import func, select
 
+from app.db.outbox import OutboxRow
 from app.domain.seed import seed
+from app.resources import Resources
 from tests.browser.axe import violations
 from tests.browser.every_path import find_paths, pages_of
 from tests.browsing import DESKTOP, IN_BROWSER, PHONE, Account, Site
+from tests.waiting import eventually
 
 pytestmark = IN_BROWSER
 
@@ -29,10 +33,21 @@ TOO_WIDE = """() => [...document.querySelectorAll("main *")].filter((each) =>
 ).map((each) => each.outerHTML.slice(0, 80))"""
 
 
+async def is_at_rest(resources: Resources) -> bool:
+    """Whether all that was written has been relayed, and all tasks have ended."""
+    async with resources.database.read() as session:
+        if await session.scalar(select(func.count()).select_from(OutboxRow)):
+            return False
+    depth = await resources.queue.depth()
+    return depth["high"] + depth["normal"] + depth["low"] + depth["running"] == 0
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def admin(site: Site) -> Account:
     """With demo data around."""
     users = await seed(site.resources)
+    # Some pages are only linked from what its tasks add.
+    await eventually(lambda: is_at_rest(site.resources), seconds=60)
     [found] = [user for user in users if "admin" in user.roles]
     return Account(found.id, "Ada Admin", found.email)
 
