@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl
@@ -12,6 +13,7 @@ from quart import current_app, has_request_context, request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
 from redis.exceptions import RedisError
 from werkzeug.datastructures import MultiDict
+from werkzeug.routing import Rule
 from werkzeug.sansio.http import parse_cookie
 
 from app.errors import AppError
@@ -51,6 +53,7 @@ class Exchange:
     principal_id   the user whom a layer inside has identified, for the log
     decisions   those of the limits that were checked for it
     streamed    the body of a stream, which the edge sends when the framework has been left
+    found       its rule and the arguments of its view, where the edge has searched for them
     early_...   what the edge has asked Redis ahead: the layer inside that needs it uses it in place of asking
     """
 
@@ -61,6 +64,7 @@ class Exchange:
         "early_decision",
         "early_session",
         "early_view",
+        "found",
         "has_header_credential",
         "headers",
         "host",
@@ -92,6 +96,7 @@ class Exchange:
         self.principal_id: int | None = None
         self.streamed: StreamedBody | None = None
         self.decisions: list[Decision] = []
+        self.found: tuple[Rule, Mapping[str, Any]] | None = None
         self.early_decision: Decision | None = None
         self.early_session: EarlySession | None = None
         self.early_view: tuple[LoadRequest, EarlyLookup] | None = None

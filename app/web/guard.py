@@ -94,6 +94,14 @@ class GuardedQuart(Quart):
         _begin(websocket)
         return await super().preprocess_websocket(*context, **named)
 
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """The first of a request, which is Quart's own, need not search for the rule that the edge has found."""
+        adapter, answered = super().create_url_adapter(request), current.get()
+        if adapter and request and answered and answered.found and answered.scope is request.scope:
+            _match_once(adapter, answered.found)
+            answered.found = None
+        return adapter
+
     # Quart 0.22 passes the context last and may leave it out; 0.23 passes it first. None of these methods uses it.
     async def dispatch_request(self, *context: Any, **named: Any) -> ResponseReturnValue:
         asked = request
@@ -176,6 +184,7 @@ class GuardedQuart(Quart):
         except declarations.DeclarationError:
             # Raised again before the view, where it is answered and logged.
             return None
+        asked.found = rule, arguments
         return FoundPolicy(rule, arguments, route.by_method.get(asked.method, route.policy))
 
     def _has_hooks(self, endpoint: str) -> bool:
@@ -215,6 +224,16 @@ class GuardedQuart(Quart):
             route = compile_route(self, endpoint)
             self._routes = {**self._routes, endpoint: route}
         return route
+
+
+def _match_once(adapter: MapAdapter, found: tuple[Rule, Mapping[str, Any]]) -> None:
+    """Let the first search, which is Quart's for the request, find this; later ones are as without it."""
+
+    def match(**_named: Any) -> tuple[Rule, Mapping[str, Any]]:
+        del adapter.match
+        return found
+
+    adapter.match = match  # type: ignore[method-assign,assignment]
 
 
 def _begin(asked: BaseRequestWebsocket) -> None:

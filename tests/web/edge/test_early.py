@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from quart import Blueprint, Quart, Response, request, session
+from quart import Blueprint, Quart, Response, current_app, request, session, url_for
+from werkzeug.routing import MapAdapter
 
 from app.domain.slice import Slice
 from app.factory import create_app
@@ -49,6 +50,14 @@ def blueprint_of(runs: list[str]) -> Blueprint:
     @cached_view(60, public=True)
     async def mine() -> dict[str, Any]:
         return ran() | {"draft": session.get("draft")}
+
+    @blueprint.get("/matched/<int:number>")
+    @exempt("asked as often as the table of cases needs")
+    async def matched(number: int) -> dict[str, Any]:
+        adapter = current_app.create_url_adapter(request)
+        assert adapter is not None
+        found = [adapter.match("/own/3"), adapter.match()]
+        return ran() | {"number": number, "found": found, "link": url_for("early.own", number=4)}
 
     # Two views of one path: Werkzeug takes the first.
     @blueprint.get("/twice")
@@ -221,6 +230,25 @@ async def test_hooks_of_the_application_run_for_each_request(app: Quart, runs: l
     for _ in range(2):
         assert (await get(app, "/own/1")).headers["X-Marked"] == "yes"
     assert len(runs) == 1
+
+
+async def test_a_route_is_searched_for_once(app: Quart, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # The table of the plain routes is made with the first request.
+    await get(app, "/own/1")
+    searched: list[str] = []
+    search = MapAdapter.match
+
+    def counted(self: MapAdapter, path_info: str | None = None, *args: Any, **named: Any) -> Any:
+        searched.append(path_info or self.path_info)
+        return search(self, path_info, *args, **named)
+
+    monkeypatch.setattr(MapAdapter, "match", counted)
+    answer = await get(app, "/matched/7")
+    assert (await answer.get_json())["number"] == 7
+    # Once for the request; what the view looks for itself is found as ever.
+    assert searched == ["/matched/7", "/own/3", "/matched/7"]
+    assert (await answer.get_json())["found"] == [["early.own", {"number": 3}], ["early.matched", {"number": 7}]]
+    assert (await answer.get_json())["link"] == "/own/4"
 
 
 async def test_of_two_views_of_one_path_the_same_one_answers(app: Quart, runs: list[str]) -> None:
