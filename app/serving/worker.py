@@ -22,6 +22,7 @@ from hypercorn.utils import wrap_app
 
 from app.kit.aio import end_tasks, first_of
 from app.kit.telemetry import NoTelemetry, Telemetry
+from app.serving.acceptor import Acceptor
 from app.serving.connection import Connection
 from app.serving.handlers import Application, Handlers, ProtocolFlag
 from app.serving.limits import Limits
@@ -80,7 +81,7 @@ async def serve(serving: Serving, stop: asyncio.Event, leave: asyncio.Event | No
     context.event_class = ProtocolFlag
     handlers = Handlers(serving.app)
     listener = Listener(handlers, serving.config, serving.limits, context, state=state, telemetry=serving.telemetry)
-    servers = await _listen(listener, serving)
+    acceptors = _listen(listener, serving)
     watching = loop.create_task(listener.watch())
     serving.ready()
     try:
@@ -89,7 +90,7 @@ async def serve(serving: Serving, stop: asyncio.Event, leave: asyncio.Event | No
             await first_of(stop.wait(), leave.wait())
         finally:
             await end_tasks([successor])
-        await _stop(serving, listener, servers, is_replaced=not stop.is_set())
+        await _stop(serving, listener, acceptors, is_replaced=not stop.is_set())
     finally:
         await end_tasks([watching])
         listener.report()
@@ -100,33 +101,23 @@ async def serve(serving: Serving, stop: asyncio.Event, leave: asyncio.Event | No
             await running
 
 
-async def _listen(listener: Listener, serving: Serving) -> list[asyncio.Server]:
-    loop, backlog = listener.loop, serving.config.backlog
-    servers = [
-        await loop.create_server(partial(Connection, listener), sock=sock, backlog=backlog) for sock in serving.plain
-    ]
-    servers += [
-        await loop.create_server(
-            partial(Connection, listener),
-            sock=sock,
-            backlog=backlog,
-            ssl=serving.tls,
-            ssl_handshake_timeout=serving.limits.header_seconds,
-        )
-        for sock in serving.secure
-    ]
-    return servers
+def _listen(listener: Listener, serving: Serving) -> list[Acceptor]:
+    make, seconds = partial(Connection, listener), serving.limits.header_seconds
+    acceptors = [Acceptor(sock, make) for sock in serving.plain]
+    acceptors += [Acceptor(sock, make, tls=serving.tls, handshake_seconds=seconds) for sock in serving.secure]
+    for acceptor in acceptors:
+        acceptor.start(serving.config.backlog)
+    return acceptors
 
 
-async def _stop(serving: Serving, listener: Listener, servers: Sequence[asyncio.Server], *, is_replaced: bool) -> None:
+async def _stop(serving: Serving, listener: Listener, acceptors: Sequence[Acceptor], *, is_replaced: bool) -> None:
     """Within the readiness delay, the drain and the graceful timeout, whatever clients do."""
     serving.unready()
     if serving.readiness_delay_seconds and not is_replaced:
         with timed("waited, so that balancers see that this node is not ready"):
             await asyncio.sleep(serving.readiness_delay_seconds)
-    for server in servers:
-        # Not wait_closed(): it waits for the connections.
-        server.close()
+    for acceptor in acceptors:
+        acceptor.close()
     # From here each response says that its connection closes.
     await listener.context.terminated.set()
     with timed("stopped accepting, and drained"):

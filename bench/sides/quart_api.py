@@ -9,6 +9,7 @@ import uvloop
 from hypercorn.config import Config
 from quart import Quart, request
 
+from app.serving.engine import CONFIG_FILE
 from app.serving.limits import Limits
 from app.serving.sockets import listening
 from app.serving.worker import Serving, serve
@@ -39,7 +40,7 @@ async def write() -> tuple[dict[str, Any], int]:
 
 
 async def main() -> None:
-    config = Config()
+    config = Config.from_toml(CONFIG_FILE)
     config.accesslog = config.errorlog = None
     plain = [listening(os.environ["BIND"])]
     await serve(Serving(cast(Any, app), config, Limits(), plain=plain), asyncio.Event())

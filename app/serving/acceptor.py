@@ -1,0 +1,91 @@
+"""Accepts connections, many in a turn of the loop, in place of loop.create_server().
+
+uvloop's server accepts one in a turn (libuv #3696, from 1.45 on). Under load a turn takes as long as the requests that
+have come since the last one, and new clients would wait for seconds.
+"""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from socket import socket
+from ssl import SSLContext
+
+logger = logging.getLogger(__name__)
+# Connections that are accepted before others of the loop, and other workers, have their turn.
+AT_A_TIME = 256
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Acceptor:
+    """Accepts on one socket from start() to close(); each connection is made with a new protocol.
+
+    `handshake_seconds`: how long the handshake of `tls` may take.
+    """
+
+    def __init__(
+        self,
+        sock: socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        *,
+        tls: SSLContext | None = None,
+        handshake_seconds: float | None = None,
+    ) -> None:
+        self._socket = sock
+        self._make_protocol = make_protocol
+        self._tls = tls
+        self._handshake_seconds = handshake_seconds
+        self._loop = asyncio.get_running_loop()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+
+    def start(self, backlog: int) -> None:
+        """`backlog`: how many connections may wait in the kernel for their turn."""
+        self._socket.setblocking(False)
+        self._socket.listen(backlog)
+        self._loop.add_reader(self._socket, self._accept)
+
+    def close(self) -> None:
+        """Accept no more, and close the socket. Handshakes that have begun go on."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        for _ in range(AT_A_TIME):
+            try:
+                accepted, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._wait(error)
+                return
+            accepted.setblocking(False)
+            task = self._loop.create_task(self._connect(accepted))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def _wait(self, error: OSError, seconds: float = 1.0) -> None:
+        """The socket stays readable: without a pause the loop would do nothing else."""
+        logger.warning("no connection is accepted for %.1f s: %s", seconds, error.strerror)
+        self._loop.remove_reader(self._socket)
+        self._pause = self._loop.call_later(seconds, self._loop.add_reader, self._socket, self._accept)
+
+    async def _connect(self, accepted: socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._make_protocol,
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._handshake_seconds,
+            )
+        except OSError:
+            # The client has gone, or its handshake failed or took too long: ssl.SSLError and TimeoutError are OSErrors.
+            with suppress(OSError):
+                accepted.close()
