@@ -79,7 +79,7 @@ async def schemathesis(url: str, *options: str, folder: Path, sessions: list[str
 @pytest.mark.parametrize(
     ("users", "effort"),
     [
-        pytest.param(20, ("--max-examples", "5", "--generation-deterministic"), id="few"),
+        pytest.param(20, ("--max-examples", "3", "--generation-deterministic"), id="few"),
         # Other requests each time, for ten minutes.
         pytest.param(400, ("--max-examples", "100", "--max-time", "600"), id="many", marks=pytest.mark.long),
     ],

@@ -13,8 +13,11 @@ from socket import socket
 from ssl import SSLContext
 
 logger = logging.getLogger(__name__)
-# Connections that are accepted before others of the loop, and other workers, have their turn.
-AT_A_TIME = 256
+# Connections that are accepted before others of the loop, and other workers, have their turn. Until the listener admits
+# or refuses them, they take descriptors of limits.RESERVED_DESCRIPTORS.
+AT_A_TIME = 100
+# Those that are accepted when the socket closes have their protocol within this, unless their handshake is slow.
+CLOSE_SECONDS = 0.5
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -40,21 +43,29 @@ class Acceptor:
         self._connecting: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
 
+    @property
+    def under_way(self) -> int:
+        """Connections that are accepted and have no protocol yet."""
+        return len(self._connecting)
+
     def start(self, backlog: int) -> None:
         """`backlog`: how many connections may wait in the kernel for their turn."""
         self._socket.setblocking(False)
         self._socket.listen(backlog)
         self._loop.add_reader(self._socket, self._accept)
 
-    def close(self) -> None:
-        """Accept no more, and close the socket. Handshakes that have begun go on."""
+    async def close(self) -> None:
+        """Accept no more, close the socket, and wait for those that are accepted to have their protocol."""
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._socket)
         self._socket.close()
+        if self._connecting:
+            await asyncio.wait(self._connecting, timeout=CLOSE_SECONDS)
 
     def _accept(self) -> None:
-        for _ in range(AT_A_TIME):
+        # A handshake that is under way does not count: clients that are silent would keep all others out.
+        for _ in range(AT_A_TIME - (0 if self._tls else self.under_way)):
             try:
                 accepted, _ = self._socket.accept()
             except (BlockingIOError, InterruptedError):

@@ -9,8 +9,9 @@ from functools import lru_cache
 if sys.platform != "win32":
     import resource
 
-# Descriptors that are not connections: files, the loop's own, the connections to Redis and the database.
-RESERVED_DESCRIPTORS = 200
+# Descriptors that are not admitted connections: files, the loop's own, the connections to Redis and the database, and
+# connections that have been accepted, and are admitted or refused in the next turns of the loop.
+RESERVED_DESCRIPTORS = 400
 
 
 @dataclass(frozen=True, slots=True)

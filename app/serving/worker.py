@@ -116,8 +116,7 @@ async def _stop(serving: Serving, listener: Listener, acceptors: Sequence[Accept
     if serving.readiness_delay_seconds and not is_replaced:
         with timed("waited, so that balancers see that this node is not ready"):
             await asyncio.sleep(serving.readiness_delay_seconds)
-    for acceptor in acceptors:
-        acceptor.close()
+    await asyncio.gather(*(acceptor.close() for acceptor in acceptors))
     # From here each response says that its connection closes.
     await listener.context.terminated.set()
     with timed("stopped accepting, and drained"):

@@ -9,8 +9,6 @@ from app.resources import Resources
 from app.settings import Settings
 from tests.domain.client import Client
 
-LOGINS = 200
-
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
@@ -37,8 +35,9 @@ class Gauge:
             self.now -= 1
 
 
-async def test_200_logins_at_once_are_answered_while_the_loop_goes_on(
-    client: Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("logins", [60, pytest.param(200, marks=pytest.mark.long)])
+async def test_logins_at_once_are_answered_while_the_loop_goes_on(
+    client: Client, resources: Resources, monkeypatch: pytest.MonkeyPatch, logins: int
 ) -> None:
     gauge, verify = Gauge(), resources.passwords._verify
 
@@ -53,7 +52,7 @@ async def test_200_logins_at_once_are_answered_while_the_loop_goes_on(
         elsewhere = client.with_headers(X_Forwarded_For=f"198.51.{number // 250}.{number % 250}")
         return (await elsewhere.log_in(f"nobody{number}", password="wrong")).status_code
 
-    flood = asyncio.gather(*(log_in(number) for number in range(LOGINS)))
+    flood = asyncio.gather(*(log_in(number) for number in range(logins)))
     while not flood.done():
         answer = await client.app.test_client(use_cookies=False).get("/health/live")
         assert answer.status_code == 200
