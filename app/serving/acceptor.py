@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 AT_A_TIME = 100
 # Those that are accepted when the socket closes have their protocol within this, unless their handshake is slow.
 CLOSE_SECONDS = 0.5
+# How long it waits where the process has no descriptor left.
+PAUSE_SECONDS = 1.0
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -82,11 +84,11 @@ class Acceptor:
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
 
-    def _wait(self, error: OSError, seconds: float = 1.0) -> None:
+    def _wait(self, error: OSError) -> None:
         """The socket stays readable: without a pause the loop would do nothing else."""
-        logger.warning("no connection is accepted for %.1f s: %s", seconds, error.strerror)
+        logger.warning("no connection is accepted for %.1f s: %s", PAUSE_SECONDS, error.strerror)
         self._loop.remove_reader(self._socket)
-        self._pause = self._loop.call_later(seconds, self._loop.add_reader, self._socket, self._accept)
+        self._pause = self._loop.call_later(PAUSE_SECONDS, self._loop.add_reader, self._socket, self._accept)
 
     async def _connect(self, accepted: socket) -> None:
         try:

@@ -165,5 +165,5 @@ def exchange() -> Exchange:
 
 
 def exchange_of(asked: BaseRequestWebsocket) -> Exchange:
-    """That of the running request; of one that came by no server, as in test_request_context(), a new one."""
+    """That of the running request; a new one where no server has begun it, as in test_request_context()."""
     return current.get() or Exchange(asked.scope)
